@@ -1,0 +1,467 @@
+//! What callers ask for. Every request is built by `new` and `with`-less setters, so that fields can be added.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use oci_spec::runtime::LinuxResources;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::{ContainerId, DetachKeys, ExecId, SandboxId, Signal, WindowSize};
+
+/// What happens to the program's standard input.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StdinMode {
+    /// It is at its end from the start.
+    #[default]
+    Closed,
+    /// It can be attached; the end of the first client's input closes it.
+    Once,
+    /// It can be attached; it stays open when clients leave.
+    KeepOpen,
+}
+
+/// Where a program's output is kept.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogDriver {
+    /// A file in the format of the CRI: time, stream, `P` or `F`, text.
+    #[default]
+    CriFile,
+    /// The system's journal.
+    Journald,
+    /// Nowhere.
+    None,
+}
+
+/// How a program's output is kept.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogConfig {
+    /// The driver.
+    pub driver: LogDriver,
+    /// The file, for [`LogDriver::CriFile`]. Its parent directory must exist, and it must not be a symbolic link.
+    pub path: Option<PathBuf>,
+    /// The size in bytes after which the file starts anew, at least 8192.
+    pub max_size: Option<u64>,
+}
+
+impl LogConfig {
+    /// A file in the CRI format.
+    pub fn cri_file(path: impl Into<PathBuf>) -> Self {
+        Self { driver: LogDriver::CriFile, path: Some(path.into()), max_size: None }
+    }
+
+    /// No log.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { driver: LogDriver::None, path: None, max_size: None }
+    }
+
+    /// Limits the size of the file.
+    #[must_use]
+    pub const fn max_size(mut self, bytes: u64) -> Self {
+        self.max_size = Some(bytes);
+        self
+    }
+}
+
+/// Asks for a new container.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub struct CreateRequest {
+    /// The id, free until now.
+    pub id: ContainerId,
+    /// An OCI bundle: a directory with `config.json`. It is never written to.
+    pub bundle: PathBuf,
+    /// The program's standard input. With a terminal, input is always open.
+    pub stdin: StdinMode,
+    /// Where output is kept.
+    pub log: LogConfig,
+    /// The signal that a stop sends first; TERM unless given.
+    pub stop_signal: Option<Signal>,
+    /// Free labels, kept with the container.
+    pub labels: BTreeMap<String, String>,
+    /// The sandbox (pod) it belongs to.
+    pub sandbox: Option<SandboxId>,
+}
+
+impl CreateRequest {
+    /// A container from `bundle`, without input, log, labels or sandbox.
+    pub fn new(id: ContainerId, bundle: impl Into<PathBuf>) -> Self {
+        Self {
+            id,
+            bundle: bundle.into(),
+            stdin: StdinMode::Closed,
+            log: LogConfig::none(),
+            stop_signal: None,
+            labels: BTreeMap::new(),
+            sandbox: None,
+        }
+    }
+
+    /// Sets what happens to standard input.
+    #[must_use]
+    pub const fn stdin(mut self, stdin: StdinMode) -> Self {
+        self.stdin = stdin;
+        self
+    }
+
+    /// Sets where output is kept.
+    #[must_use]
+    pub fn log(mut self, log: LogConfig) -> Self {
+        self.log = log;
+        self
+    }
+
+    /// Sets the signal that a stop sends first.
+    #[must_use]
+    pub const fn stop_signal(mut self, signal: Signal) -> Self {
+        self.stop_signal = Some(signal);
+        self
+    }
+
+    /// Adds a label.
+    #[must_use]
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// Sets the sandbox.
+    #[must_use]
+    pub fn sandbox(mut self, sandbox: SandboxId) -> Self {
+        self.sandbox = Some(sandbox);
+        self
+    }
+}
+
+/// Asks for a signal.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KillRequest {
+    /// The signal.
+    pub signal: Signal,
+    /// Send it to every process of the container; needs `kill.all`.
+    pub all: bool,
+}
+
+impl KillRequest {
+    /// A signal to the container's init.
+    #[must_use]
+    pub const fn new(signal: Signal) -> Self {
+        Self { signal, all: false }
+    }
+
+    /// Sends it to every process.
+    #[must_use]
+    pub const fn all(mut self) -> Self {
+        self.all = true;
+        self
+    }
+}
+
+/// Asks for the end of the program.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopRequest {
+    /// How long the program may take to end by itself. Zero kills at once; `None` never kills.
+    pub grace: Option<Duration>,
+}
+
+impl StopRequest {
+    /// A polite stop that turns to force after `grace`.
+    #[must_use]
+    pub const fn within(grace: Duration) -> Self {
+        Self { grace: Some(grace) }
+    }
+
+    /// A polite stop that waits for ever.
+    #[must_use]
+    pub const fn unlimited() -> Self {
+        Self { grace: None }
+    }
+}
+
+/// Asks that a container be forgotten.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeleteRequest {
+    /// From any state, an unknown id included.
+    pub force: bool,
+}
+
+impl DeleteRequest {
+    /// Of a container that is created or stopped.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { force: false }
+    }
+
+    /// Of a container in any state.
+    #[must_use]
+    pub const fn force() -> Self {
+        Self { force: true }
+    }
+}
+
+/// A program to run inside a container. What is not given is taken from the container's own process.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessRequest {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// `KEY=value` pairs that are added; later ones win.
+    pub env: Vec<String>,
+    /// The working directory.
+    pub cwd: Option<PathBuf>,
+    /// User and group ids.
+    pub user: Option<(u32, u32)>,
+    /// Further group ids.
+    pub groups: Vec<u32>,
+    /// The names of the capabilities it has (`CAP_CHOWN`).
+    pub capabilities: Option<Vec<String>>,
+    /// Whether it gets a terminal.
+    pub terminal: bool,
+}
+
+impl ProcessRequest {
+    /// A program with its arguments.
+    pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
+        Self { argv: argv.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+
+    /// Adds an environment variable.
+    #[must_use]
+    pub fn env(mut self, key: &str, value: &str) -> Self {
+        self.env.push(format!("{key}={value}"));
+        self
+    }
+
+    /// Sets the working directory.
+    #[must_use]
+    pub fn cwd(mut self, cwd: impl Into<PathBuf>) -> Self {
+        self.cwd = Some(cwd.into());
+        self
+    }
+
+    /// Sets the user and group.
+    #[must_use]
+    pub const fn user(mut self, uid: u32, gid: u32) -> Self {
+        self.user = Some((uid, gid));
+        self
+    }
+
+    /// Gives it a terminal.
+    #[must_use]
+    pub const fn terminal(mut self) -> Self {
+        self.terminal = true;
+        self
+    }
+}
+
+/// Asks for a second program with the caller's streams attached.
+#[non_exhaustive]
+#[derive(Debug)]
+pub struct ExecRequest {
+    /// The program.
+    pub process: ProcessRequest,
+    /// After this time it and its descendants are killed. `None` is unlimited, zero is invalid.
+    pub timeout: Option<Duration>,
+}
+
+impl ExecRequest {
+    /// A program without a time limit.
+    #[must_use]
+    pub const fn new(process: ProcessRequest) -> Self {
+        Self { process, timeout: None }
+    }
+
+    /// Limits its time.
+    #[must_use]
+    pub const fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+}
+
+/// Asks for a second program whose output is collected.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub struct ExecSyncRequest {
+    /// The program.
+    pub process: ProcessRequest,
+    /// After this time it and its descendants are killed. `None` is unlimited, zero is invalid.
+    pub timeout: Option<Duration>,
+    /// How many bytes of standard output and standard error are kept together; the rest is read and dropped.
+    pub output_limit: usize,
+}
+
+impl ExecSyncRequest {
+    /// What the CRI asks for: 16 MiB.
+    pub const DEFAULT_OUTPUT_LIMIT: usize = 16 * 1024 * 1024;
+
+    /// A program without a time limit, with the default output limit.
+    #[must_use]
+    pub const fn new(process: ProcessRequest) -> Self {
+        Self { process, timeout: None, output_limit: Self::DEFAULT_OUTPUT_LIMIT }
+    }
+
+    /// Limits its time.
+    #[must_use]
+    pub const fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// Limits how much output is kept.
+    #[must_use]
+    pub const fn output_limit(mut self, bytes: usize) -> Self {
+        self.output_limit = bytes;
+        self
+    }
+}
+
+/// Asks for a session that outlives the caller.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub struct ExecSessionRequest {
+    /// The session's id, free until now within the container.
+    pub session: ExecId,
+    /// The program.
+    pub process: ProcessRequest,
+    /// Its standard input.
+    pub stdin: StdinMode,
+}
+
+impl ExecSessionRequest {
+    /// A session without input.
+    #[must_use]
+    pub const fn new(session: ExecId, process: ProcessRequest) -> Self {
+        Self { session, process, stdin: StdinMode::Closed }
+    }
+}
+
+/// Asks to be connected to a program's streams.
+#[non_exhaustive]
+#[derive(Debug, Default)]
+pub struct AttachRequest {
+    /// The keys that detach; none unless given.
+    pub detach_keys: Option<DetachKeys>,
+    /// The size that the terminal gets before anything else.
+    pub initial_size: Option<WindowSize>,
+    /// Told once when output can no longer be missed, so that the caller may start the program then.
+    pub attached: Option<oneshot::Sender<()>>,
+}
+
+impl AttachRequest {
+    /// No detach keys, no size.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the keys that detach.
+    #[must_use]
+    pub fn detach_keys(mut self, keys: DetachKeys) -> Self {
+        self.detach_keys = Some(keys);
+        self
+    }
+
+    /// Sets the size that the terminal gets first.
+    #[must_use]
+    pub const fn initial_size(mut self, size: WindowSize) -> Self {
+        self.initial_size = Some(size);
+        self
+    }
+
+    /// Asks to be told once output can no longer be missed.
+    #[must_use]
+    pub fn on_attached(mut self, told: oneshot::Sender<()>) -> Self {
+        self.attached = Some(told);
+        self
+    }
+}
+
+/// Asks for other resource limits. What is not given stays.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub struct UpdateRequest {
+    /// The limits, as in an OCI `config.json`.
+    pub resources: LinuxResources,
+}
+
+impl UpdateRequest {
+    /// These limits.
+    #[must_use]
+    pub const fn new(resources: LinuxResources) -> Self {
+        Self { resources }
+    }
+}
+
+/// Asks for a checkpoint.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one independent option of the checkpoint command")]
+pub struct CheckpointRequest {
+    /// Where the image goes; must not exist.
+    pub image: PathBuf,
+    /// Leave the container running; needs `checkpoint.leave-running`.
+    pub leave_running: bool,
+    /// Hold established TCP connections; needs `checkpoint.tcp-established`.
+    pub tcp_established: bool,
+    /// Hold file locks; needs `checkpoint.file-locks`.
+    pub file_locks: bool,
+    /// Only copy memory, as preparation; needs `checkpoint.pre-dump`.
+    pub pre_dump: bool,
+}
+
+impl CheckpointRequest {
+    /// A plain checkpoint that ends the container.
+    pub fn new(image: impl Into<PathBuf>) -> Self {
+        Self {
+            image: image.into(),
+            leave_running: false,
+            tcp_established: false,
+            file_locks: false,
+            pre_dump: false,
+        }
+    }
+}
+
+/// Asks for a container that continues from an image.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub struct RestoreRequest {
+    /// The container to make.
+    pub create: CreateRequest,
+    /// The image.
+    pub image: PathBuf,
+}
+
+impl RestoreRequest {
+    /// The container `create`, continued from `image`.
+    pub fn new(create: CreateRequest, image: impl Into<PathBuf>) -> Self {
+        Self { create, image: image.into() }
+    }
+}
+
+/// Asks for a connection to a port inside a container.
+#[non_exhaustive]
+#[derive(Debug)]
+pub struct PortForwardRequest {
+    /// The TCP port, on the container's loopback.
+    pub port: u16,
+}
+
+impl PortForwardRequest {
+    /// This port.
+    #[must_use]
+    pub const fn new(port: u16) -> Self {
+        Self { port }
+    }
+}

@@ -1,0 +1,485 @@
+//! The trait.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{
+    AttachEnd, AttachRequest, BoxRead, BoxWrite, Capabilities, Capability, CheckpointOutcome,
+    CheckpointRequest, ContainerId, ContainerState, CreateRequest, DeleteRequest, DiskStats, Error,
+    ErrorKind, EventStream, ExecId, ExecOutcome, ExecRequest, ExecSessionRequest, ExecSessionState,
+    ExecSyncRequest, ExitStatus, KillRequest, MonitorHealth, Operation, PortForwardRequest, RestoreRequest,
+    Result, RuntimeInfo, Stats, StopRequest, Streams, UpdateRequest, WindowSize,
+};
+
+/// A runtime value that is shared: what factories give out and callers hold.
+pub type SharedRuntime = Arc<dyn RuntimeImpl>;
+
+/// A container runtime behind one handler.
+///
+/// # How to read this contract
+///
+/// Every operation has a row in [`Operation`]: what it needs, from which states it is legal, where it leads, whether
+/// it may be repeated, how long it may take. The rules below come on top. A bullet ends with the id of the clause of
+/// `runtime-test` that holds backends to it; `manyrun conformance explain ID` tells more.
+///
+/// # For callers
+///
+/// - The value never changes its mind about who it is. `identity.info-is-constant`
+/// - Nor about what it can do. `identity.capabilities-are-constant`
+/// - Every capability has an answer, every "no" a reason, and every answer its evidence.
+///   `identity.answers-have-reasons`
+/// - What is not declared is refused with `Unsupported`, names the capability, and changes nothing.
+///   `identity.undeclared-is-refused`
+/// - An unknown id is `NotFound` for every operation but create, restore and a forced delete.
+///   `identity.unknown-id-is-not-found`
+/// - Operations on different containers do not wait for each other. `concurrency.lives-side-by-side`
+/// - Dropping the value leaves containers running. [`RuntimeImpl::shutdown`] does the same and waits for the value's own
+///   tasks. Where the capability `reopen` holds, a new value over the same state directory finds running containers
+///   running, `reopen.running-stays-running`
+/// - and knows how those ended that ended meanwhile. `reopen.exit-while-away-is-known`
+///
+/// # For backend authors
+///
+/// Refuse wrong states by [`Operation::admit`] under your own per-container lock: a check before the lock races. Gated
+/// methods have default bodies that refuse; override those whose capability you declare, and no others.
+/// A known id in a wrong state is `WrongState`; an argument that is wrong by itself is `InvalidArgument`, before any
+/// look-up. Requests are taken by value, ids by reference.
+#[async_trait]
+pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
+    /// Who this is. Constant for the life of the value; never blocks.
+    fn info(&self) -> &RuntimeInfo;
+
+    /// What it can do, with reasons and evidence. Constant for the life of the value; never blocks.
+    fn capabilities(&self) -> &Capabilities;
+
+    /// Whether containers can be saved to an image; the reason is in [`RuntimeImpl::capabilities`].
+    fn supports_checkpoint(&self) -> bool {
+        self.capabilities().has(Capability::Checkpoint)
+    }
+
+    /// Whether the runtime reports its errors as JSON records.
+    fn supports_json_errors(&self) -> bool {
+        self.capabilities().has(Capability::JsonErrors)
+    }
+
+    /// Whether containers can be run without cgroups.
+    fn supports_no_cgroups(&self) -> bool {
+        self.capabilities().has(Capability::NoCgroups)
+    }
+
+    /// Makes a container from a bundle: its process exists and has not run the program.
+    ///
+    /// - Afterwards the container is listed as Created, with a live process. `create.leaves-created`
+    /// - The program is not run; only start runs it. `create.does-not-run-the-program`
+    /// - A known id is refused with `AlreadyExists`, and the first container stays as it was.
+    ///   `create.rejects-duplicate-id`
+    /// - A missing bundle is refused with `ConfigInvalid` and leaves nothing behind. `create.rejects-missing-bundle`
+    /// - So is a bundle whose `config.json` is not JSON or not a spec. `create.rejects-broken-config`
+    /// - A program that does not exist is `Rejected` with the class "exec not found", by create or by start. After a
+    ///   create nothing is left; after a start the container is Stopped without a code and can be deleted.
+    ///   `create.rejects-missing-program`
+    /// - A log whose parent directory is missing is refused with `ConfigInvalid`. `create.rejects-missing-log-directory`
+    /// - A log path that is a symbolic link is refused with `ConfigInvalid` and not followed.
+    ///   `create.rejects-symlinked-log`
+    /// - The bundle is never written to. `create.leaves-bundle-unchanged`
+    /// - A change to `config.json` after the create has no effect. `create.ignores-later-changes`
+    /// - One bundle may run many times at once. `create.shares-a-bundle`
+    /// - Of several creates of one id at the same time exactly one succeeds. `concurrency.one-create-wins`
+    ///
+    /// **Cancel**: a create that is dropped leaves no container.
+    ///
+    /// - Soon after the drop, or at the next open, the id is free again. `create.dropped-leaves-nothing`
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `ConfigInvalid` (bundle, log), `Rejected` (the runtime said no), `Unavailable` (the runtime's or
+    /// the monitor's binary is missing), `TimedOut`, `PermissionDenied`, `Exhausted`.
+    async fn create(&self, request: CreateRequest) -> Result<ContainerState>;
+
+    /// Runs the program of a created container.
+    ///
+    /// - The program runs exactly once. `start.runs-the-program`
+    /// - A second start is refused with `WrongState`. `start.twice-is-refused`
+    /// - So is a start after the program ended. `start.after-the-end-is-refused`
+    /// - It sets the start time and nothing else. `state.times-are-ordered`
+    ///
+    /// **Cancel**: if dropped midway the program was started or not; `state` tells.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongState`, `Rejected` (afterwards Stopped, cause StartFailed), `Unavailable`, `TimedOut`, `Busy`.
+    async fn start(&self, id: &ContainerId) -> Result<()>;
+
+    /// Tells how one container stands.
+    ///
+    /// - An unknown id is `NotFound`, never a default value. `state.unknown-is-not-found`
+    /// - The status follows the life: Created, Running, Stopped. `state.follows-the-life`
+    /// - Created, started and finished times are in order, and once set they stay. `state.times-are-ordered`
+    /// - The exit status is there exactly when the container is Stopped, and equals what `wait` gives.
+    ///   `state.exit-equals-wait`
+    /// - The annotations of `config.json` and the labels of the request come back unchanged.
+    ///   `state.keeps-annotations-and-labels`
+    /// - It answers while a stop is under way, and says so. `state.answers-during-a-stop`
+    ///
+    /// **Cancel**: nothing happens.
+    ///
+    /// # Errors
+    /// `NotFound`; `ConfigInvalid` when the container's own record is damaged.
+    async fn state(&self, id: &ContainerId) -> Result<ContainerState>;
+
+    /// Tells how all containers of this value stand, the oldest first.
+    ///
+    /// - It is empty where nothing was created, and after everything was deleted. `list.empty-without-containers`
+    /// - The order is that of creation. `list.oldest-first`
+    /// - Each entry equals what `state` says. `list.agrees-with-state`
+    ///
+    /// **Cancel**: nothing happens.
+    ///
+    /// # Errors
+    /// Only when the state directory cannot be read; a damaged record fails its own container alone.
+    async fn list(&self) -> Result<Vec<ContainerState>>;
+
+    /// Sends a signal to the container's init, or with `all` to every process.
+    ///
+    /// - The program gets the signal that was sent. `kill.delivers-the-signal`
+    /// - Each of many signals arrives as its own number. `kill.delivers-many-signals`
+    /// - KILL ends a program that ignores everything else; the code is 137. `kill.kill-ends-it`
+    /// - A stopped container is refused with `WrongState`. `kill.stopped-is-refused`
+    /// - KILL ends a created container. `kill.created-dies-of-kill`
+    /// - Where `kill.created` is not declared, any other signal to a created container is `Unsupported`; where it is, the
+    ///   signal is handed to the init, and whether an init that has not run the program reacts is the runtime's affair.
+    ///   `kill.created-accepts-signals`
+    /// - KILL ends a paused container without thawing it for its program. `kill.paused-dies-of-kill`
+    /// - Where `kill.paused` is declared, any other signal stays pending until resume. `kill.paused-keeps-signals-pending`
+    ///
+    /// **Cancel**: the signal was sent or not.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongState` (a container that dies during the call is Ok), `Unsupported` (`kill.all`,
+    /// `kill.created`, `kill.paused`), `Busy`.
+    async fn kill(&self, id: &ContainerId, request: KillRequest) -> Result<()>;
+
+    /// Ends the program: the stop signal first, KILL when the grace is over.
+    ///
+    /// - A program that ends on the stop signal keeps its own exit code. `stop.keeps-the-programs-code`
+    /// - A program that ignores it is killed when the grace is over, not before; the code is 137.
+    ///   `stop.kills-after-the-grace`
+    /// - A grace of zero kills at once. `stop.zero-grace-kills`
+    /// - The stop signal of the create request is what the program gets. `stop.sends-the-configured-signal`
+    /// - A created container is killed at once. `stop.kills-created`
+    /// - A paused container is thawed and then stopped like a running one. `stop.thaws-paused`
+    /// - Stopping a stopped container is Ok, with the stored status unchanged. `stop.stopped-changes-nothing`
+    /// - A second stop with a shorter grace shortens the first. `stop.shorter-grace-shortens`
+    /// - One with a longer grace does not lengthen it. `stop.longer-grace-does-not-lengthen`
+    /// - The signal is sent once, however many callers stop; all get the same status. `stop.many-callers-agree`
+    ///
+    /// **Cancel**: a stop whose future is dropped goes on.
+    ///
+    /// - The container still ends. `stop.dropped-goes-on`
+    ///
+    /// # Errors
+    /// `NotFound`; `TimedOut` when it is still alive some time after KILL (10 s for host processes), with the advice to
+    /// try later: the flag `stopping` stays and retries go on; `PeerLost`, `Busy`.
+    async fn stop(&self, id: &ContainerId, request: StopRequest) -> Result<ExitStatus>;
+
+    /// Waits for the end of the program.
+    ///
+    /// - It gives the program's exit code. `wait.gives-the-exit-code`
+    /// - A very short program has its own code too, not a made-up one. `wait.gives-the-code-of-a-short-life`
+    /// - Death by signal n is 128 + n. `wait.gives-signal-deaths`
+    /// - It blocks from Created on, until the real end. `wait.blocks-until-the-end`
+    /// - Late callers get the same status. `wait.answers-late-callers`
+    /// - Any number of callers get the same status. `wait.answers-many-callers`
+    /// - Callers that wait while the container is deleted get its final status. `wait.survives-a-delete`
+    /// - A new wait after the delete is `NotFound`. `wait.after-delete-is-not-found`
+    ///
+    /// **Cancel**: dropping a wait has no effect on the container. `wait` has no deadline of its own.
+    ///
+    /// - The container goes on. `wait.dropped-changes-nothing`
+    ///
+    /// # Errors
+    /// `NotFound`.
+    async fn wait(&self, id: &ContainerId) -> Result<ExitStatus>;
+
+    /// Forgets a container and removes everything of it but its log.
+    ///
+    /// - Afterwards the id is unknown and not listed, and free for a new container. `delete.frees-the-id`
+    /// - A running container is refused with `WrongState` and goes on. `delete.running-is-refused`
+    /// - So is a paused one. `delete.paused-is-refused`
+    /// - A created container is killed and deleted. `delete.kills-created`
+    /// - With force any container is killed and deleted at once, also one that ignores TERM. `delete.force-kills`
+    /// - With force a paused one too. `delete.force-kills-paused`
+    /// - With force an unknown id is Ok. `delete.force-of-unknown-is-ok`
+    /// - Without force a second delete is `NotFound`. `delete.again-is-not-found`
+    /// - The log stays: it is the caller's. `delete.keeps-the-log`
+    /// - No process of the container is left. `delete.leaves-no-process`
+    /// - A state asked for at the same time is a state or `NotFound`, nothing else. `concurrency.delete-against-state`
+    ///
+    /// **Cancel**: if dropped midway, a further delete (with or without force) finishes it.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongState`, `TimedOut` (it could not be killed), `Busy`.
+    async fn delete(&self, id: &ContainerId, request: DeleteRequest) -> Result<()>;
+
+    /// Runs a second program in a running container, with the caller's streams; gives its exit status.
+    ///
+    /// It follows [`RuntimeImpl::exec_sync`] in what it runs and when it is refused. A dropped exec dies with its tree.
+    ///
+    /// # Errors
+    /// As [`RuntimeImpl::exec_sync`]; `TimedOut` when the limit of the request passed and the tree was killed.
+    async fn exec(&self, id: &ContainerId, request: ExecRequest, streams: Streams) -> Result<ExitStatus> {
+        let _ = (id, request, streams);
+        Err(self.refuse(Operation::Exec))
+    }
+
+    /// Runs a second program in a running container and collects its output.
+    ///
+    /// - Standard output and standard error come apart, complete and in order. `exec.sync.separates-output`
+    /// - The exit code is the program's, 128 + n for a signal. `exec.sync.gives-the-exit-code`
+    /// - It takes arguments, environment and working directory as given, and keeps the container's environment.
+    ///   `exec.sync.passes-process-settings`
+    /// - A missing program is `Rejected` with the class "exec not found"; the container is not harmed.
+    ///   `exec.sync.missing-program-is-rejected`
+    /// - At the time limit the program is killed and the outcome is `TimedOut` with what was captured.
+    ///   `exec.sync.times-out`
+    /// - Its descendants are killed with it, those in sessions of their own too. `exec.sync.timeout-ends-descendants`
+    /// - Output beyond the limit is dropped, and the outcome says so. `exec.sync.limits-output`
+    /// - A background child that holds the output open delays the result by no more than about a second.
+    ///   `exec.sync.ignores-background-children`
+    /// - A container that is not running is refused with `WrongState`. `exec.sync.needs-a-running-container`
+    /// - Execs at the same time do not mix. `exec.sync.runs-in-parallel`
+    /// - It works while a stop grants its grace. `exec.sync.works-during-the-grace`
+    /// - One that runs when its container is killed ends with it: code 137. `exec.sync.ends-with-the-container`
+    ///
+    /// **Cancel**: a dropped exec dies with its tree.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongState`, `InvalidArgument` (no argv, zero limit), `Rejected`, `Unavailable`, `Busy`.
+    async fn exec_sync(&self, id: &ContainerId, request: ExecSyncRequest) -> Result<ExecOutcome> {
+        let _ = (id, request);
+        Err(self.refuse(Operation::ExecSync))
+    }
+
+    /// Starts a session that outlives the caller. A known session id is `AlreadyExists`.
+    ///
+    /// # Errors
+    /// As [`RuntimeImpl::exec_sync`], and `AlreadyExists`.
+    async fn exec_start(&self, id: &ContainerId, request: ExecSessionRequest) -> Result<ExecSessionState> {
+        let _ = (id, request);
+        Err(self.refuse(Operation::ExecStart))
+    }
+
+    /// Connects to a session's streams, as [`RuntimeImpl::attach`] does to the container's.
+    ///
+    /// # Errors
+    /// `NotFound` (container or session), `WrongState`, `PeerLost`, `Lagged`.
+    async fn exec_attach(
+        &self,
+        id: &ContainerId,
+        session: &ExecId,
+        request: AttachRequest,
+        streams: Streams,
+    ) -> Result<AttachEnd> {
+        let _ = (id, session, request, streams);
+        Err(self.refuse(Operation::ExecAttach))
+    }
+
+    /// Tells how a session stands.
+    ///
+    /// # Errors
+    /// `NotFound` (container or session).
+    async fn exec_state(&self, id: &ContainerId, session: &ExecId) -> Result<ExecSessionState> {
+        let _ = (id, session);
+        Err(self.refuse(Operation::ExecState))
+    }
+
+    /// Ends a session's program, with the same meaning of the grace as [`RuntimeImpl::stop`].
+    ///
+    /// # Errors
+    /// `NotFound`, `TimedOut`.
+    async fn exec_stop(
+        &self,
+        id: &ContainerId,
+        session: &ExecId,
+        request: StopRequest,
+    ) -> Result<ExecSessionState> {
+        let _ = (id, session, request);
+        Err(self.refuse(Operation::ExecStop))
+    }
+
+    /// Forgets a session that ended, and its files. An unknown session is Ok.
+    ///
+    /// # Errors
+    /// `NotFound` (container), `WrongState` (it still runs).
+    async fn exec_cleanup(&self, id: &ContainerId, session: &ExecId) -> Result<()> {
+        let _ = (id, session);
+        Err(self.refuse(Operation::ExecCleanup))
+    }
+
+    /// Changes the size of a session's terminal.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongState`, `PeerLost`.
+    async fn exec_resize(&self, id: &ContainerId, session: &ExecId, size: WindowSize) -> Result<()> {
+        let _ = (id, session, size);
+        Err(self.refuse(Operation::ExecResize))
+    }
+
+    /// Connects to the streams of the container's program until it ends or the client detaches. There is no replay.
+    ///
+    /// - A client that attached before the start misses nothing. `attach.before-start-misses-nothing`
+    /// - Input reaches the program, and its end reaches it too. `attach.carries-input`
+    /// - Several clients all get everything. `attach.serves-several-clients`
+    /// - It ends when the program ends. `attach.ends-with-the-program`
+    /// - A stopped container is refused with `WrongState`. `attach.stopped-is-refused`
+    /// - Output of any size arrives whole. `attach.carries-large-output`
+    /// - A client that reads nothing is cut off with `Lagged`, and the program goes on. `attach.cuts-off-silent-clients`
+    ///
+    /// **Cancel**: dropping it detaches; the program goes on.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongState`, `PeerLost`, `Lagged` (8 MiB were left unread for a second).
+    async fn attach(&self, id: &ContainerId, request: AttachRequest, streams: Streams) -> Result<AttachEnd> {
+        let _ = (id, request, streams);
+        Err(self.refuse(Operation::Attach))
+    }
+
+    /// Changes the size of the container's terminal.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongState`, `PeerLost`.
+    async fn attach_resize(&self, id: &ContainerId, size: WindowSize) -> Result<()> {
+        let _ = (id, size);
+        Err(self.refuse(Operation::AttachResize))
+    }
+
+    /// Freezes every process of the container.
+    ///
+    /// - The container is Paused and its program stands still until resume. `pause.freezes-until-resume`
+    /// - A paused container is refused with `WrongState`. `pause.twice-is-refused`
+    /// - So is one that is created or stopped. `pause.needs-a-running-container`
+    ///
+    /// **Cancel**: it is frozen or not; `state` tells.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongState`, `Rejected`, `Unavailable`, `Busy`.
+    async fn pause(&self, id: &ContainerId) -> Result<()> {
+        let _ = id;
+        Err(self.refuse(Operation::Pause))
+    }
+
+    /// Thaws a paused container.
+    ///
+    /// - A container that is not paused is refused with `WrongState`. `resume.needs-a-paused-container`
+    ///
+    /// **Cancel**: it is thawed or not; `state` tells.
+    ///
+    /// # Errors
+    /// As [`RuntimeImpl::pause`].
+    async fn resume(&self, id: &ContainerId) -> Result<()> {
+        let _ = id;
+        Err(self.refuse(Operation::Resume))
+    }
+
+    /// Changes resource limits. A paused container stays paused; no limits at all are `InvalidArgument`.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongState`, `InvalidArgument`, `Rejected` (the old limits stay).
+    async fn update(&self, id: &ContainerId, request: UpdateRequest) -> Result<()> {
+        let _ = (id, request);
+        Err(self.refuse(Operation::Update))
+    }
+
+    /// Reads resource use, of paused containers too. Of a stopped one it is `WrongState`, never stale numbers.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongState`.
+    async fn stats(&self, id: &ContainerId) -> Result<Stats> {
+        let _ = id;
+        Err(self.refuse(Operation::Stats))
+    }
+
+    /// Reads the use of the container's file system.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongState`.
+    async fn disk_stats(&self, id: &ContainerId) -> Result<DiskStats> {
+        let _ = id;
+        Err(self.refuse(Operation::DiskStats))
+    }
+
+    /// Saves a container to an image. Unless left running it ends Stopped with code 0 and the cause Checkpointed. On
+    /// failure the container goes on and no image is left.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongState`, `Unsupported` (of an option), `Rejected`, `TimedOut`.
+    async fn checkpoint(&self, id: &ContainerId, request: CheckpointRequest) -> Result<CheckpointOutcome> {
+        let _ = (id, request);
+        Err(self.refuse(Operation::Checkpoint))
+    }
+
+    /// Makes a running container from an image. A broken image is `ConfigInvalid` and leaves nothing.
+    ///
+    /// # Errors
+    /// As [`RuntimeImpl::create`].
+    async fn restore(&self, request: RestoreRequest) -> Result<ContainerState> {
+        let _ = request;
+        Err(self.refuse(Operation::Restore))
+    }
+
+    /// Opens the log file anew after the caller renamed it. While the path still is the open file it does nothing.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongState`, `PeerLost`, `TimedOut`.
+    async fn reopen_log(&self, id: &ContainerId) -> Result<()> {
+        let _ = id;
+        Err(self.refuse(Operation::ReopenLog))
+    }
+
+    /// Connects two streams to a port inside the container until both directions have ended.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongState`, `Rejected` (nobody listens).
+    async fn port_forward(
+        &self,
+        id: &ContainerId,
+        request: PortForwardRequest,
+        from: BoxRead,
+        to: BoxWrite,
+    ) -> Result<()> {
+        let _ = (id, request, from, to);
+        Err(self.refuse(Operation::PortForward))
+    }
+
+    /// Tells whether the process that watches the container lives. A lost one is an answer, not an error.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongState`.
+    async fn probe_monitor(&self, id: &ContainerId) -> Result<MonitorHealth> {
+        let _ = id;
+        Err(self.refuse(Operation::ProbeMonitor))
+    }
+
+    /// Subscribes to what happens to containers from now on.
+    ///
+    /// # Errors
+    /// `Unsupported`.
+    async fn events(&self) -> Result<EventStream> {
+        Err(self.refuse(Operation::Events))
+    }
+
+    /// Ends the value's own tasks and waits for them; containers go on. The value must not be used afterwards.
+    async fn shutdown(&self) {}
+
+    /// The refusal of an undeclared operation, which the default bodies return. Not meant to be overridden.
+    fn refuse(&self, operation: Operation) -> Error {
+        match self.capabilities().require_for(operation) {
+            Err(refusal) => refusal,
+            Ok(()) => Error::new(ErrorKind::Internal(format!(
+                "{} declares {operation} and does not implement it",
+                self.info().name
+            )))
+            .during(operation),
+        }
+    }
+}
