@@ -1,0 +1,38 @@
+# Every target that changes nothing in the tree says so; `make help` lists them all.
+
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+
+.PHONY: help demo check test soak verify fix bench
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## run one bundle under every handler of this machine [BUNDLE=DIR] [HANDLER=name]
+	@scripts/install-host-needs
+	cargo build --locked --release -p runtime-cli --bin manyrun
+	cargo build --locked --release -p manyrun-examples --example demo
+	@"$(TARGET)/release/examples/demo" $(if $(BUNDLE),--bundle "$(BUNDLE)") $(if $(HANDLER),--handler "$(HANDLER)")
+
+check: ## the quick tier: all tests on debug builds, short campaigns
+	@scripts/run-tests check
+
+test: ## everything on every runtime, with what is missing installed first
+	@scripts/run-tests test
+
+soak: ## long campaigns: 2000 container lives on each runtime, tests repeated to find flakes
+	@scripts/soak
+
+verify: ## formatting, lints, documentation, architecture; never writes to the tree
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+	cargo test --locked -p manyrun-tests --test architecture
+
+fix: ## apply formatting and what clippy can repair; writes
+	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+	cargo fmt --all
+
+bench: ## compare a container life with a program that drives conmon and crun by hand
+	@scripts/install-host-needs
+	cargo build --locked --release -p manyrun-tests -p manyrun-bench-baseline --bins
+	@"$(TARGET)/release/bench-life"
