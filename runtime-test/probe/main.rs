@@ -1,0 +1,267 @@
+//! `manyrun-probe`: runs the script in its arguments, for real. See `script.rs` for the language.
+//!
+//! It is linked statically and needs nothing in the container's root file system. Exit codes of its own: 64 for a
+//! script that cannot be read, 71 for a child that cannot be started, 74 for output that cannot be written.
+#![expect(
+    unsafe_code,
+    reason = "std has no signal handlers, no poll and no setsid, and the program takes no crates"
+)]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio, exit};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+#[path = "../src/script.rs"]
+#[expect(unreachable_pub, reason = "the file is shared with a library, which shows it to others")]
+mod script;
+
+use script::{Life, Step, Trap};
+
+fn main() {
+    let args: Result<Vec<String>, _> = std::env::args_os().skip(1).map(|arg| arg.into_string()).collect();
+    let Ok(args) = args else { fail(64, "an argument is not UTF-8") };
+    let steps = match script::parse(&args) {
+        Ok(steps) => steps,
+        Err(why) => fail(64, &why),
+    };
+    let mut probe = match Probe::new(args) {
+        Ok(probe) => probe,
+        Err(error) => fail(71, &format!("cannot make the pipe that wakes it: {error}")),
+    };
+    for step in &steps {
+        probe.handle_arrivals();
+        probe.run(step);
+    }
+    probe.handle_arrivals();
+}
+
+/// How often each signal arrived and was not handled yet; written by the signal handler alone, taken by the main thread.
+static ARRIVED: [AtomicU32; 65] = [const { AtomicU32::new(0) }; 65];
+/// The descriptor that the signal handler writes to, so that a wait which begins after the signal still ends.
+static WAKE: AtomicI32 = AtomicI32::new(-1);
+
+struct Probe {
+    args: Vec<String>,
+    traps: BTreeMap<i32, Trap>,
+    woken: UnixStream,
+}
+
+impl Probe {
+    fn new(args: Vec<String>) -> io::Result<Self> {
+        let (woken, wake) = UnixStream::pair()?;
+        woken.set_nonblocking(true)?;
+        wake.set_nonblocking(true)?;
+        WAKE.store(wake.as_raw_fd(), Ordering::SeqCst);
+        // The signal handler uses the descriptor until the program ends.
+        std::mem::forget(wake);
+        // Children that end must not stay as zombies: nobody waits for them.
+        set_handler(SIGCHLD, SIG_IGN);
+        Ok(Self { args, traps: BTreeMap::new(), woken })
+    }
+
+    fn run(&mut self, step: &Step) {
+        match step {
+            Step::Out(text) => print(format!("{text}\n").as_bytes()),
+            Step::Raw(text) => print(text.as_bytes()),
+            Step::Err(text) => written(&io::stderr().write_all(format!("{text}\n").as_bytes())),
+            Step::Fill(bytes) => fill(*bytes),
+            Step::Exit(code) => exit(i32::from(*code)),
+            Step::Sleep(time) => self.sleep(Instant::now().checked_add(*time)),
+            Step::Forever => self.sleep(None),
+            Step::Trap(signal, trap) => self.arm(*signal, *trap),
+            Step::Raise(signal) => raise_signal(*signal),
+            Step::Cat => self.cat(),
+            Step::Env(name) => match std::env::var_os(name) {
+                Some(value) => print(format!("{name}={}\n", value.to_string_lossy()).as_bytes()),
+                None => print(format!("{name} unset\n").as_bytes()),
+            },
+            Step::Cwd => match std::env::current_dir() {
+                Ok(dir) => print(format!("{}\n", dir.display()).as_bytes()),
+                Err(error) => fail(71, &format!("cannot read the working directory: {error}")),
+            },
+            Step::Args => print(format!("{}\n", script::shown_args(&self.args)).as_bytes()),
+            Step::Procs => print(format!("procs {}\n", processes()).as_bytes()),
+            Step::Child(life) => spawn(*life, false),
+            Step::Orphan(life) => spawn(*life, true),
+            Step::Tick(period) => self.tick(*period),
+        }
+    }
+
+    fn arm(&mut self, signal: i32, trap: Trap) {
+        // The action must be known before the first arrival.
+        self.traps.insert(signal, trap);
+        match trap {
+            Trap::Ignore => set_handler(signal, SIG_IGN),
+            Trap::Exit(_) | Trap::Say => set_handler(signal, note_arrival as *const () as usize),
+        }
+    }
+
+    /// Does what the traps say about every signal that has arrived.
+    fn handle_arrivals(&mut self) {
+        let mut drain = [0; 64];
+        while matches!(self.woken.read(&mut drain), Ok(1..)) {}
+        for (signal, trap) in &self.traps {
+            let Ok(index) = usize::try_from(*signal) else { continue };
+            let arrived = ARRIVED[index].swap(0, Ordering::SeqCst);
+            for _ in 0..arrived {
+                match trap {
+                    Trap::Exit(code) => exit(i32::from(*code)),
+                    Trap::Say => print(format!("signal {signal}\n").as_bytes()),
+                    Trap::Ignore => {}
+                }
+            }
+        }
+    }
+
+    fn sleep(&mut self, until: Option<Instant>) {
+        while until.is_none_or(|until| until > Instant::now()) {
+            self.wait(None, until);
+            self.handle_arrivals();
+        }
+    }
+
+    fn tick(&mut self, period: Duration) {
+        for number in 1_u64.. {
+            print(format!("tick {number}\n").as_bytes());
+            self.sleep(Instant::now().checked_add(period));
+        }
+    }
+
+    fn cat(&mut self) {
+        // A closed standard input is at its end.
+        let Ok(stdin) = io::stdin().as_fd().try_clone_to_owned() else { return };
+        let mut stdin = File::from(stdin);
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            if self.wait(Some(stdin.as_raw_fd()), None) {
+                match stdin.read(&mut buffer) {
+                    Ok(0) => return,
+                    Ok(count) => print(&buffer[..count]),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    // A terminal whose other end is gone says EIO.
+                    Err(_) => return,
+                }
+            }
+            self.handle_arrivals();
+        }
+    }
+
+    /// Waits for a signal, for input or for a moment; tells whether there is input.
+    fn wait(&self, input: Option<i32>, until: Option<Instant>) -> bool {
+        let mut polled = [
+            PollFd { fd: self.woken.as_raw_fd(), events: POLLIN, revents: 0 },
+            PollFd { fd: input.unwrap_or(-1), events: POLLIN, revents: 0 },
+        ];
+        let timeout = until.map_or(-1, |until| {
+            let left = until.saturating_duration_since(Instant::now());
+            // Rounded up, so that the last millisecond is not spent spinning.
+            i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
+        });
+        // SAFETY: the pointer and the length describe an array that lives through the call.
+        unsafe { poll(polled.as_mut_ptr(), 2, timeout) };
+        polled[1].revents != 0
+    }
+}
+
+fn print(bytes: &[u8]) {
+    let mut stdout = io::stdout().lock();
+    written(&stdout.write_all(bytes).and_then(|()| stdout.flush()));
+}
+
+fn written(result: &io::Result<()>) {
+    if result.is_err() {
+        exit(74);
+    }
+}
+
+fn fill(bytes: u64) {
+    match usize::try_from(bytes) {
+        Ok(bytes) => print(&script::filling(bytes)),
+        Err(_) => fail(64, "more bytes than this machine can address"),
+    }
+}
+
+/// Counts the living entries of /proc, which shows the processes of the container.
+fn processes() -> usize {
+    let Ok(entries) = fs::read_dir("/proc") else { fail(71, "cannot read /proc") };
+    let alive = |entry: &fs::DirEntry| {
+        let name = entry.file_name();
+        let pid = name.to_str().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+        let stat = pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok());
+        // The state follows the last parenthesis: the name before it may hold anything.
+        stat.is_some_and(|stat| {
+            stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+        })
+    };
+    entries.flatten().filter(alive).count()
+}
+
+fn spawn(life: Life, own_session: bool) {
+    let program = std::env::current_exe().unwrap_or_else(|_| "/manyrun-probe".into());
+    let mut command = Command::new(program);
+    command.arg(life.step().to_arg()).stdin(Stdio::null());
+    if own_session {
+        // SAFETY: setsid is async-signal-safe and touches no memory of this program.
+        unsafe {
+            command.pre_exec(|| if setsid() == -1 { Err(io::Error::last_os_error()) } else { Ok(()) });
+        }
+    }
+    // Nobody waits for it: SIGCHLD is ignored, so the kernel reaps every child.
+    if let Err(error) = command.spawn() {
+        fail(71, &format!("cannot start a child: {error}"));
+    }
+}
+
+fn raise_signal(signal: i32) {
+    // SAFETY: raise takes a number and touches no memory.
+    unsafe { raise(signal) };
+}
+
+fn set_handler(signal: i32, handler: usize) {
+    // SAFETY: the handler is SIG_IGN or note_arrival, which is async-signal-safe.
+    unsafe { signal_action(signal, handler) };
+}
+
+extern "C" fn note_arrival(signal: i32) {
+    // SAFETY: write is async-signal-safe, the buffer is one valid byte, and errno is put back for the code that was
+    // interrupted. A full pipe is no loss: it already wakes the reader, and the count is kept beside it.
+    unsafe {
+        let errno = *__errno_location();
+        ARRIVED[signal as usize].fetch_add(1, Ordering::SeqCst);
+        let byte = 1_u8;
+        write(WAKE.load(Ordering::SeqCst), &raw const byte, 1);
+        *__errno_location() = errno;
+    }
+}
+
+fn fail(code: i32, why: &str) -> ! {
+    eprintln!("manyrun-probe: {why}");
+    exit(code)
+}
+
+const SIG_IGN: usize = 1;
+const SIGCHLD: i32 = 17;
+const POLLIN: i16 = 1;
+
+#[repr(C)]
+struct PollFd {
+    fd: i32,
+    events: i16,
+    revents: i16,
+}
+
+unsafe extern "C" {
+    #[link_name = "signal"]
+    fn signal_action(signal: i32, handler: usize) -> usize;
+    fn raise(signal: i32) -> i32;
+    fn setsid() -> i32;
+    fn poll(polled: *mut PollFd, count: u64, timeout: i32) -> i32;
+    fn write(fd: i32, bytes: *const u8, count: usize) -> isize;
+    fn __errno_location() -> *mut i32;
+}
