@@ -1,0 +1,3 @@
+//! What the tests of the whole workspace share.
+
+pub mod source;
