@@ -9,9 +9,8 @@ help: ## list the targets
 
 demo: ## run one bundle under every handler of this machine [BUNDLE=DIR] [HANDLER=name]
 	@scripts/install-host-needs
-	cargo build --locked --release -p runtime-cli --bin manyrun
-	cargo build --locked --release -p manyrun-examples --example demo
-	@"$(TARGET)/release/examples/demo" $(if $(BUNDLE),--bundle "$(BUNDLE)") $(if $(HANDLER),--handler "$(HANDLER)")
+	cargo build --locked --release -p manyrun-examples --bin demo
+	@"$(TARGET)/release/demo" $(if $(BUNDLE),--bundle "$(BUNDLE)") $(if $(HANDLER),--handler "$(HANDLER)")
 
 check: ## the quick tier: all tests on debug builds, short campaigns
 	@scripts/run-tests check

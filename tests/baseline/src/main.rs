@@ -104,8 +104,7 @@ impl Lives {
         }
         let mut monitor = Command::new(&self.conmon)
             .args(["--api-version", "1", "-c", id, "-n", id, "-u", id])
-            .args(["-r", &self.runtime, "--runtime-arg"])
-            .arg(format!("--root={}", self.root.display()))
+            .args(["-r", &self.runtime])
             .arg("-b")
             .arg(bundle)
             .arg("-p")
@@ -117,6 +116,7 @@ impl Lives {
             .arg("--persist-dir")
             .arg(bundle)
             .args(["--full-attach", "-l", "none"])
+            .arg(format!("--runtime-arg=--root={}", self.root.display()))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("_OCI_SYNCPIPE", sync_theirs.as_raw_fd().to_string())

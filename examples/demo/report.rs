@@ -1,0 +1,64 @@
+//! What is printed of one handler: a line that stands for itself, and below it the reason for each "no".
+
+use std::fmt::Write as _;
+
+use runtime_api::HandlerConfig;
+
+use crate::life::{Outcome, Ran};
+
+/// How much of a container's output is shown.
+const SHOWN: usize = 60;
+
+pub(crate) fn lines(config: &HandlerConfig, outcome: &Outcome) -> String {
+    let (name, kind) = (&config.name, &config.kind);
+    match outcome {
+        Outcome::Ran(ran) => format!("{name:<8} {kind:<5} {}", of_life(ran)),
+        Outcome::LeftOut(why) => format!("{name:<8} {kind:<5} left out: {why}\n"),
+        Outcome::Failed(why) => format!("{name:<8} {kind:<5} FAILED: {why}\n"),
+        Outcome::Interrupted => format!("{name:<8} {kind:<5} interrupted\n"),
+    }
+}
+
+fn of_life(ran: &Ran) -> String {
+    let info = ran.runtime.info();
+    let binary = info.binary.as_ref().map_or("no binary".to_owned(), |path| path.display().to_string());
+    let version = info.version.as_deref().unwrap_or("of unknown version");
+    let code = ran.status.code.map_or("lost".to_owned(), |code| code.to_string());
+    let capabilities = ran.runtime.capabilities();
+    let can: Vec<&str> =
+        capabilities.iter().filter(|(_, answer)| answer.is_yes()).map(|(each, _)| each.id()).collect();
+    let cannot: Vec<(&str, &str)> =
+        capabilities.iter().filter_map(|(each, answer)| Some((each.id(), answer.why_not.as_deref()?))).collect();
+    let mut text = format!(
+        "{binary} {version}; printed {}; exit {code}; {:.1} ms; can {}; cannot {} for these reasons:\n",
+        shown(&ran.printed),
+        ran.took.as_secs_f64() * 1e3,
+        can.join(" "),
+        cannot.len(),
+    );
+    for (capability, why) in cannot {
+        let _ = writeln!(text, "         {capability}: {why}");
+    }
+    text
+}
+
+/// The first line in quotes, and how much more there is.
+fn shown(printed: &[u8]) -> String {
+    let text = String::from_utf8_lossy(printed);
+    let line: String = text.lines().next().unwrap_or_default().chars().take(SHOWN).collect();
+    let rest = printed.len().saturating_sub(line.len() + 1);
+    if rest == 0 { format!("{line:?}") } else { format!("{line:?} and {rest} bytes more") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_output_is_cut_and_counted() {
+        assert_eq!(shown(b"hello\n"), "\"hello\"");
+        assert_eq!(shown(b""), "\"\"");
+        assert_eq!(shown(b"one\ntwo\n"), "\"one\" and 4 bytes more");
+        assert_eq!(shown(&[b'x'; 100]), format!("{:?} and 39 bytes more", "x".repeat(60)));
+    }
+}
