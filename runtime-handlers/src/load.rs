@@ -1,0 +1,169 @@
+//! Finding and reading the configuration files.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use runtime_api::{Error, ErrorKind, Result};
+
+use crate::native::{self, Source};
+use crate::table::HandlerTable;
+
+/// Where the configuration is unless somebody says otherwise.
+pub const DEFAULT_FILE: &str = "/etc/manyrun/handlers.toml";
+/// The environment variable that names another file.
+pub const VARIABLE: &str = "MANYRUN_CONFIG";
+
+/// Reads the file that was named, or the one that the environment names, or [`DEFAULT_FILE`].
+///
+/// A file that somebody named must exist. Where nobody named one and neither [`DEFAULT_FILE`] nor a drop-in beside it
+/// exists, the answer is [`HandlerTable::built_in`].
+///
+/// # Errors
+/// Those of [`file`].
+pub fn search(named: Option<&Path>) -> Result<HandlerTable> {
+    search_from(named, std::env::var_os(VARIABLE).as_deref(), Path::new(DEFAULT_FILE))
+}
+
+/// Reads a file and its drop-ins: `handlers.toml`, then `handlers.toml.d/*.toml` in the order of their names.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] and [`ErrorKind::PermissionDenied`] for a file that cannot be read;
+/// [`ErrorKind::ConfigInvalid`] for what [`native::parse`] refuses.
+pub fn file(path: &Path) -> Result<HandlerTable> {
+    let mut sources = vec![read(path)?];
+    for drop_in in drop_ins(path)? {
+        sources.push(read(&drop_in)?);
+    }
+    native::parse(&sources)
+}
+
+fn search_from(named: Option<&Path>, variable: Option<&OsStr>, default: &Path) -> Result<HandlerTable> {
+    if let Some(path) = named {
+        return file(path);
+    }
+    if let Some(path) = variable.filter(|value| !value.is_empty()) {
+        let hint = || format!("the variable {VARIABLE} names this file");
+        return file(Path::new(path)).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => error.hint(hint()),
+            _ => error,
+        });
+    }
+    let drop_ins = drop_ins(default)?;
+    if exists(default)? {
+        return file(default);
+    }
+    if drop_ins.is_empty() {
+        return Ok(HandlerTable::built_in());
+    }
+    native::parse(&drop_ins.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?)
+}
+
+fn drop_ins(path: &Path) -> Result<Vec<PathBuf>> {
+    let mut folder = path.as_os_str().to_owned();
+    folder.push(".d");
+    let folder = PathBuf::from(folder);
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(unreadable(&folder, error)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| unreadable(&folder, error))?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension() == Some(OsStr::new("toml")) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn exists(path: &Path) -> Result<bool> {
+    path.try_exists().map_err(|error| unreadable(path, error))
+}
+
+fn read(path: &Path) -> Result<Source> {
+    // A configuration of megabytes is a mistake, such as a device or a disk image.
+    const LIMIT: u64 = 4 * 1024 * 1024;
+    let size = std::fs::metadata(path).map_err(|error| unreadable(path, error))?.len();
+    if size > LIMIT {
+        let what = format!("the file has {size} bytes; at most {LIMIT} are read");
+        return Err(Error::new(ErrorKind::ConfigInvalid(what))
+            .during_step("read handlers")
+            .on(path.display()));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, error))?;
+    Ok(Source::new(path, text))
+}
+
+fn unreadable(path: &Path, error: io::Error) -> Error {
+    let kind = match error.kind() {
+        io::ErrorKind::NotFound => ErrorKind::NotFound,
+        io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+        io::ErrorKind::InvalidData => ErrorKind::ConfigInvalid("the file is not UTF-8 text".to_owned()),
+        _ => ErrorKind::ConfigInvalid("the file cannot be read".to_owned()),
+    };
+    Error::new(kind).during_step("read handlers").on(path.display()).caused_by(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(path: &Path, text: &str) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn drop_ins_are_read_in_name_order_and_others_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let main = dir.path().join("handlers.toml");
+        write(&main, "default = 'x'\n[runtimes.x]\nkind = 'oci'\nargs = ['main']\n");
+        let folder = dir.path().join("handlers.toml.d");
+        write(&folder.join("20.toml"), "[runtimes.x]\nargs = ['20']\n");
+        write(&folder.join("10.toml"), "[runtimes.x]\nargs = ['10']\n");
+        write(&folder.join("30.toml~"), "broken");
+        write(&folder.join(".40.toml"), "broken");
+        let table = file(&main).unwrap();
+        assert_eq!(table.select(None).unwrap().args, ["20"]);
+        assert_eq!(table.sources, [main, folder.join("10.toml"), folder.join("20.toml")]);
+    }
+
+    #[test]
+    fn the_search_goes_from_the_named_file_to_the_built_in_table() {
+        let dir = tempfile::tempdir().unwrap();
+        let (named, variable) = (dir.path().join("named.toml"), dir.path().join("variable.toml"));
+        let default = dir.path().join("default.toml");
+        assert_eq!(search_from(None, None, &default).unwrap(), HandlerTable::built_in());
+        write(&dir.path().join("default.toml.d/1.toml"), "[runtimes.d]\nkind = 'oci'\n");
+        assert!(search_from(None, None, &default).unwrap().handlers.keys().any(|n| n.as_str() == "d"));
+        write(&variable, "[runtimes.v]\nkind = 'oci'\n");
+        let found = search_from(None, Some(variable.as_os_str()), &default).unwrap();
+        assert_eq!(found.sources, std::slice::from_ref(&variable));
+        let missing = search_from(Some(&named), Some(variable.as_os_str()), &default).unwrap_err();
+        assert!(missing.is_not_found());
+        assert_eq!(missing.subject(), Some(named.display().to_string().as_str()));
+    }
+
+    #[test]
+    fn a_file_that_the_environment_names_must_exist() {
+        let gone = Path::new("/nonexistent/handlers.toml");
+        let error = search_from(None, Some(gone.as_os_str()), gone).unwrap_err();
+        assert!(error.is_not_found());
+        assert!(error.report().contains(VARIABLE), "{}", error.report());
+    }
+
+    #[test]
+    fn binary_files_and_folders_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let binary = dir.path().join("binary.toml");
+        std::fs::write(&binary, [0xff, 0xfe, 0]).unwrap();
+        assert!(matches!(file(&binary).unwrap_err().kind(), ErrorKind::ConfigInvalid(_)));
+        assert!(matches!(file(dir.path()).unwrap_err().kind(), ErrorKind::ConfigInvalid(_)));
+    }
+}

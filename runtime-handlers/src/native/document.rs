@@ -1,0 +1,218 @@
+//! A TOML document in which every value remembers where it was written, so that merged tables still have good errors.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use runtime_api::{Error, ErrorKind, Origin, Result};
+use serde_json::Number;
+use toml::de::{DeTable, DeValue};
+
+/// The file and line of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) file: Arc<Path>,
+    pub(super) line: u32,
+}
+
+impl Place {
+    pub(super) fn origin(&self, table: &str) -> Origin {
+        Origin::file(&*self.file, table, Some(self.line))
+    }
+
+    /// `/etc/manyrun/handlers.toml:12`
+    pub(super) fn short(&self) -> String {
+        format!("{}:{}", self.file.display(), self.line)
+    }
+}
+
+/// A value and the place of its key.
+#[derive(Clone, Debug)]
+pub(super) struct Located {
+    pub(super) value: Value,
+    pub(super) place: Place,
+}
+
+/// Keys with their values.
+pub(super) type Section = BTreeMap<String, Located>;
+
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    Text(String),
+    Integer(i64),
+    Float(f64),
+    Bool(bool),
+    Time(String),
+    Array(Vec<Located>),
+    Table(Section),
+}
+
+impl Value {
+    /// What people call this type.
+    pub(super) fn type_name(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "a string",
+            Self::Integer(_) => "an integer",
+            Self::Float(_) => "a float",
+            Self::Bool(_) => "a boolean",
+            Self::Time(_) => "a date or time",
+            Self::Array(_) => "an array",
+            Self::Table(_) => "a table",
+        }
+    }
+
+    /// The same as JSON; dates become strings. `None` for a float that JSON cannot write.
+    pub(super) fn to_json(&self) -> Option<serde_json::Value> {
+        use serde_json::Value as Json;
+        Some(match self {
+            Self::Text(text) | Self::Time(text) => Json::String(text.clone()),
+            Self::Integer(number) => Json::Number((*number).into()),
+            Self::Float(number) => Json::Number(Number::from_f64(*number)?),
+            Self::Bool(flag) => Json::Bool(*flag),
+            Self::Array(items) => {
+                Json::Array(items.iter().map(|item| item.value.to_json()).collect::<Option<_>>()?)
+            }
+            Self::Table(section) => Json::Object(
+                section
+                    .iter()
+                    .map(|(key, item)| Some((key.clone(), item.value.to_json()?)))
+                    .collect::<Option<_>>()?,
+            ),
+        })
+    }
+}
+
+/// Reads one file's text.
+pub(super) fn parse(file: &Path, text: &str) -> Result<Section> {
+    let file: Arc<Path> = file.into();
+    let lines = Lines::new(text);
+    let document = DeTable::parse(text).map_err(|error| {
+        let line = error.span().map(|span| lines.at(span.start));
+        // The parser's message may run over several lines and repeat the source; its first line says what is wrong.
+        let message = error.message().lines().next().unwrap_or("it cannot be read").to_owned();
+        let at = line.map_or_else(|| file.display().to_string(), |line| format!("{}:{line}", file.display()));
+        Error::new(ErrorKind::ConfigInvalid(format!("broken TOML: {message}")))
+            .on(at)
+            .during_step("read handlers")
+    })?;
+    let reader = Reader { file, lines };
+    reader.section(document.get_ref())
+}
+
+/// Byte offsets to line numbers.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn new(text: &str) -> Self {
+        Self(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect())
+    }
+
+    fn at(&self, offset: usize) -> u32 {
+        let before = self.0.partition_point(|end| *end < offset);
+        u32::try_from(before + 1).unwrap_or(u32::MAX)
+    }
+}
+
+struct Reader {
+    file: Arc<Path>,
+    lines: Lines,
+}
+
+impl Reader {
+    fn place(&self, offset: usize) -> Place {
+        Place { file: Arc::clone(&self.file), line: self.lines.at(offset) }
+    }
+
+    fn section(&self, table: &DeTable<'_>) -> Result<Section> {
+        table
+            .iter()
+            .map(|(key, value)| {
+                let place = self.place(key.span().start);
+                let value = self.value(value.get_ref(), &place)?;
+                Ok((key.get_ref().to_string(), Located { value, place }))
+            })
+            .collect()
+    }
+
+    fn value(&self, value: &DeValue<'_>, place: &Place) -> Result<Value> {
+        let broken = |what: &str, text: &str| {
+            Error::new(ErrorKind::ConfigInvalid(format!("the {what} {text} is out of range")))
+                .on(place.short())
+                .during_step("read handlers")
+        };
+        Ok(match value {
+            DeValue::String(text) => Value::Text(text.to_string()),
+            DeValue::Integer(number) => {
+                let read = i64::from_str_radix(number.as_str(), number.radix());
+                Value::Integer(read.map_err(|_| broken("integer", number.as_str()))?)
+            }
+            DeValue::Float(number) => {
+                let read = number.as_str().parse();
+                Value::Float(read.map_err(|_| broken("float", number.as_str()))?)
+            }
+            DeValue::Boolean(flag) => Value::Bool(*flag),
+            DeValue::Datetime(time) => Value::Time(time.to_string()),
+            DeValue::Array(items) => Value::Array(
+                items
+                    .iter()
+                    .map(|item| {
+                        let place = self.place(item.span().start);
+                        Ok(Located { value: self.value(item.get_ref(), &place)?, place })
+                    })
+                    .collect::<Result<_>>()?,
+            ),
+            DeValue::Table(table) => Value::Table(self.section(table)?),
+        })
+    }
+}
+
+/// Lays `over` over `base`: tables merge key by key, everything else is replaced.
+pub(super) fn merge(base: &mut Section, over: Section) {
+    for (key, later) in over {
+        match (base.get_mut(&key).map(|earlier| &mut earlier.value), later.value) {
+            (Some(Value::Table(earlier)), Value::Table(section)) => merge(earlier, section),
+            (_, value) => {
+                base.insert(key, Located { value, place: later.place });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_knows_its_line() {
+        let section = parse(Path::new("x.toml"), "a = 1\n\n[b]\nc = [\n  'x',\n  'y']\n").unwrap();
+        assert_eq!(section["a"].place.line, 1);
+        assert_eq!(section["b"].place.short(), "x.toml:3");
+        let Value::Table(b) = &section["b"].value else { panic!("b is a table") };
+        assert_eq!(b["c"].place.line, 4);
+        let Value::Array(items) = &b["c"].value else { panic!("c is an array") };
+        assert_eq!(items[1].place.line, 6);
+    }
+
+    #[test]
+    fn a_merge_goes_deep_and_replaces_arrays() {
+        let read = |text| parse(Path::new("x.toml"), text).unwrap();
+        let mut base = read("[t]\na = [1, 2]\nb = 1\n");
+        merge(&mut base, read("[t]\na = [3]\nc = 2\n"));
+        let json = Value::Table(base).to_json().unwrap();
+        assert_eq!(json, serde_json::json!({"t": {"a": [3], "b": 1, "c": 2}}));
+    }
+
+    #[test]
+    fn numbers_in_every_notation_are_read() {
+        let section = parse(Path::new("x"), "a = 0x10\nb = 1_000\nc = 1.5e3\nd = 2020-01-01\n").unwrap();
+        let json = Value::Table(section).to_json().unwrap();
+        assert_eq!(json, serde_json::json!({"a": 16, "b": 1000, "c": 1500.0, "d": "2020-01-01"}));
+    }
+
+    #[test]
+    fn broken_toml_names_file_and_line() {
+        let error = parse(Path::new("/etc/x.toml"), "a = 1\nb = \n").unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::ConfigInvalid(_)));
+        assert_eq!(error.subject(), Some("/etc/x.toml:2"), "{error}");
+    }
+}

@@ -1,0 +1,225 @@
+//! One merged `[runtimes.NAME]` table to a [`HandlerConfig`]. Names and types of the keys were checked before.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use runtime_api::{Capability, Error, HandlerConfig, HandlerName, Result, RuntimeKind};
+use serde_json::Value as Json;
+
+use super::document::{Located, Section, Value};
+use super::keys::complain;
+use crate::nearest::nearest;
+use crate::quantity;
+
+/// Reads the values. `at` is where the handler begins.
+pub(super) fn convert(name: HandlerName, section: &Section, at: &Located) -> Result<HandlerConfig> {
+    let title = format!("runtimes.{name}");
+    let view = View { section: Some(section), table: title.clone() };
+    let Some((kind, key)) = view.text("kind") else {
+        return Err(complain(at, &title, "the key \"kind\" is missing (such as kind = \"oci\")"));
+    };
+    let kind = RuntimeKind::new(kind).map_err(|error| view.wrong(key, &error.kind().to_string()))?;
+    let mut config = HandlerConfig::new(name, kind, at.place.origin(&title));
+    config.paths = match view.path("path")? {
+        Some(path) => vec![path],
+        None => view.paths("paths")?,
+    };
+    config.platform_paths = platform_paths(&view)?;
+    config.root = view.path("root")?;
+    config.args = view.texts("args").into_iter().map(|(text, _)| text.to_owned()).collect();
+    config.config_path = view.path("config_path")?;
+    config.options = options(&view)?;
+    monitor(&view, &mut config)?;
+    annotations(&view, &mut config)?;
+    let timeouts = view.inner("timeouts");
+    config.timeouts.create = timeouts.time("create")?;
+    config.timeouts.start = timeouts.time("start")?;
+    config.timeouts.stop = timeouts.time("stop")?;
+    config.timeouts.exec = timeouts.time("exec")?;
+    config.disabled = disabled(&view.inner("capabilities"))?;
+    config.min_memory = view.bytes("min_memory")?;
+    config.privileged_without_host_devices = view.flag("privileged_without_host_devices");
+    config.seccomp_profile = view.path("seccomp_profile")?;
+    config.pull_image_in_guest = view.flag("pull_image_in_guest");
+    config.stream_websockets = view.flag("stream_websockets");
+    config.exec_cpu_affinity = view.one_of("exec_cpu_affinity", "first")?;
+    Ok(config)
+}
+
+fn platform_paths(view: &View<'_>) -> Result<BTreeMap<String, PathBuf>> {
+    view.map("platform_paths")
+        .map(|(platform, text, key)| {
+            let parts: Vec<_> = platform.split('/').collect();
+            if !(2..=3).contains(&parts.len()) || parts.iter().any(|part| part.is_empty()) {
+                let what = format!("{platform:?} is not a platform such as \"linux/arm64\"");
+                return Err(view.wrong(key, &what));
+            }
+            Ok((platform.to_owned(), view.absolute(text, key)?))
+        })
+        .collect()
+}
+
+fn options(view: &View<'_>) -> Result<serde_json::Map<String, Json>> {
+    let Some(key) = view.get("options") else { return Ok(serde_json::Map::new()) };
+    match key.value.to_json() {
+        Some(Json::Object(options)) => Ok(options),
+        _ => Err(view.wrong(key, "the options hold a number that is not finite")),
+    }
+}
+
+fn monitor(view: &View<'_>, config: &mut HandlerConfig) -> Result<()> {
+    let monitor = view.inner("monitor");
+    config.monitor.path = monitor.path("path")?;
+    for (pair, key) in monitor.texts("env") {
+        if pair.split_once('=').is_none_or(|(name, _)| name.is_empty()) {
+            return Err(monitor.wrong(key, &format!("{pair:?} is not of the form KEY=value")));
+        }
+        config.monitor.env.push(pair.to_owned());
+    }
+    config.monitor.cgroup = monitor.filled("cgroup")?;
+    config.monitor.exec_cgroup = monitor.one_of("exec_cgroup", "container")?;
+    config.monitor.no_sync_log = monitor.flag("no_sync_log");
+    Ok(())
+}
+
+fn annotations(view: &View<'_>, config: &mut HandlerConfig) -> Result<()> {
+    let policy = view.inner("annotations");
+    for (list, into) in
+        [("allowed", &mut config.annotations.allowed), ("denied", &mut config.annotations.denied)]
+    {
+        for (prefix, key) in policy.texts(list) {
+            if prefix.is_empty() {
+                return Err(policy.wrong(key, "an empty prefix would match every annotation"));
+            }
+            into.push(prefix.to_owned());
+        }
+    }
+    config.annotations.default =
+        policy.map("default").map(|(name, value, _)| (name.to_owned(), value.to_owned())).collect();
+    Ok(())
+}
+
+fn disabled(view: &View<'_>) -> Result<Vec<(Capability, String)>> {
+    view.texts("disable")
+        .into_iter()
+        .map(|(id, key)| match Capability::ALL.iter().find(|capability| capability.id() == id) {
+            Some(capability) => Ok((*capability, key.place.short())),
+            None => {
+                let close = nearest(id, Capability::ALL.iter().map(|capability| capability.id()));
+                let close = close.map_or_else(String::new, |close| format!("; did you mean {close:?}?"));
+                Err(view.wrong(key, &format!("there is no capability {id:?}{close}")))
+            }
+        })
+        .collect()
+}
+
+/// A table by key, with errors that name the place. An absent table answers like an empty one.
+struct View<'a> {
+    section: Option<&'a Section>,
+    table: String,
+}
+
+impl<'a> View<'a> {
+    fn get(&self, name: &str) -> Option<&'a Located> {
+        self.section?.get(name)
+    }
+
+    fn inner(&self, name: &str) -> Self {
+        let section = match self.get(name) {
+            Some(Located { value: Value::Table(section), .. }) => Some(section),
+            _ => None,
+        };
+        Self { section, table: format!("{}.{name}", self.table) }
+    }
+
+    fn wrong(&self, at: &Located, what: &str) -> Error {
+        complain(at, &self.table, what)
+    }
+
+    fn text(&self, name: &str) -> Option<(&'a str, &'a Located)> {
+        match self.get(name) {
+            Some(key @ Located { value: Value::Text(text), .. }) => Some((text, key)),
+            _ => None,
+        }
+    }
+
+    fn texts(&self, name: &str) -> Vec<(&'a str, &'a Located)> {
+        let Some(Located { value: Value::Array(items), .. }) = self.get(name) else { return Vec::new() };
+        items
+            .iter()
+            .filter_map(|item| match &item.value {
+                Value::Text(text) => Some((text.as_str(), item)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn map(&self, name: &str) -> impl Iterator<Item = (&'a str, &'a str, &'a Located)> + use<'a> {
+        let section = self.inner(name).section;
+        section.into_iter().flatten().filter_map(|(key, item)| match &item.value {
+            Value::Text(text) => Some((key.as_str(), text.as_str(), item)),
+            _ => None,
+        })
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        matches!(self.get(name), Some(Located { value: Value::Bool(true), .. }))
+    }
+
+    fn path(&self, name: &str) -> Result<Option<PathBuf>> {
+        self.text(name).map(|(text, key)| self.absolute(text, key)).transpose()
+    }
+
+    fn paths(&self, name: &str) -> Result<Vec<PathBuf>> {
+        self.texts(name).into_iter().map(|(text, key)| self.absolute(text, key)).collect()
+    }
+
+    fn absolute(&self, text: &str, key: &Located) -> Result<PathBuf> {
+        let path = PathBuf::from(text);
+        if path.is_absolute() {
+            return Ok(path);
+        }
+        Err(self.wrong(key, &format!("the path {text:?} is not absolute; leave it out to search PATH")))
+    }
+
+    fn filled(&self, name: &str) -> Result<Option<String>> {
+        match self.text(name) {
+            Some(("", key)) => Err(self.wrong(key, &format!("key {name:?} is empty; leave it out"))),
+            Some((text, _)) => Ok(Some(text.to_owned())),
+            None => Ok(None),
+        }
+    }
+
+    fn one_of(&self, name: &str, only: &str) -> Result<Option<String>> {
+        match self.text(name) {
+            Some((text, key)) if text != only => {
+                Err(self.wrong(key, &format!("key {name:?} can only be {only:?}, not {text:?}")))
+            }
+            Some((text, _)) => Ok(Some(text.to_owned())),
+            None => Ok(None),
+        }
+    }
+
+    fn time(&self, name: &str) -> Result<Option<Duration>> {
+        let Some(key) = self.get(name) else { return Ok(None) };
+        let read = match &key.value {
+            Value::Text(text) => quantity::time(text),
+            Value::Integer(number) => quantity::seconds(*number),
+            _ => return Ok(None),
+        };
+        read.map(Some).map_err(|why| self.wrong(key, &format!("key {name:?}: {why}")))
+    }
+
+    fn bytes(&self, name: &str) -> Result<Option<u64>> {
+        let Some(key) = self.get(name) else { return Ok(None) };
+        let read = match &key.value {
+            Value::Text(text) => quantity::bytes(text),
+            Value::Integer(number) => {
+                u64::try_from(*number).map_err(|_| format!("the size {number} is negative"))
+            }
+            _ => return Ok(None),
+        };
+        read.map(Some).map_err(|why| self.wrong(key, &format!("key {name:?}: {why}")))
+    }
+}

@@ -1,0 +1,148 @@
+//! The handlers that can be chosen.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use runtime_api::{Error, ErrorKind, HandlerConfig, HandlerName, Origin, Result, RuntimeKind};
+
+/// Something worth telling about a configuration that is not an error.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Where it was found.
+    pub origin: Origin,
+    /// What is worth telling.
+    pub text: String,
+}
+
+impl Note {
+    /// A remark about `origin`.
+    pub fn new(origin: Origin, text: impl Into<String>) -> Self {
+        Self { origin, text: text.into() }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.origin, self.text)
+    }
+}
+
+/// Every handler by name, and which one is meant when none is named. Immutable: a reload makes a new table.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq)]
+pub struct HandlerTable {
+    /// The handler that is meant when none is named.
+    pub default: Option<HandlerName>,
+    /// The handlers that can be chosen.
+    pub handlers: BTreeMap<HandlerName, HandlerConfig>,
+    /// Handlers that are configured with `enabled = false`, with the place.
+    pub switched_off: BTreeMap<HandlerName, Origin>,
+    /// What is worth telling.
+    pub notes: Vec<Note>,
+    /// The files that were read, in the order in which they were merged; empty for built-in defaults.
+    pub sources: Vec<PathBuf>,
+}
+
+impl HandlerTable {
+    /// A table without default, notes and files.
+    #[must_use]
+    pub fn new(handlers: impl IntoIterator<Item = HandlerConfig>) -> Self {
+        Self {
+            default: None,
+            handlers: handlers.into_iter().map(|config| (config.name.clone(), config)).collect(),
+            switched_off: BTreeMap::new(),
+            notes: Vec::new(),
+            sources: Vec::new(),
+        }
+    }
+
+    /// Sets the handler that is meant when none is named.
+    #[must_use]
+    pub fn with_default(mut self, name: HandlerName) -> Self {
+        self.default = Some(name);
+        self
+    }
+
+    /// What is used where no file exists: `runc` and `crun` from `PATH`, `fake`, and `crun` as the default.
+    #[must_use]
+    pub fn built_in() -> Self {
+        let origin = Origin::other("built-in default");
+        let handler = |name: &str, kind: &str| {
+            let parsed = (HandlerName::new(name), RuntimeKind::new(kind));
+            let (Ok(name), Ok(kind)) = parsed else { unreachable!("{name} and {kind} are valid names") };
+            HandlerConfig::new(name, kind, origin.clone())
+        };
+        let crun = handler("crun", "oci");
+        let default = crun.name.clone();
+        Self::new([handler("runc", "oci"), crun, handler("fake", "fake")]).with_default(default)
+    }
+
+    /// The handler with this name, or the default one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], which names the handler, where it was looked for, and the handlers there are;
+    /// [`ErrorKind::InvalidArgument`] when none is named and there is no default.
+    pub fn select(&self, name: Option<&HandlerName>) -> Result<&HandlerConfig> {
+        let Some(name) = name.or(self.default.as_ref()) else {
+            let none = "no handler is named, and the configuration has no default".to_owned();
+            return Err(Error::new(ErrorKind::InvalidArgument(none))
+                .during_step("select handler")
+                .hint(format!("name one of: {}; or set default in {}", self.known(), self.places())));
+        };
+        self.handlers.get(name).ok_or_else(|| {
+            let missing = Error::new(ErrorKind::NotFound)
+                .during_step("select handler")
+                .on(format_args!("\"{name}\" in {}", self.places()));
+            match self.switched_off.get(name) {
+                Some(origin) => missing.hint(format!("it is switched off by enabled = false at {origin}")),
+                None => missing.hint(format!("known handlers are: {}", self.known())),
+            }
+        })
+    }
+
+    fn known(&self) -> String {
+        if self.handlers.is_empty() {
+            return "none".to_owned();
+        }
+        self.handlers.keys().map(HandlerName::as_str).collect::<Vec<_>>().join(", ")
+    }
+
+    fn places(&self) -> String {
+        if self.sources.is_empty() {
+            return "the built-in handlers".to_owned();
+        }
+        self.sources.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_selected_when_none_is_named() {
+        let table = HandlerTable::built_in();
+        assert_eq!(table.select(None).unwrap().name.as_str(), "crun");
+        let fake = HandlerName::new("fake").unwrap();
+        assert_eq!(table.select(Some(&fake)).unwrap().kind.as_str(), "fake");
+    }
+
+    #[test]
+    fn an_unknown_handler_is_refused_with_the_known_ones() {
+        let nope = HandlerName::new("nope").unwrap();
+        let error = HandlerTable::built_in().select(Some(&nope)).unwrap_err();
+        assert!(error.is_not_found());
+        assert_eq!(
+            error.report(),
+            "select handler \"nope\" in the built-in handlers: not found; known handlers are: crun, fake, runc"
+        );
+    }
+
+    #[test]
+    fn without_a_default_a_name_is_required() {
+        let error = HandlerTable::new([]).select(None).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::InvalidArgument(_)), "{error:?}");
+    }
+}
