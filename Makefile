@@ -26,6 +26,11 @@ verify: ## formatting, lints, documentation, architecture; never writes to the t
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	cargo test --locked -p manyrun-tests --test architecture
+	@if cargo deny --version >/dev/null 2>&1; then \
+		cargo deny --locked check bans licenses sources; \
+	else \
+		echo "verify: licences were not checked, for cargo-deny is not installed: cargo install cargo-deny"; \
+	fi
 
 fix: ## apply formatting and what clippy can repair; writes
 	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged

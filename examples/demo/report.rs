@@ -10,7 +10,7 @@ use crate::life::{Outcome, Ran};
 const SHOWN: usize = 60;
 
 pub(crate) fn lines(config: &HandlerConfig, outcome: &Outcome) -> String {
-    let (name, kind) = (&config.name, &config.kind);
+    let (name, kind) = (config.name.as_str(), config.kind.as_str());
     match outcome {
         Outcome::Ran(ran) => format!("{name:<8} {kind:<5} {}", of_life(ran)),
         Outcome::LeftOut(why) => format!("{name:<8} {kind:<5} left out: {why}\n"),
