@@ -4,18 +4,24 @@
 //! - [`Registry`] knows the factories, one per kind of backend. There is no fallback for an unknown kind.
 //! - [`stack::standard`] puts the layers [`trace`], [`guard`], [`deadline`] and [`narrow`] in front of a backend; a layer
 //!   of your own is an [`intercept::Interceptor`].
+//! - [`Runtime`] ties it together: it creates containers under a handler, and sends every later call to the
+//!   configuration that the container was created with, in whatever process.
 //!
 //! This crate sees no backend. The program that wants them registers their factories.
 #![forbid(unsafe_code)]
 
+mod facade;
+mod memory_store;
 mod nearest;
 mod quantity;
 mod registry;
+mod reservation;
 mod snapshot;
 mod table;
 #[cfg(test)]
 mod testing;
 
+pub mod annotation;
 pub mod deadline;
 pub mod guard;
 pub mod intercept;
@@ -25,6 +31,8 @@ pub mod native;
 pub mod stack;
 pub mod trace;
 
+pub use facade::{Listed, Listing, Runtime};
+pub use memory_store::MemoryStore;
 pub use registry::Registry;
 pub use snapshot::{Snapshot, default_base};
 pub use table::{HandlerTable, Note};

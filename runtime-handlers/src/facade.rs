@@ -1,0 +1,314 @@
+//! All handlers behind one value: containers are created under a handler and found again by their id.
+
+mod by_id;
+mod listing;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use runtime_api::{
+    Container, ContainerId, ContainerState, ContainerStore, CreateRequest, DeleteRequest, Error,
+    HandlerConfig, HandlerName, Operation, RestoreRequest, Result, SharedRuntime,
+};
+use tokio::sync::OnceCell;
+
+pub use listing::{Listed, Listing};
+
+use crate::memory_store::MemoryStore;
+use crate::registry::{Registry, subject};
+use crate::reservation::{self, Reservation, Taken};
+use crate::snapshot::Snapshot;
+use crate::table::HandlerTable;
+use crate::{annotation, stack};
+
+/// Creates containers under handlers, and sends every later call to the configuration the container was created with.
+///
+/// A container stays with its handler's *snapshot*: the configuration at the time of its creation, which is kept beside
+/// its records. The table may change, and the process may be another one; the container is still reached through the
+/// runtime, the root and the arguments that made it.
+///
+/// Ids are unique below one base directory, across handlers and processes. A container that was made without the facade
+/// is found too, but its id is guarded by its own handler alone.
+///
+/// A runtime value is opened when it is first needed, and stays open. All calls go through [`stack::standard`].
+#[derive(Debug)]
+pub struct Runtime {
+    table: Arc<HandlerTable>,
+    registry: Registry,
+    base: PathBuf,
+    store: Arc<dyn ContainerStore>,
+    open: Mutex<BTreeMap<Snapshot, Arc<OnceCell<SharedRuntime>>>>,
+}
+
+impl Runtime {
+    /// The handlers of `table`, opened by the factories of `registry`, with state below `base`. Nothing is touched yet.
+    pub fn new(table: impl Into<Arc<HandlerTable>>, registry: Registry, base: impl Into<PathBuf>) -> Self {
+        Self {
+            table: table.into(),
+            registry,
+            base: base.into(),
+            store: Arc::new(MemoryStore::new()),
+            open: Mutex::default(),
+        }
+    }
+
+    /// Keeps identities in another store than a [`MemoryStore`].
+    #[must_use]
+    pub fn with_store(mut self, store: Arc<dyn ContainerStore>) -> Self {
+        self.store = store;
+        self
+    }
+
+    /// The handlers that can be chosen.
+    #[must_use]
+    pub fn table(&self) -> &HandlerTable {
+        &self.table
+    }
+
+    /// Where identities are kept. Status is never here: ask [`Runtime::state`].
+    #[must_use]
+    pub fn store(&self) -> &dyn ContainerStore {
+        &*self.store
+    }
+
+    /// Where state is kept.
+    #[must_use]
+    pub fn base(&self) -> &Path {
+        &self.base
+    }
+
+    /// The runtime value of a handler as it is configured now; of the default handler if none is named.
+    ///
+    /// # Errors
+    /// Those of [`HandlerTable::select`], [`Registry::check`] and [`open`](runtime_api::RuntimeFactory::open).
+    pub async fn runtime(&self, handler: Option<&HandlerName>) -> Result<SharedRuntime> {
+        let config = self.table.select(handler)?;
+        self.value(&Snapshot::of(config)).await
+    }
+
+    /// Creates a container under a handler; under the default one if none is named.
+    ///
+    /// **Cancel**: as [`create`](runtime_api::RuntimeImpl::create); the id is free again.
+    ///
+    /// # Errors
+    /// Those of [`Runtime::runtime`] and [`create`](runtime_api::RuntimeImpl::create);
+    /// [`AlreadyExists`](runtime_api::ErrorKind::AlreadyExists) also when another handler has the id;
+    /// [`ConfigInvalid`](runtime_api::ErrorKind::ConfigInvalid) when the handler does not allow an annotation.
+    pub async fn create(
+        &self,
+        handler: Option<&HandlerName>,
+        request: CreateRequest,
+    ) -> Result<ContainerState> {
+        let asked = request.clone();
+        self.place(handler, Operation::Create, &asked, |runtime| async move { runtime.create(request).await })
+            .await
+    }
+
+    /// Continues a container from an image, under a handler; under the default one if none is named.
+    ///
+    /// # Errors
+    /// As [`Runtime::create`], and those of [`restore`](runtime_api::RuntimeImpl::restore).
+    pub async fn restore(
+        &self,
+        handler: Option<&HandlerName>,
+        request: RestoreRequest,
+    ) -> Result<ContainerState> {
+        let asked = request.create.clone();
+        self.place(
+            handler,
+            Operation::Restore,
+            &asked,
+            |runtime| async move { runtime.restore(request).await },
+        )
+        .await
+    }
+
+    /// Forgets a container. With force an unknown id is Ok.
+    ///
+    /// # Errors
+    /// Those of [`Runtime::of`] and [`delete`](runtime_api::RuntimeImpl::delete).
+    pub async fn delete(&self, id: &ContainerId, request: DeleteRequest) -> Result<()> {
+        let (snapshot, runtime) = match self.find(id, Operation::Delete).await {
+            Err(error) if request.force && error.is_not_found() => return self.store.delete(id),
+            found => found?,
+        };
+        runtime.delete(id, request).await?;
+        self.store.delete(id)?;
+        if let Some(reservation) = reservation::take_again(&self.base, id, &snapshot)? {
+            // The same id may have been created again between the two steps; then it keeps its file.
+            if matches!(runtime.state(id).await, Err(error) if error.is_not_found()) {
+                reservation.give_back();
+            }
+        }
+        Ok(())
+    }
+
+    /// The runtime value that a container belongs to.
+    ///
+    /// # Errors
+    /// [`NotFound`](runtime_api::ErrorKind::NotFound) when no handler has the id; what opening its handler's snapshot
+    /// fails with.
+    pub async fn of(&self, id: &ContainerId, operation: Operation) -> Result<SharedRuntime> {
+        self.find(id, operation).await.map(|(_, runtime)| runtime)
+    }
+
+    /// Ends the tasks of all open values and waits for them. Containers go on.
+    pub async fn shutdown(&self) {
+        let open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
+        for value in open.values().filter_map(|cell| cell.get()) {
+            value.shutdown().await;
+        }
+    }
+
+    async fn place<F: Future<Output = Result<ContainerState>>>(
+        &self,
+        handler: Option<&HandlerName>,
+        operation: Operation,
+        request: &CreateRequest,
+        make: impl FnOnce(SharedRuntime) -> F,
+    ) -> Result<ContainerState> {
+        let config = self.table.select(handler)?;
+        let bundle = BundleFacts::read(&request.bundle);
+        annotation::check(&config.annotations, bundle.annotations.iter().map(String::as_str)).map_err(
+            |error| {
+                error.during(operation).on(format_args!("container \"{}\"", request.id)).hint(subject(config))
+            },
+        )?;
+        let snapshot = Snapshot::of(config);
+        let runtime = self.value(&snapshot).await?;
+        let mut reservation =
+            self.reserve(&request.id, &snapshot).await.map_err(|error| error.during(operation))?;
+        reservation.give(&snapshot)?;
+        match make(runtime.clone()).await {
+            Ok(state) => {
+                let container = self.identity(request, &snapshot, &state, &bundle);
+                if let Err(error) = self.store.add(container) {
+                    // A container that nobody remembers must not be left; the store's failure is the one to tell.
+                    let _ = runtime.delete(&request.id, DeleteRequest::force()).await;
+                    reservation.give_back();
+                    return Err(error.during(operation));
+                }
+                reservation.keep();
+                Ok(state)
+            }
+            Err(error) => {
+                if matches!(error.kind(), runtime_api::ErrorKind::AlreadyExists) {
+                    reservation.keep();
+                } else {
+                    reservation.give_back();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the id, also from a file that was left over.
+    async fn reserve(&self, id: &ContainerId, snapshot: &Snapshot) -> Result<Reservation> {
+        match reservation::take(&self.base, id).await? {
+            Taken::Free(reservation) => Ok(reservation),
+            Taken::UnderWay => Err(reservation::taken(id, "it is being created or deleted at this moment")),
+            // The backend itself refuses its own ids.
+            Taken::Given(whose, reservation) if whose == *snapshot => Ok(reservation),
+            Taken::Given(whose, reservation) => match self.value(&whose).await?.state(id).await {
+                Err(error) if error.is_not_found() => Ok(reservation),
+                _ => Err(reservation::taken(id, &format!("the handler \"{}\" has it", whose.handler()))),
+            },
+        }
+    }
+
+    fn identity(
+        &self,
+        request: &CreateRequest,
+        snapshot: &Snapshot,
+        state: &ContainerState,
+        bundle: &BundleFacts,
+    ) -> Container {
+        let mut container = Container::new(
+            request.id.clone(),
+            &request.bundle,
+            snapshot.handler().clone(),
+            snapshot.id(),
+            state.created_at,
+        );
+        container.labels.clone_from(&request.labels);
+        container.annotations.clone_from(&state.annotations);
+        container.sandbox.clone_from(&request.sandbox);
+        container.log_path.clone_from(&request.log.path);
+        container.stop_signal = request.stop_signal;
+        container.terminal = bundle.terminal;
+        container
+    }
+
+    /// Where a container lives: by the id's file, or else by asking every snapshot.
+    async fn find(&self, id: &ContainerId, operation: Operation) -> Result<(Snapshot, SharedRuntime)> {
+        if let Some(snapshot) = reservation::whereabouts(&self.base, id) {
+            let runtime = self.value(&snapshot).await.map_err(|error| error.during(operation))?;
+            return Ok((snapshot, runtime));
+        }
+        let mut closed = Vec::new();
+        for snapshot in Snapshot::scan(&self.base)? {
+            match self.value(&snapshot).await {
+                Ok(runtime) => {
+                    if !matches!(runtime.state(id).await, Err(error) if error.is_not_found()) {
+                        return Ok((snapshot, runtime));
+                    }
+                }
+                Err(error) => closed.push(format!("{snapshot} could not be asked: {}", error.report())),
+            }
+        }
+        let missing = Error::not_found(operation, id);
+        Err(if closed.is_empty() { missing } else { missing.hint(closed.join("; ")) })
+    }
+
+    /// The value over a snapshot, opened once however many callers need it.
+    async fn value(&self, snapshot: &Snapshot) -> Result<SharedRuntime> {
+        let cell = {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(open.entry(snapshot.clone()).or_default())
+        };
+        cell.get_or_try_init(|| self.open_value(snapshot)).await.cloned()
+    }
+
+    async fn open_value(&self, snapshot: &Snapshot) -> Result<SharedRuntime> {
+        let config = self.config(snapshot)?;
+        self.registry.check(&config)?;
+        snapshot.write(&self.base, &config)?;
+        let factory = self.registry.factory(&config)?;
+        let opened = factory.open(&config, snapshot.context(&self.base)).await;
+        let backend = opened.map_err(|error| error.during_step("open").on(subject(&config)))?;
+        stack::standard(backend, &config)
+    }
+
+    /// The table's configuration while it still is this snapshot; else the one that was kept.
+    fn config(&self, snapshot: &Snapshot) -> Result<HandlerConfig> {
+        match self.table.handlers.get(snapshot.handler()) {
+            Some(config) if Snapshot::of(config) == *snapshot => Ok(config.clone()),
+            _ => snapshot.read(&self.base),
+        }
+    }
+}
+
+/// What the facade wants to know of a bundle. A bundle that cannot be read has no facts; the backend refuses it.
+#[derive(Debug, Default)]
+struct BundleFacts {
+    annotations: Vec<String>,
+    terminal: bool,
+}
+
+impl BundleFacts {
+    fn read(bundle: &Path) -> Self {
+        let spec: Option<serde_json::Value> = std::fs::read(bundle.join("config.json"))
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok());
+        let Some(spec) = spec else { return Self::default() };
+        let annotations = spec.get("annotations").and_then(serde_json::Value::as_object);
+        Self {
+            annotations: annotations.map(|map| map.keys().cloned().collect()).unwrap_or_default(),
+            terminal: spec.pointer("/process/terminal") == Some(&serde_json::Value::Bool(true)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+use std::time::Duration;
+
+use runtime_api::{
+    ContainerStatus, ErrorKind, ExecSyncRequest, KillRequest, ProcessRequest, RuntimeKind, Signal,
+};
+
+use super::*;
+use crate::testing::{ToyFactory, id, toy_config};
+
+fn name(text: &str) -> HandlerName {
+    HandlerName::new(text).unwrap()
+}
+
+fn table(handlers: &[&str]) -> HandlerTable {
+    HandlerTable::new(handlers.iter().map(|each| toy_config(each))).with_default(name(handlers[0]))
+}
+
+fn over(base: &Path, table: HandlerTable) -> Runtime {
+    Runtime::new(table, Registry::new().register(ToyFactory).unwrap(), base)
+}
+
+fn request(text: &str) -> CreateRequest {
+    CreateRequest::new(id(text), "/nonexistent/bundle").label("owner", "test")
+}
+
+#[test]
+fn calls_can_be_spawned() {
+    fn spawnable<T: Send>(_: &T) {}
+    let runtime = over(Path::new("/nonexistent"), table(&["one"]));
+    let (a, container) = (request("a"), id("a"));
+    spawnable(&runtime.create(None, a));
+    spawnable(&runtime.delete(&container, DeleteRequest::force()));
+    spawnable(&runtime.readopt());
+}
+
+/// Everything below the base that has to do with an id.
+fn traces(base: &Path, text: &str) -> usize {
+    std::fs::read_dir(base.join(".ids")).map_or(0, |entries| {
+        entries.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains(text)).count()
+    })
+}
+
+#[tokio::test]
+async fn a_container_lives_under_the_handler_that_was_named() {
+    let base = tempfile::tempdir().unwrap();
+    let runtime = over(base.path(), table(&["one", "two"]));
+    runtime.create(None, request("a")).await.unwrap();
+    runtime.create(Some(&name("two")), request("b")).await.unwrap();
+    assert_eq!(runtime.of(&id("a"), Operation::State).await.unwrap().info().handler, name("one"));
+    assert_eq!(runtime.of(&id("b"), Operation::State).await.unwrap().info().handler, name("two"));
+    runtime.start(&id("b")).await.unwrap();
+    assert_eq!(runtime.state(&id("b")).await.unwrap().status, ContainerStatus::Running);
+    runtime.exec_sync(&id("b"), ExecSyncRequest::new(ProcessRequest::new(["x"]))).await.unwrap();
+    runtime.kill(&id("b"), KillRequest::new(Signal::KILL)).await.unwrap();
+    runtime.wait(&id("b")).await.unwrap();
+    runtime.delete(&id("b"), DeleteRequest::new()).await.unwrap();
+    assert!(runtime.state(&id("b")).await.unwrap_err().is_not_found());
+    assert_eq!(traces(base.path(), "b"), 0);
+    let stored = runtime.store().list().unwrap();
+    assert_eq!(stored.len(), 1);
+    assert_eq!((stored[0].name.as_str(), &stored[0].handler), ("a", &name("one")));
+    assert_eq!(stored[0].labels["owner"], "test");
+}
+
+#[tokio::test]
+async fn unknown_handlers_are_refused_before_anything_is_made() {
+    let base = tempfile::tempdir().unwrap();
+    let runtime = over(base.path(), table(&["one"]));
+    let error = runtime.create(Some(&name("nope")), request("a")).await.unwrap_err();
+    assert!(error.is_not_found() && error.report().contains("known handlers are: one"), "{error:?}");
+    let mut stranger = toy_config("vm");
+    stranger.kind = RuntimeKind::new("vmm").unwrap();
+    let runtime = over(base.path(), HandlerTable::new([stranger]));
+    let error = runtime.create(Some(&name("vm")), request("a")).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::ConfigInvalid(_)), "{error:?}");
+    assert_eq!(std::fs::read_dir(base.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_is_one_container_across_handlers_and_processes() {
+    let base = tempfile::tempdir().unwrap();
+    let first = over(base.path(), table(&["one", "two"]));
+    let second = over(base.path(), table(&["one", "two"]));
+    first.create(Some(&name("one")), request("a")).await.unwrap();
+    for (runtime, handler) in [(&first, "two"), (&second, "two"), (&first, "one"), (&second, "one")] {
+        let error = runtime.create(Some(&name(handler)), request("a")).await.unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::AlreadyExists, "{handler}");
+    }
+    assert_eq!(first.list().await.unwrap().containers.len(), 1);
+    second.delete(&id("a"), DeleteRequest::force()).await.unwrap();
+    second.create(Some(&name("two")), request("a")).await.unwrap();
+    let moved = first.of(&id("a"), Operation::State).await.unwrap();
+    assert_eq!(moved.info().handler, name("two"), "the first process follows");
+}
+
+#[tokio::test]
+async fn a_failed_create_frees_the_id() {
+    let base = tempfile::tempdir().unwrap();
+    let runtime = over(base.path(), table(&["one", "two"]));
+    let broken = CreateRequest::new(id("a"), "/nonexistent/broken");
+    runtime.create(None, broken).await.unwrap_err();
+    assert_eq!(traces(base.path(), "a"), 0);
+    assert!(runtime.store().list().unwrap().is_empty());
+    runtime.create(Some(&name("two")), request("a")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_create_frees_the_id() {
+    let base = tempfile::tempdir().unwrap();
+    let mut stuck = toy_config("stuck");
+    stuck.options.insert("stuck".into(), true.into());
+    let runtime = over(base.path(), HandlerTable::new([stuck, toy_config("one")]));
+    let stuck = name("stuck");
+    let create = runtime.create(Some(&stuck), request("a"));
+    assert!(tokio::time::timeout(Duration::from_secs(1), create).await.is_err());
+    assert_eq!(traces(base.path(), "a"), 0);
+    runtime.create(Some(&name("one")), request("a")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_container_keeps_the_configuration_it_was_created_with() {
+    let base = tempfile::tempdir().unwrap();
+    over(base.path(), table(&["one"])).create(None, request("a")).await.unwrap();
+    let mut changed = toy_config("one");
+    changed.args.push("--debug".into());
+    let later = over(base.path(), HandlerTable::new([changed]).with_default(name("one")));
+    later.create(None, request("b")).await.unwrap();
+    let listing = later.list().await.unwrap();
+    assert_eq!(listing.notes, []);
+    let names: Vec<_> = listing.containers.iter().map(|each| each.state.id.as_str()).collect();
+    assert_eq!(names, ["a", "b"], "the oldest first");
+    assert_ne!(listing.containers[0].snapshot, listing.containers[1].snapshot);
+    later.start(&id("a")).await.unwrap();
+    later.delete(&id("a"), DeleteRequest::force()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_process_readopts_what_an_earlier_one_left() {
+    let base = tempfile::tempdir().unwrap();
+    let earlier = over(base.path(), table(&["one", "two"]));
+    earlier.create(None, request("a")).await.unwrap();
+    earlier.create(Some(&name("two")), request("b")).await.unwrap();
+    earlier.shutdown().await;
+    let later = over(base.path(), HandlerTable::new([]));
+    let gone = Container::new(
+        id("gone"),
+        "/b",
+        name("one"),
+        earlier_snapshot(&later).await,
+        std::time::SystemTime::now(),
+    );
+    later.store().add(gone).unwrap();
+    let listing = later.readopt().await.unwrap();
+    assert_eq!(listing.containers.len(), 2);
+    let stored: Vec<_> = later.store().list().unwrap().into_iter().map(|each| each.name).collect();
+    assert_eq!(stored, ["b", "a"]);
+    later.start(&id("b")).await.unwrap();
+    assert_eq!(later.store().get(&id("a")).unwrap().unwrap().labels["owner"], "test");
+}
+
+async fn earlier_snapshot(runtime: &Runtime) -> String {
+    let listing = runtime.list().await.unwrap();
+    listing.containers.into_iter().find(|each| each.handler == name("one")).unwrap().snapshot
+}
+
+#[tokio::test]
+async fn a_snapshot_of_an_unknown_kind_does_not_hide_the_others() {
+    let base = tempfile::tempdir().unwrap();
+    let mut stranger = toy_config("vm");
+    stranger.kind = RuntimeKind::new("vmm").unwrap();
+    Snapshot::of(&stranger).write(base.path(), &stranger).unwrap();
+    let runtime = over(base.path(), table(&["one"]));
+    runtime.create(None, request("a")).await.unwrap();
+    let listing = runtime.list().await.unwrap();
+    assert_eq!(listing.containers.len(), 1);
+    assert_eq!(listing.notes.len(), 1);
+    assert!(listing.notes[0].text.contains("unknown kind \"vmm\""), "{}", listing.notes[0]);
+    let error = runtime.state(&id("nobody")).await.unwrap_err();
+    assert!(error.is_not_found() && error.advice().unwrap().contains("vmm"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_container_that_was_made_past_the_facade_is_found() {
+    let base = tempfile::tempdir().unwrap();
+    let runtime = over(base.path(), table(&["one"]));
+    let value = runtime.runtime(None).await.unwrap();
+    value.create(request("a")).await.unwrap();
+    assert_eq!(runtime.state(&id("a")).await.unwrap().status, ContainerStatus::Created);
+    runtime.delete(&id("a"), DeleteRequest::new()).await.unwrap();
+    runtime.delete(&id("a"), DeleteRequest::force()).await.unwrap();
+    assert!(runtime.delete(&id("a"), DeleteRequest::new()).await.unwrap_err().is_not_found());
+}
+
+#[tokio::test]
+async fn a_left_over_file_does_not_block_its_id() {
+    let base = tempfile::tempdir().unwrap();
+    let runtime = over(base.path(), table(&["one", "two"]));
+    runtime.create(None, request("a")).await.unwrap();
+    let value = runtime.runtime(None).await.unwrap();
+    value.delete(&id("a"), DeleteRequest::force()).await.unwrap();
+    assert_eq!(traces(base.path(), "a"), 1, "deleted past the facade");
+    runtime.create(Some(&name("two")), request("a")).await.unwrap();
+    assert_eq!(runtime.of(&id("a"), Operation::State).await.unwrap().info().handler, name("two"));
+}
+
+#[tokio::test]
+async fn annotations_that_are_not_allowed_are_refused() {
+    let base = tempfile::tempdir().unwrap();
+    let bundle = tempfile::tempdir().unwrap();
+    let spec = r#"{"ociVersion":"1.0.2","process":{"terminal":true},"annotations":{"run.oci.hooks.x":"1"}}"#;
+    std::fs::write(bundle.path().join("config.json"), spec).unwrap();
+    let mut strict = toy_config("strict");
+    strict.annotations.denied.push("run.oci.hooks.".into());
+    let runtime = over(base.path(), HandlerTable::new([strict, toy_config("open")]));
+    let request = CreateRequest::new(id("a"), bundle.path());
+    let error = runtime.create(Some(&name("strict")), request.clone()).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::ConfigInvalid(_)), "{error:?}");
+    assert!(error.report().contains("run.oci.hooks.x"), "{}", error.report());
+    runtime.create(Some(&name("open")), request).await.unwrap();
+    assert!(runtime.store().get(&id("a")).unwrap().unwrap().terminal);
+}
