@@ -1,1 +1,35 @@
-//! Placeholder.
+//! Host OCI runtimes, such as runc and crun, through conmon.
+//!
+//! [`OciFactory`] opens an [`OciRuntime`] for a handler. Containers belong to their monitor (conmon), not to this
+//! process: it can be dropped or killed at any instruction, and another one over the same state directory goes on.
+//! Any number of processes may share a state directory.
+//!
+//! What is where on disk is drawn in `layout.rs`.
+
+mod attach;
+mod backend;
+mod capabilities;
+mod cgroup;
+mod command;
+mod complaint;
+mod config;
+mod conmon;
+mod descriptor;
+mod dialect;
+mod evidence;
+mod exec;
+mod exits;
+mod factory;
+mod layout;
+mod lifecycle;
+mod lock;
+mod observe;
+mod process;
+mod record;
+mod recovery;
+mod runtime;
+mod spec;
+
+pub use config::OciConfig;
+pub use factory::OciFactory;
+pub use runtime::OciRuntime;

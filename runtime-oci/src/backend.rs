@@ -1,0 +1,207 @@
+//! What every operation of one runtime value shares. It holds no task and no container.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use runtime_api::{
+    Capabilities, ContainerId, Error, ErrorKind, ExitCause, ExitStatus, Operation, Rejection, Result,
+    RuntimeInfo,
+};
+
+use crate::cgroup::Hierarchies;
+use crate::command::{CommandLine, Finished};
+use crate::complaint;
+use crate::config::OciConfig;
+use crate::dialect::Dialect;
+use crate::evidence::Found;
+use crate::exits::{Entries, Entry};
+use crate::layout::{ContainerDir, Layout};
+use crate::lock::Held;
+use crate::observe::{self, Sight};
+use crate::process::Identity;
+use crate::record::{Phase, Record};
+
+#[derive(Debug)]
+pub(crate) struct Backend {
+    pub(crate) config: OciConfig,
+    pub(crate) layout: Layout,
+    /// The cgroup below which containers go whose spec names none.
+    pub(crate) cgroup_parent: String,
+    pub(crate) info: RuntimeInfo,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) dialect: &'static Dialect,
+    pub(crate) binary: Found,
+    pub(crate) monitor: Found,
+    pub(crate) json_errors: bool,
+    pub(crate) hierarchies: Hierarchies,
+    pub(crate) entries: Arc<Entries>,
+    pub(crate) boot_id: String,
+    pub(crate) own: Identity,
+}
+
+/// A container whose lock is held: nobody else changes it.
+#[derive(Debug)]
+pub(crate) struct Locked {
+    pub(crate) held: Held,
+    pub(crate) record: Record,
+    pub(crate) dir: ContainerDir,
+    pub(crate) entry: Arc<Entry>,
+}
+
+impl Locked {
+    /// Writes the record and tells those who wait in this process.
+    pub(crate) fn save(&self) -> Result<()> {
+        self.record.write(&self.dir)?;
+        self.entry.touch();
+        Ok(())
+    }
+}
+
+impl Backend {
+    /// Locks a container and reads its record; `None` when it is unknown.
+    pub(crate) async fn lock(&self, id: &ContainerId) -> Result<Option<Locked>> {
+        let dir = self.layout.container(id);
+        let entry = self.entries.of(id);
+        let Some(held) = Held::acquire(&dir, &entry.queue).await? else { return Ok(None) };
+        let Some(record) = Record::read(&dir)? else { return Ok(None) };
+        Ok(Some(Locked { held, record, dir, entry }))
+    }
+
+    /// [`Backend::lock`] for an operation: an unknown id is `NotFound`, a state in which it is not legal is `WrongState`.
+    pub(crate) async fn admit(&self, operation: Operation, id: &ContainerId) -> Result<(Locked, Sight)> {
+        let named = |error: Error| error.during(operation).on(format_args!("container \"{id}\""));
+        let Some(mut locked) = self.lock(id).await.map_err(named)? else {
+            return Err(Error::not_found(operation, id));
+        };
+        let sight = self.settle(&mut locked).await.map_err(named)?;
+        let state = observe::state(&locked.record, &sight);
+        operation.admit(id, state.status, state.stopping)?;
+        Ok((locked, sight))
+    }
+
+    /// Looks at a locked container, waits a moment for the exit file of one that is just ending, and writes down what
+    /// nobody else will write: that an end was lost.
+    pub(crate) async fn settle(&self, locked: &mut Locked) -> Result<Sight> {
+        if locked.record.phase == Phase::Starting {
+            self.resolve_start(locked).await?;
+        }
+        let sight = self.look_until_settled(&locked.record, &locked.dir, &locked.entry).await?;
+        if sight != Sight::Lost {
+            return Ok(sight);
+        }
+        let exit = ExitStatus::new(None, ExitCause::MonitorLost, std::time::SystemTime::now());
+        locked.record.exit = Some(exit.clone());
+        locked.save()?;
+        Ok(Sight::Stopped(exit))
+    }
+
+    /// We hold the lock and a start is on record: whoever began it died before it could say how it went. The runtime
+    /// knows.
+    async fn resolve_start(&self, locked: &mut Locked) -> Result<()> {
+        let id = locked.record.id.to_string();
+        let said = self.run_verb(&locked.dir, &["state", &id], Duration::from_secs(10)).await;
+        let state = said.ok().and_then(|done| serde_json::from_slice::<serde_json::Value>(&done.stdout).ok());
+        if state.is_some_and(|state| state["status"] == "created") {
+            locked.record.phase = Phase::Created;
+        } else {
+            locked.record.phase = Phase::Started;
+            locked.record.started_at = Some(std::time::SystemTime::now());
+        }
+        locked.save()
+    }
+
+    /// Looks until the container is not between its end and its exit file, which takes conmon a few milliseconds. A
+    /// monitor that does not get there, because a client does not read, is no reason to hold up the caller for long.
+    pub(crate) async fn look_until_settled(
+        &self,
+        record: &Record,
+        dir: &ContainerDir,
+        entry: &Entry,
+    ) -> Result<Sight> {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let mut changes = entry.changes();
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let sight = observe::look(record, dir, &self.hierarchies)?;
+            if sight != Sight::Ending || tokio::time::Instant::now() >= deadline {
+                return Ok(sight);
+            }
+            let _ = tokio::time::timeout(Duration::from_millis(5), changes.changed()).await;
+        }
+    }
+
+    /// The runtime's binary.
+    pub(crate) fn binary(&self) -> Result<&PathBuf> {
+        self.binary.as_ref().map_err(|why| {
+            Error::new(ErrorKind::Unavailable(why.clone()))
+                .hint(format!("install it, or correct the paths of handler \"{}\"", self.config.handler))
+        })
+    }
+
+    /// The monitor's binary.
+    pub(crate) fn monitor(&self) -> Result<&PathBuf> {
+        self.monitor.as_ref().map_err(|why| {
+            Error::new(ErrorKind::Unavailable(why.clone()))
+                .hint("install conmon (the package is called conmon)")
+        })
+    }
+
+    /// The runtime's own `--root`.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.config.root.clone().unwrap_or_else(|| self.layout.root())
+    }
+
+    /// The runtime's arguments before the verb.
+    pub(crate) fn global_args(&self, log: &Path) -> Vec<String> {
+        let mut args = self.config.args.clone();
+        args.push(format!("--root={}", self.root().display()));
+        if self.json_errors {
+            args.push(format!("--log={}", log.display()));
+            args.push("--log-format=json".to_owned());
+        }
+        args
+    }
+
+    /// A command line of the runtime, which logs its complaints to `log`.
+    pub(crate) fn command(&self, log: &Path) -> Result<CommandLine> {
+        let line = CommandLine::new(self.binary()?).args(self.global_args(log));
+        let line = if self.config.systemd_cgroup { line.arg("--systemd-cgroup") } else { line };
+        Ok(self.config.env.iter().fold(line, |line, (name, value)| line.env(name, value)))
+    }
+
+    /// Runs a verb on one container; a code that is not zero is `Rejected` with the runtime's own words.
+    pub(crate) async fn run_verb(
+        &self,
+        dir: &ContainerDir,
+        verb: &[&str],
+        limit: Duration,
+    ) -> Result<Finished> {
+        let log = dir.oci_log();
+        let line = self.command(&log)?.args(verb);
+        // What an earlier command complained of must not be taken for this one's.
+        let _ = std::fs::remove_file(&log);
+        let done = line.run(limit).await?;
+        if done.code == 0 {
+            return Ok(done);
+        }
+        let message = complaint::account(Some(&log), &done.stderr);
+        Err(self.rejected(message).with_command(line.detail(Some(done.code), done.stderr)))
+    }
+
+    /// The runtime's refusal, in its own words.
+    pub(crate) fn rejected(&self, message: String) -> Error {
+        let class = self.dialect.refusal(&message);
+        Error::new(ErrorKind::Rejected { class, message })
+    }
+
+    /// Whether an error is the runtime's word that there is nothing to act on.
+    pub(crate) fn is_gone(&self, error: &Error) -> bool {
+        matches!(error.kind(), ErrorKind::Rejected { class: Rejection::Other, message } if self.dialect.says_gone(message))
+    }
+
+    /// Where a container goes whose spec names no cgroup.
+    pub(crate) fn default_cgroup(&self, id: &ContainerId) -> String {
+        format!("{}/{id}", self.cgroup_parent.trim_end_matches('/'))
+    }
+}

@@ -1,0 +1,143 @@
+//! From evidence to answers. Nothing here looks at the name of a binary.
+
+use serde_json::Value;
+
+use runtime_api::{Capabilities, Capability, Evidence, EvidenceSource, Result};
+
+use crate::cgroup::Hierarchies;
+use crate::config::OciConfig;
+use crate::dialect::Dialect;
+use crate::evidence::{Finding, Findings};
+
+/// What a handler can do.
+pub(crate) fn answers(
+    config: &OciConfig,
+    findings: &Findings,
+    dialect: &Dialect,
+    host: &Hierarchies,
+) -> Result<Capabilities> {
+    let mut builder = Capabilities::builder();
+    for (capability, said) in BY_DESIGN {
+        builder = builder.yes(*capability, Evidence::design(*said));
+    }
+    for capability in NOT_YET {
+        builder =
+            builder.no(*capability, "runtime-oci does not implement it", Evidence::design("not implemented"));
+    }
+    builder = match host.freezer_file() {
+        Some(file) => builder.yes(
+            Capability::Pause,
+            probe("/proc/self/mountinfo", &format!("cgroups with {file} are mounted")),
+        ),
+        None => builder.no(
+            Capability::Pause,
+            "no cgroup hierarchy with a freezer is mounted",
+            probe("/proc/self/mountinfo", "neither a freezer hierarchy nor cgroup v2"),
+        ),
+    };
+    let frozen = Evidence::design("signals to frozen processes stay pending in the kernel");
+    builder = if host.freezer_file().is_some() {
+        builder.yes(Capability::KillPaused, frozen)
+    } else {
+        builder.no(Capability::KillPaused, "nothing can be paused", frozen)
+    };
+    let reading = format!(
+        "the table for {:?}",
+        if dialect.name.is_empty() { "unknown programs" } else { dialect.name }
+    );
+    let asked = Evidence::new(EvidenceSource::Version, "--version", reading);
+    builder = if dialect.host_processes {
+        builder.yes(Capability::HostVisiblePid, asked)
+    } else {
+        builder.no(
+            Capability::HostVisiblePid,
+            "this program is not known to run plain processes of the host",
+            asked,
+        )
+    };
+    let from_probe = |finding: &Finding| probe(&finding.asked, &finding.said);
+    for (capability, finding) in
+        [(Capability::JsonErrors, &findings.json_errors), (Capability::NoCgroups, &findings.no_cgroups)]
+    {
+        builder = if finding.yes {
+            builder.yes(capability, from_probe(finding))
+        } else {
+            builder.no(capability, format!("the runtime refuses it: {}", finding.said), from_probe(finding))
+        };
+    }
+    builder = from_features(builder, findings);
+    let all = builder.build()?;
+    Ok(config.disabled.iter().fold(all, |answers, (capability, place)| {
+        let evidence = Evidence::new(EvidenceSource::Configuration, place.clone(), "capabilities.disable");
+        answers.without(*capability, &format!("disabled by {place}"), &evidence)
+    }))
+}
+
+/// What conmon, the kernel or this crate give, whichever the runtime.
+const BY_DESIGN: &[(Capability, &str)] = &[
+    (Capability::KillCreated, "signals go to the init through a pid file descriptor, in every state"),
+    (Capability::KillAll, "signals go to every process of the container's cgroup"),
+    (Capability::ExecSync, "the runtime's exec is run with pipes"),
+    (Capability::Attach, "conmon serves a socket for each container"),
+    (Capability::Log, "conmon writes the log"),
+    (Capability::Reopen, "conmon outlives this process, and every container has a record"),
+];
+
+/// What is in the contract and not yet in this backend.
+const NOT_YET: &[Capability] = &[
+    Capability::Exec,
+    Capability::ExecTty,
+    Capability::ExecSession,
+    Capability::ExecCgroup,
+    Capability::AttachResize,
+    Capability::Update,
+    Capability::Stats,
+    Capability::DiskStats,
+    Capability::Checkpoint,
+    Capability::CheckpointLeaveRunning,
+    Capability::CheckpointTcpEstablished,
+    Capability::CheckpointFileLocks,
+    Capability::CheckpointPreDump,
+    Capability::Restore,
+    Capability::LogReopen,
+    Capability::PortForward,
+    Capability::MonitorProbe,
+    Capability::Events,
+];
+
+fn from_features(
+    builder: runtime_api::CapabilitiesBuilder,
+    findings: &Findings,
+) -> runtime_api::CapabilitiesBuilder {
+    let asked = &findings.features_asked.asked;
+    let Some(document) = &findings.features else {
+        let why = format!("the runtime has no features document: {}", findings.features_asked.said);
+        let evidence =
+            || Evidence::new(EvidenceSource::Features, asked.clone(), findings.features_asked.said.clone());
+        return [Capability::IdMappedMounts, Capability::RecursiveReadOnlyMounts]
+            .into_iter()
+            .fold(builder, |builder, each| builder.no(each, why.clone(), evidence()));
+    };
+    let rro = document
+        .get("mountOptions")
+        .and_then(Value::as_array)
+        .is_some_and(|options| options.iter().any(|option| option == "rro"));
+    let id_mapped =
+        document.pointer("/linux/mountExtensions/idmap/enabled").and_then(Value::as_bool).unwrap_or(false);
+    let rows = [
+        (Capability::IdMappedMounts, id_mapped, "linux.mountExtensions.idmap.enabled"),
+        (Capability::RecursiveReadOnlyMounts, rro, "rro in mountOptions"),
+    ];
+    rows.into_iter().fold(builder, |builder, (capability, yes, key)| {
+        let evidence = Evidence::new(EvidenceSource::Features, asked.clone(), format!("{key}: {yes}"));
+        if yes {
+            builder.yes(capability, evidence)
+        } else {
+            builder.no(capability, format!("its features document does not say {key}"), evidence)
+        }
+    })
+}
+
+fn probe(asked: &str, said: &str) -> Evidence {
+    Evidence::new(EvidenceSource::Probe, asked, said)
+}

@@ -1,0 +1,213 @@
+//! The cgroups of containers, looked at and tidied up; the runtime makes and fills them.
+//!
+//! One path names a cgroup in every hierarchy: each mounted controller of version 1, and version 2.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+
+use runtime_api::{Error, ErrorKind, Rejection, Result};
+
+/// The mounted hierarchies of this host.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Hierarchies {
+    roots: Vec<PathBuf>,
+    freezer: Option<PathBuf>,
+    unified: Option<PathBuf>,
+}
+
+impl Hierarchies {
+    pub(crate) fn of_host() -> Self {
+        Self::parse(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+    }
+
+    /// Fields of a line: id, parent, device, root, mount point, options, optional fields, `-`, type, source, super options.
+    fn parse(mountinfo: &str) -> Self {
+        let mut found = Self::default();
+        for line in mountinfo.lines() {
+            let Some((mount, kind)) = line.split_once(" - ") else { continue };
+            let Some(point) = mount.split(' ').nth(4).map(PathBuf::from) else { continue };
+            let mut kind = kind.split(' ');
+            match kind.next() {
+                Some("cgroup2") => found.unified = Some(point.clone()),
+                Some("cgroup") => {
+                    if kind.nth(1).is_some_and(|options| options.split(',').any(|option| option == "freezer"))
+                    {
+                        found.freezer = Some(point.clone());
+                    }
+                }
+                _ => continue,
+            }
+            if !found.roots.contains(&point) {
+                found.roots.push(point);
+            }
+        }
+        found
+    }
+
+    /// Where a container can be frozen: the file that tells, relative to the cgroup.
+    pub(crate) fn freezer_file(&self) -> Option<&'static str> {
+        match (&self.freezer, &self.unified) {
+            (Some(_), _) => Some("freezer.state"),
+            (None, Some(_)) => Some("cgroup.freeze"),
+            (None, None) => None,
+        }
+    }
+
+    /// Whether a process is frozen by its cgroup.
+    pub(crate) fn is_frozen(&self, pid: i32) -> bool {
+        let (Some(cgroup), Some(file)) = (self.of_process(pid), self.freezer_file()) else { return false };
+        let state = std::fs::read_to_string(cgroup.join(file)).unwrap_or_default();
+        matches!(state.trim(), "FROZEN" | "FREEZING" | "1")
+    }
+
+    /// The cgroup of a process in the hierarchy that freezes; `None` in the root, which is nobody's own.
+    fn of_process(&self, pid: i32) -> Option<PathBuf> {
+        let membership = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let root = self.freezer.as_ref().or(self.unified.as_ref())?;
+        let wanted = |controllers: &str| match self.freezer {
+            Some(_) => controllers.split(',').any(|one| one == "freezer"),
+            None => controllers.is_empty(),
+        };
+        let path = membership.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            wanted(fields.next()?).then(|| fields.next()).flatten()
+        })?;
+        (path != "/").then(|| inside(root, path))
+    }
+
+    /// Every process in the cgroup of `pid` and below it.
+    pub(crate) fn processes_with(&self, pid: i32) -> Vec<i32> {
+        self.of_process(pid).map(|cgroup| processes(&cgroup)).unwrap_or_default()
+    }
+
+    /// Every process in a cgroup, whichever hierarchy has it.
+    pub(crate) fn processes_in(&self, cgroup: &str) -> Vec<i32> {
+        let mut pids: Vec<i32> =
+            self.roots.iter().flat_map(|root| processes(&inside(root, cgroup))).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    /// Refuses a cgroup that is in use, or that lies below a frozen one: a pause or a delete would hit strangers.
+    pub(crate) fn check_unused(&self, cgroup: &str) -> Result<()> {
+        let refuse = |why: String| {
+            Error::new(ErrorKind::Rejected { class: Rejection::CgroupBusy, message: why })
+                .hint("name no cgroupsPath, so that each container gets a cgroup of its own, or end what runs there")
+        };
+        for root in &self.roots {
+            let here = inside(root, cgroup);
+            if let Some(pid) = processes(&here).first() {
+                return Err(refuse(format!("cgroup {} already holds process {pid}", here.display())));
+            }
+            for above in here.ancestors().skip(1).take_while(|above| above.starts_with(root)) {
+                let frozen = |file: &str, value: &str| {
+                    std::fs::read_to_string(above.join(file)).is_ok_and(|state| state.trim() == value)
+                };
+                if frozen("freezer.state", "FROZEN") || frozen("cgroup.freeze", "1") {
+                    return Err(refuse(format!("cgroup {} is frozen", above.display())));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a container's default cgroup where the runtime left it, and its parents once they are empty.
+    pub(crate) async fn prune(&self, cgroup: &str) {
+        // A create may be about to make a child of what looks empty: it holds the gate open, we close it for a moment.
+        // Whoever keeps us from closing it is alive, and tidies up at the end of its own container.
+        for _ in 0..25 {
+            if let Some(_closed) = self.gate(FlockOperation::NonBlockingLockExclusive) {
+                for root in &self.roots {
+                    let mine = inside(root, cgroup);
+                    for each in mine.ancestors().take_while(|each| each.starts_with(root) && *each != root) {
+                        // Full or gone is fine: somebody else's container is in it, or nobody was here.
+                        let _ = std::fs::remove_dir(each);
+                    }
+                }
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Held while a runtime makes cgroups, so that nobody removes a parent under it.
+    pub(crate) async fn hold_open(&self) -> Option<File> {
+        for _ in 0..200 {
+            if let Some(gate) = self.gate(FlockOperation::NonBlockingLockShared) {
+                return Some(gate);
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        None
+    }
+
+    /// A lock that all processes of the host share, whatever state directory they use: the first hierarchy's root.
+    fn gate(&self, operation: FlockOperation) -> Option<File> {
+        let file = File::open(self.roots.first()?).ok()?;
+        flock(file.as_fd(), operation).ok()?;
+        Some(file)
+    }
+}
+
+/// The processes in a cgroup and below it.
+fn processes(cgroup: &Path) -> Vec<i32> {
+    let procs = std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    let mut pids: Vec<i32> = procs.lines().filter_map(|line| line.parse().ok()).collect();
+    let children = std::fs::read_dir(cgroup).into_iter().flatten().flatten();
+    for child in children.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        pids.extend(processes(&child.path()));
+    }
+    pids
+}
+
+/// A path inside a hierarchy; `..` cannot lead out of it.
+fn inside(root: &Path, cgroup: &str) -> PathBuf {
+    let parts = Path::new(cgroup).components();
+    let mut path = root.to_owned();
+    path.extend(parts.filter(|part| matches!(part, std::path::Component::Normal(_))));
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+30 24 0:26 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+31 30 0:27 / /sys/fs/cgroup/freezer rw,relatime shared:9 - cgroup cgroup rw,freezer
+32 30 0:28 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+";
+
+    #[test]
+    fn hierarchies_are_found() {
+        let found = Hierarchies::parse(HYBRID);
+        assert_eq!(found.roots.len(), 2);
+        assert_eq!(found.freezer_file(), Some("freezer.state"));
+        let pure = Hierarchies::parse("32 30 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+        assert_eq!(pure.freezer_file(), Some("cgroup.freeze"));
+        assert_eq!(Hierarchies::parse("").freezer_file(), None);
+    }
+
+    #[test]
+    fn a_cgroup_path_cannot_leave_its_hierarchy() {
+        assert_eq!(inside(Path::new("/c"), "/a/../../etc"), PathBuf::from("/c/a/etc"));
+    }
+
+    #[test]
+    fn a_populated_or_frozen_cgroup_is_refused() {
+        let at = tempfile::tempdir().unwrap();
+        let host = Hierarchies { roots: vec![at.path().to_owned()], ..Hierarchies::default() };
+        host.check_unused("/a/b").unwrap();
+        std::fs::create_dir_all(at.path().join("a/b/c")).unwrap();
+        std::fs::write(at.path().join("a/b/c/cgroup.procs"), "42\n").unwrap();
+        let error = host.check_unused("/a/b").unwrap_err().to_string();
+        assert!(error.contains("already holds process 42"), "{error}");
+        std::fs::write(at.path().join("a/freezer.state"), "FROZEN\n").unwrap();
+        assert!(host.check_unused("/a/x").unwrap_err().to_string().contains("is frozen"));
+    }
+}

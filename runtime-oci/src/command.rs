@@ -1,0 +1,277 @@
+//! The only place that starts a process.
+//!
+//! Nothing is inherited but what is named: the environment is cleared, standard streams are pipes or null, every other
+//! descriptor is close-on-exec. Every run has a deadline and keeps a bounded part of what the command says.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use command_fds::{CommandFdExt as _, FdMapping, FdMappingCollision};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use runtime_api::{CommandDetail, Error, ErrorKind, Result};
+
+/// How much of standard error is kept.
+const STDERR_TAIL: usize = 8 * 1024;
+/// How much of standard output is kept: state and features documents are far smaller.
+const STDOUT_LIMIT: usize = 1024 * 1024;
+/// How long output may still come after a command has ended, from children that hold its pipes.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// A command line with its environment.
+#[derive(Clone, Debug)]
+pub(crate) struct CommandLine {
+    program: PathBuf,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    cwd: Option<PathBuf>,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// 128 + n for signal n.
+    pub(crate) code: i32,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl CommandLine {
+    /// A program with the two variables that every command gets: `PATH`, by which runtimes find their helpers, and
+    /// `XDG_RUNTIME_DIR`.
+    pub(crate) fn new(program: impl Into<PathBuf>) -> Self {
+        let pass = ["PATH", "XDG_RUNTIME_DIR"];
+        let env =
+            pass.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?))).collect();
+        Self { program: program.into(), args: Vec::new(), env, cwd: None }
+    }
+
+    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    pub(crate) fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets a variable; the last one of a name counts.
+    pub(crate) fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.env.retain(|(known, _)| known != name.as_ref());
+        self.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    pub(crate) fn cwd(mut self, cwd: impl Into<PathBuf>) -> Self {
+        self.cwd = Some(cwd.into());
+        self
+    }
+
+    /// The command line as a person would type it.
+    pub(crate) fn argv(&self) -> Vec<String> {
+        let program = self.program.as_os_str();
+        std::iter::once(program).chain(self.args.iter().map(OsString::as_os_str)).map(lossy).collect()
+    }
+
+    /// For errors.
+    pub(crate) fn detail(&self, code: Option<i32>, stderr: impl Into<String>) -> CommandDetail {
+        CommandDetail::new(self.argv(), code, stderr)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).env_clear().envs(self.env.iter().map(|(k, v)| (k, v)));
+        if let Some(cwd) = &self.cwd {
+            command.current_dir(cwd);
+        }
+        // A group of its own: a Ctrl-C at our terminal is for us to pass on, not for the kernel.
+        command.process_group(0).kill_on_drop(true);
+        command
+    }
+
+    fn start(&self, command: &mut Command) -> Result<Child> {
+        command.spawn().map_err(|error| {
+            let kind = match error.kind() {
+                std::io::ErrorKind::NotFound => ErrorKind::Unavailable("the binary does not exist".into()),
+                std::io::ErrorKind::PermissionDenied => {
+                    ErrorKind::Unavailable("the binary cannot be executed".into())
+                }
+                _ => ErrorKind::Exhausted("a process cannot be started".into()),
+            };
+            Error::new(kind).with_command(self.detail(None, "")).caused_by(error)
+        })
+    }
+
+    /// Runs it to its end. Dropping the future kills it.
+    ///
+    /// # Errors
+    /// `Unavailable` when there is no such binary, `TimedOut` at the deadline (it is killed). A code that is not zero
+    /// is no error here.
+    pub(crate) async fn run(&self, limit: Duration) -> Result<Finished> {
+        let deadline = Instant::now() + limit;
+        let mut command = self.command();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.start(&mut command)?;
+        let mut stdout = Kept::first(STDOUT_LIMIT);
+        let mut stderr = Kept::last(STDERR_TAIL);
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let ended = {
+            let mut reading = std::pin::pin!(async { tokio::join!(stdout.fill(out), stderr.fill(err)) });
+            let all = async {
+                tokio::select! {
+                    _ = &mut reading => child.wait().await,
+                    status = child.wait() => {
+                        // A grandchild may hold the pipes for ever; the command itself has said what it had to say.
+                        let _ = timeout(DRAIN, &mut reading).await;
+                        status
+                    }
+                }
+            };
+            timeout_at(deadline, all).await
+        };
+        let stderr = String::from_utf8_lossy(&stderr.bytes).into_owned();
+        match ended {
+            Ok(Ok(status)) => Ok(Finished { code: code_of(status), stdout: stdout.bytes, stderr }),
+            Ok(Err(error)) => Err(Error::new(ErrorKind::Internal("a command's end cannot be read".into()))
+                .with_command(self.detail(None, stderr))
+                .caused_by(error)),
+            Err(_late) => {
+                let _ = child.kill().await;
+                Err(Error::new(ErrorKind::TimedOut(limit)).with_command(self.detail(None, stderr)))
+            }
+        }
+    }
+
+    /// Starts it with extra descriptors, as `(number in the child, descriptor)`, and standard error piped. It is not
+    /// killed on drop: what it becomes shall outlive us.
+    pub(crate) fn spawn_with(&self, descriptors: Vec<(i32, OwnedFd)>) -> Result<Child> {
+        let mut command = self.command();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(false);
+        let mappings =
+            descriptors.into_iter().map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();
+        command.fd_mappings(mappings).map_err(|FdMappingCollision| {
+            Error::new(ErrorKind::Internal("two descriptors with one number".into()))
+        })?;
+        self.start(&mut command)
+    }
+
+    /// Starts it with all three streams piped, or without input.
+    pub(crate) fn spawn_piped(&self) -> Result<Child> {
+        let mut command = self.command();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.start(&mut command)
+    }
+}
+
+/// What a command writes: read to its end, kept in part.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) bytes: Vec<u8>,
+    limit: usize,
+    tail: bool,
+}
+
+impl Kept {
+    /// Keeps the first `limit` bytes.
+    fn first(limit: usize) -> Self {
+        Self { bytes: Vec::new(), limit, tail: false }
+    }
+
+    /// Keeps the last `limit` bytes.
+    pub(crate) fn last(limit: usize) -> Self {
+        Self { bytes: Vec::new(), limit, tail: true }
+    }
+
+    pub(crate) async fn fill(&mut self, from: Option<impl AsyncRead + Unpin>) {
+        let Some(mut from) = from else { return };
+        let mut chunk = [0; 4096];
+        while let Ok(n @ 1..) = from.read(&mut chunk).await {
+            self.add(&chunk[..n]);
+        }
+    }
+
+    fn add(&mut self, chunk: &[u8]) {
+        if self.tail {
+            self.bytes.extend_from_slice(chunk);
+            let excess = self.bytes.len().saturating_sub(self.limit);
+            self.bytes.drain(..excess);
+        } else {
+            let room = self.limit - self.bytes.len();
+            self.bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        }
+    }
+}
+
+/// The code as a shell counts it.
+pub(crate) fn code_of(status: ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt as _;
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+}
+
+fn lossy(text: &OsStr) -> String {
+    text.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn streams_and_code_come_apart() {
+        let line = CommandLine::new("/bin/sh").args(["-c", "echo out; echo err >&2; exit 7"]);
+        let done = line.run(LIMIT).await.unwrap();
+        assert_eq!((done.code, done.stdout.as_slice(), done.stderr.as_str()), (7, &b"out\n"[..], "err\n"));
+    }
+
+    #[tokio::test]
+    async fn only_named_variables_are_passed() {
+        let line = CommandLine::new("/usr/bin/env").env("ONE", "1").env("ONE", "2");
+        let done = line.run(LIMIT).await.unwrap();
+        let text = String::from_utf8(done.stdout).unwrap();
+        assert!(text.contains("ONE=2") && !text.contains("CARGO") && !text.contains("ONE=1"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_command_that_hangs_is_killed_and_named() {
+        let line = CommandLine::new("/bin/sleep").arg("1000");
+        let error = line.run(Duration::from_millis(50)).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::TimedOut(_)));
+        assert_eq!(error.command().unwrap().argv, ["/bin/sleep", "1000"]);
+    }
+
+    #[tokio::test]
+    async fn a_grandchild_that_holds_the_pipe_is_not_waited_for() {
+        let line = CommandLine::new("/bin/sh").args(["-c", "sleep 60 & echo $!"]);
+        let begun = Instant::now();
+        let done = line.run(LIMIT).await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(15));
+        let pid: i32 = String::from_utf8(done.stdout).unwrap().trim().parse().unwrap();
+        crate::process::Identity::of(pid).unwrap().signal(runtime_api::Signal::KILL).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_missing_binary_is_unavailable() {
+        let error = CommandLine::new("/nonexistent/runtime").run(LIMIT).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Unavailable(_)), "{error:?}");
+    }
+
+    #[test]
+    fn the_end_of_a_long_story_is_kept() {
+        let mut tail = Kept::last(4);
+        tail.add(b"abc");
+        tail.add(b"defg");
+        assert_eq!(tail.bytes, b"defg");
+        let mut head = Kept::first(4);
+        head.add(b"abc");
+        head.add(b"defg");
+        assert_eq!(head.bytes, b"abcd");
+    }
+}

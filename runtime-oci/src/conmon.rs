@@ -1,0 +1,255 @@
+//! conmon, the monitor: its command line, and the two pipes on which it waits and reports.
+//!
+//! The order of a create: we start conmon; it waits for one byte on the start pipe; its first process forks the daemon,
+//! writes the daemon's pid to a file and exits 0; the daemon runs the runtime and reports on the sync pipe, as one line
+//! of JSON: the container's pid, or -1 and a message. End of file without a line means that the runtime failed and said
+//! nothing, or that the daemon died.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::process::Child;
+use tokio::time::{Instant, timeout_at};
+
+use runtime_api::{ContainerId, Error, ErrorKind, LogConfig, LogDriver, Peer, Result, StdinMode};
+
+use crate::command::{CommandLine, Kept};
+use crate::config::OciConfig;
+use crate::layout::{ContainerDir, Layout};
+use crate::process::Identity;
+
+/// The most that conmon reports: it cuts the runtime's message at 8 KiB, and escaping may multiply that by six.
+const REPORT_LIMIT: u64 = 64 * 1024;
+
+/// Everything that a create's command line is made of.
+#[derive(Debug)]
+pub(crate) struct MonitorArgs<'a> {
+    pub(crate) conmon: &'a Path,
+    pub(crate) runtime: &'a Path,
+    /// The runtime's arguments before the verb.
+    pub(crate) runtime_args: &'a [String],
+    pub(crate) config: &'a OciConfig,
+    pub(crate) layout: &'a Layout,
+    pub(crate) id: &'a ContainerId,
+    pub(crate) dir: &'a ContainerDir,
+    pub(crate) log: &'a LogConfig,
+    pub(crate) stdin: StdinMode,
+    pub(crate) terminal: bool,
+}
+
+impl MonitorArgs<'_> {
+    /// The command line of a create.
+    pub(crate) fn command_line(&self) -> CommandLine {
+        let (id, dir) = (self.id.as_str(), self.dir.path());
+        let mut line = CommandLine::new(self.conmon).arg("--api-version").arg("1");
+        line = line.args(["-c", id, "-n", id, "-u", id]).arg("-r").arg(self.runtime).arg("-b").arg(dir);
+        line = line.arg("-p").arg(self.dir.pidfile()).arg("-P").arg(self.dir.monitor_pidfile());
+        line = line.arg("--exit-dir").arg(self.layout.exits()).arg("--persist-dir").arg(dir);
+        // With the full path the socket needs no symbolic link in a second directory, which nobody would remove.
+        line = line.arg("--full-attach").arg("-l").arg(log_argument(self.log));
+        if let Some(max) = self.log.max_size {
+            line = line.arg("--log-size-max").arg(max.to_string());
+        }
+        let flags = [
+            (self.config.no_sync_log, "--no-sync-log"),
+            (self.config.systemd_cgroup, "-s"),
+            (self.config.no_pivot, "--no-pivot"),
+            (self.config.no_new_keyring, "--no-new-keyring"),
+            (self.terminal, "-t"),
+            (!self.terminal && self.stdin != StdinMode::Closed, "-i"),
+            (!self.terminal && self.stdin == StdinMode::KeepOpen, "--leave-stdin-open"),
+        ];
+        line = line.args(flags.iter().filter(|(wanted, _)| *wanted).map(|(_, flag)| flag));
+        // With an equals sign: conmon would take the value of a bare `--runtime-arg --x` for an option of its own.
+        line = line.args(self.runtime_args.iter().map(|arg| format!("--runtime-arg={arg}")));
+        for (name, value) in &self.config.env {
+            line = line.env(name, value);
+        }
+        line.env("_OCI_SYNCPIPE", "3").env("_OCI_STARTPIPE", "4").cwd(dir)
+    }
+}
+
+fn log_argument(log: &LogConfig) -> PathBuf {
+    match (log.driver, &log.path) {
+        (LogDriver::CriFile, Some(path)) => {
+            let mut argument = std::ffi::OsString::from("k8s-file:");
+            argument.push(path);
+            argument.into()
+        }
+        (LogDriver::Journald, _) => "journald:".into(),
+        _ => "none".into(),
+    }
+}
+
+/// conmon at work on a create.
+#[derive(Debug)]
+pub(crate) struct Monitor {
+    line: CommandLine,
+    child: Child,
+    sync: UnixStream,
+}
+
+/// What conmon reported.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Report {
+    /// The container's process exists.
+    Pid(i32),
+    /// The runtime failed with this message.
+    Failed(String),
+    /// conmon went away without a word.
+    Silent,
+}
+
+impl Monitor {
+    /// Starts conmon and lets it begin.
+    pub(crate) async fn start(line: CommandLine) -> Result<Self> {
+        let (sync, sync_peer) = pair()?;
+        let (start, start_peer) = pair()?;
+        let child = line.spawn_with(vec![(3, sync_peer), (4, start_peer)])?;
+        let mut start = stream(start)?;
+        let monitor = Self { line, child, sync: stream(sync)? };
+        // The byte goes into the socket's buffer; conmon reads it when it gets there.
+        start.write_all(b"x").await.map_err(|error| lost(&monitor.line, "").caused_by(error))?;
+        Ok(monitor)
+    }
+
+    /// Waits for the report, and for the first process, so that it is reaped.
+    pub(crate) async fn report(&mut self, limit: Duration) -> Result<Report> {
+        let deadline = Instant::now() + limit;
+        let mut line = Vec::new();
+        let mut sync = (&mut self.sync).take(REPORT_LIMIT);
+        let read = async {
+            let mut chunk = [0; 512];
+            while !line.contains(&b'\n') {
+                match sync.read(&mut chunk).await {
+                    Ok(n @ 1..) => line.extend_from_slice(&chunk[..n]),
+                    Ok(0) | Err(_) => break,
+                }
+            }
+        };
+        let mut stderr = Kept::last(8 * 1024);
+        let pipe = self.child.stderr.take();
+        let first = async {
+            let status = self.child.wait().await;
+            // The daemon has let go of the pipe unless something is wrong, and then there is something to read.
+            let _ = tokio::time::timeout(Duration::from_millis(200), stderr.fill(pipe)).await;
+            status
+        };
+        let late = |_| Error::new(ErrorKind::TimedOut(limit)).with_command(self.line.detail(None, ""));
+        let ((), status) = timeout_at(deadline, async { tokio::join!(read, first) }).await.map_err(late)?;
+        let code = status.ok().map(crate::command::code_of);
+        let said = String::from_utf8_lossy(&stderr.bytes).into_owned();
+        match parse(&line) {
+            Report::Silent if code != Some(0) => {
+                Err(lost(&self.line, &said).with_command(self.line.detail(code, said.clone())))
+            }
+            report => Ok(report),
+        }
+    }
+
+    pub(crate) fn line(&self) -> &CommandLine {
+        &self.line
+    }
+
+    /// Ends a first process that has not exited by itself.
+    pub(crate) async fn abandon(&mut self) {
+        let _ = self.child.kill().await;
+    }
+}
+
+/// conmon's daemon, from the file in which its first process left the pid.
+pub(crate) fn daemon(dir: &ContainerDir) -> Option<Identity> {
+    Identity::of(pid_in(&dir.monitor_pidfile())?)
+}
+
+/// The pid in a pid file; `None` if there is no such file or it is empty.
+pub(crate) fn pid_in(file: &Path) -> Option<i32> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+fn pair() -> Result<(StdStream, OwnedFd)> {
+    let (ours, theirs) = StdStream::pair()
+        .map_err(|error| Error::new(ErrorKind::Exhausted("no socket pair".into())).caused_by(error))?;
+    Ok((ours, theirs.into()))
+}
+
+/// Our end does not block. Theirs does: conmon reads it with a plain read, and the flag belongs to each end alone.
+fn stream(ours: StdStream) -> Result<UnixStream> {
+    let made = ours.set_nonblocking(true).and_then(|()| UnixStream::from_std(ours));
+    made.map_err(|error| {
+        Error::new(ErrorKind::Internal("a socket cannot be watched".into())).caused_by(error)
+    })
+}
+
+fn lost(line: &CommandLine, stderr: &str) -> Error {
+    Error::new(ErrorKind::PeerLost(Peer::Monitor)).with_command(line.detail(None, stderr))
+}
+
+/// Reads the report. conmon copies the runtime's message almost as it is: bytes that are no UTF-8 and a few control
+/// characters may be in it, which strict JSON forbids. What follows the line is of no interest.
+fn parse(bytes: &[u8]) -> Report {
+    #[derive(Deserialize)]
+    struct Line {
+        #[serde(alias = "pid", alias = "exit_code")]
+        data: i32,
+        #[serde(default)]
+        message: String,
+    }
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let text: String =
+        String::from_utf8_lossy(line).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    match serde_json::from_str::<Line>(&text) {
+        Ok(Line { data, .. }) if data > 0 => Report::Pid(data),
+        Ok(Line { message, .. }) => Report::Failed(message),
+        Err(_) if text.trim().is_empty() => Report::Silent,
+        Err(_) => Report::Failed(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_are_read_as_conmon_writes_them() {
+        assert_eq!(parse(b"{\"data\": 32402}\n"), Report::Pid(32402));
+        assert_eq!(parse(b"{\"pid\": 7}\n{\"data\": 0}\n"), Report::Pid(7));
+        assert_eq!(parse(b"{\"data\": -1, \"message\": \"no\\n\"}\n"), Report::Failed("no\n".into()));
+        assert_eq!(parse(b"{\"data\": -1}"), Report::Failed(String::new()));
+        assert_eq!(parse(b""), Report::Silent);
+        assert_eq!(parse(b"{\"data\": -1, \"message\": \"\x1f\xff\"}\n"), Report::Failed(" \u{fffd}".into()));
+        assert_eq!(parse(b"oops"), Report::Failed("oops".into()));
+    }
+
+    #[test]
+    fn the_command_line_of_a_create() {
+        let handler = runtime_api::HandlerName::new("crun").unwrap();
+        let kind = runtime_api::RuntimeKind::new("oci").unwrap();
+        let handler = runtime_api::HandlerConfig::new(handler, kind, runtime_api::Origin::other("test"));
+        let config = OciConfig::from_handler(&handler).unwrap();
+        let layout = Layout::new("/s");
+        let id = ContainerId::new("web").unwrap();
+        let args = MonitorArgs {
+            conmon: Path::new("/bin/conmon"),
+            runtime: Path::new("/bin/crun"),
+            runtime_args: &["--root=/s/root".to_owned()],
+            config: &config,
+            layout: &layout,
+            id: &id,
+            dir: &layout.container(&id),
+            log: &LogConfig::cri_file("/l/a:b").max_size(9000),
+            stdin: StdinMode::KeepOpen,
+            terminal: false,
+        };
+        let expected = "/bin/conmon --api-version 1 -c web -n web -u web -r /bin/crun -b /s/containers/web \
+            -p /s/containers/web/pidfile -P /s/containers/web/conmon-pidfile --exit-dir /s/exits \
+            --persist-dir /s/containers/web --full-attach -l k8s-file:/l/a:b --log-size-max 9000 \
+            -i --leave-stdin-open --runtime-arg=--root=/s/root";
+        assert_eq!(args.command_line().argv().join(" "), expected);
+    }
+}

@@ -1,0 +1,311 @@
+//! What the binaries say of themselves, asked once and kept for as long as nothing that was looked at changes.
+
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::command::CommandLine;
+use crate::config::OciConfig;
+use crate::layout::Layout;
+
+/// A question to a binary takes milliseconds; a machine under load may take seconds.
+const LIMIT: Duration = Duration::from_secs(10);
+/// How much of an answer is kept as evidence.
+const SHOWN: usize = 200;
+
+/// One question and its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Finding {
+    pub(crate) yes: bool,
+    pub(crate) asked: String,
+    pub(crate) said: String,
+}
+
+/// Everything that was asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Findings {
+    /// The first word of the runtime's `--version`.
+    pub(crate) name: Option<String>,
+    pub(crate) version: Option<String>,
+    pub(crate) monitor_version: Option<String>,
+    /// The runtime's `features` document.
+    pub(crate) features: Option<Value>,
+    pub(crate) features_asked: Finding,
+    pub(crate) json_errors: Finding,
+    pub(crate) no_cgroups: Finding,
+}
+
+/// The file that keeps findings between processes.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    key: Vec<String>,
+    findings: Findings,
+}
+
+/// Asks, or takes what an earlier process found if everything it depended on is unchanged.
+pub(crate) async fn gather(
+    layout: &Layout,
+    config: &OciConfig,
+    runtime: Option<&Path>,
+    monitor: Option<&Path>,
+    boot_id: &str,
+) -> Findings {
+    let key = key(config, runtime, monitor, boot_id);
+    let file = layout.capabilities();
+    let kept = std::fs::read(&file).ok().and_then(|text| serde_json::from_slice::<Kept>(&text).ok());
+    if let Some(kept) = kept.filter(|kept| kept.key == key) {
+        return kept.findings;
+    }
+    let findings = ask(layout, config, runtime, monitor).await;
+    let kept = Kept { key, findings };
+    if let Err(error) = keep(&file, &kept) {
+        // Only speed is lost.
+        tracing::debug!(%error, file = %file.display(), "findings are not kept");
+    }
+    kept.findings
+}
+
+fn keep(file: &Path, kept: &Kept) -> std::io::Result<()> {
+    // Another process may be keeping its findings at this moment.
+    let fresh = file.with_extension(format!("new.{}", std::process::id()));
+    let mut options = std::fs::OpenOptions::new();
+    let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    serde_json::to_writer(&mut out, kept)?;
+    std::fs::rename(&fresh, file)
+}
+
+/// What the answers depend on. An absent file counts too.
+fn key(config: &OciConfig, runtime: Option<&Path>, monitor: Option<&Path>, boot_id: &str) -> Vec<String> {
+    let mut key = vec![env!("CARGO_PKG_VERSION").to_owned(), boot_id.to_owned()];
+    for path in [runtime, monitor] {
+        key.push(path.map_or_else(|| "absent".to_owned(), print_of));
+    }
+    key.push(std::env::var("PATH").unwrap_or_default());
+    key.push(rustix::process::geteuid().as_raw().to_string());
+    key.push(std::fs::read_to_string("/proc/cgroups").unwrap_or_default());
+    key.push(format!("{:?} {:?}", config.args, config.env));
+    key
+}
+
+fn print_of(path: &Path) -> String {
+    match std::fs::metadata(path) {
+        Ok(meta) => {
+            format!("{} {} {} {}.{}", path.display(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec())
+        }
+        Err(error) => format!("{} {error}", path.display()),
+    }
+}
+
+async fn ask(
+    layout: &Layout,
+    config: &OciConfig,
+    runtime: Option<&Path>,
+    monitor: Option<&Path>,
+) -> Findings {
+    let monitor_version = match monitor {
+        Some(path) => said_version(path, config).await.1,
+        None => None,
+    };
+    let Some(runtime) = runtime else {
+        let missing =
+            || Finding { yes: false, asked: String::new(), said: "the runtime's binary is missing".into() };
+        return Findings {
+            name: None,
+            version: None,
+            monitor_version,
+            features: None,
+            features_asked: missing(),
+            json_errors: missing(),
+            no_cgroups: missing(),
+        };
+    };
+    let (name, version) = said_version(runtime, config).await;
+    let (features, features_asked) = ask_features(runtime, config).await;
+    Findings {
+        name,
+        version,
+        monitor_version,
+        features,
+        features_asked,
+        json_errors: ask_json_errors(runtime, config, layout).await,
+        no_cgroups: ask_no_cgroups(runtime, config, layout).await,
+    }
+}
+
+fn line(binary: &Path, config: &OciConfig) -> CommandLine {
+    config.env.iter().fold(CommandLine::new(binary), |line, (name, value)| line.env(name, value))
+}
+
+/// `runc version 1.1.5+ds1` and its like.
+async fn said_version(binary: &Path, config: &OciConfig) -> (Option<String>, Option<String>) {
+    let Ok(done) = line(binary, config).arg("--version").run(LIMIT).await else { return (None, None) };
+    parse_version(&String::from_utf8_lossy(&done.stdout))
+}
+
+fn parse_version(text: &str) -> (Option<String>, Option<String>) {
+    let first = text.lines().next().unwrap_or_default();
+    let mut words = first.split_whitespace();
+    let name = words.next().map(|word| word.trim_end_matches(':').to_owned());
+    let version = words.find(|word| word.trim_start_matches('v').starts_with(|c: char| c.is_ascii_digit()));
+    (name, version.map(str::to_owned))
+}
+
+/// The document is on standard output alone: a warning on standard error must not spoil it.
+async fn ask_features(runtime: &Path, config: &OciConfig) -> (Option<Value>, Finding) {
+    let command = line(runtime, config).args(&config.args).arg("features");
+    let done = command.run(LIMIT).await;
+    let document = done.as_ref().ok().filter(|done| done.code == 0).and_then(|done| {
+        let value: Value = serde_json::from_slice(&done.stdout).ok()?;
+        (value.get("ociVersionMin").is_some() && value.get("ociVersionMax").is_some()).then_some(value)
+    });
+    let said = match (&document, &done) {
+        (Some(value), _) => {
+            format!("OCI versions {} to {}", value["ociVersionMin"], value["ociVersionMax"]).replace('"', "")
+        }
+        (None, Ok(done)) => format!("exit code {}: {}", done.code, shorten(&done.stderr)),
+        (None, Err(error)) => shorten(&error.to_string()),
+    };
+    let finding = Finding { yes: document.is_some(), asked: shown(&command), said };
+    (document, finding)
+}
+
+/// Asks for a container that does not exist and looks for the JSON record of the refusal.
+async fn ask_json_errors(runtime: &Path, config: &OciConfig, layout: &Layout) -> Finding {
+    let log = layout.state_dir().join(format!(".probe-log.{}", std::process::id()));
+    let root = layout.root();
+    let command = line(runtime, config)
+        .args(&config.args)
+        .arg("--root")
+        .arg(config.root.as_deref().unwrap_or(&root))
+        .arg("--log")
+        .arg(&log)
+        .args(["--log-format", "json", "state", "no-such-container"]);
+    let done = command.run(LIMIT).await;
+    let text = std::fs::read_to_string(&log).unwrap_or_default();
+    let _ = std::fs::remove_file(&log);
+    let error = crate::complaint::last_error(&text);
+    let said = match (&error, done) {
+        (Some(message), _) => format!("a JSON record of level error: {}", shorten(message)),
+        (None, Ok(done)) => format!("exit code {} and no JSON record: {}", done.code, shorten(&done.stderr)),
+        (None, Err(error)) => shorten(&error.to_string()),
+    };
+    Finding { yes: error.is_some(), asked: shown(&command).replace(&log.display().to_string(), "FILE"), said }
+}
+
+/// Asks for the list of containers with cgroups switched off: a program without the switch refuses it.
+async fn ask_no_cgroups(runtime: &Path, config: &OciConfig, layout: &Layout) -> Finding {
+    let root = layout.root();
+    let command = line(runtime, config)
+        .args(&config.args)
+        .arg("--cgroup-manager=disabled")
+        .arg("--root")
+        .arg(config.root.as_deref().unwrap_or(&root))
+        .arg("list");
+    let asked = shown(&command);
+    match command.run(LIMIT).await {
+        Ok(done) if done.code == 0 => Finding { yes: true, asked, said: "exit code 0".into() },
+        Ok(done) => {
+            Finding { yes: false, asked, said: format!("exit code {}: {}", done.code, first(&done.stderr)) }
+        }
+        Err(error) => Finding { yes: false, asked, said: shorten(&error.to_string()) },
+    }
+}
+
+fn shown(command: &CommandLine) -> String {
+    command.argv().join(" ")
+}
+
+/// The last line of what was said is where programs put the point.
+fn shorten(text: &str) -> String {
+    let last = text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("nothing");
+    last.chars().take(SHOWN).collect()
+}
+
+fn first(text: &str) -> String {
+    let first = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("nothing");
+    first.chars().take(SHOWN).collect()
+}
+
+/// The oldest conmon that has what the command line of `conmon.rs` uses.
+pub(crate) const OLDEST_MONITOR: (u32, u32, u32) = (2, 1, 0);
+
+/// Why a monitor of this version cannot be used; an unreadable version is given the benefit of the doubt.
+pub(crate) fn too_old(monitor: &Path, version: Option<&str>) -> Option<String> {
+    let numbers: Vec<u32> = version?.split('.').map_while(|part| part.parse().ok()).collect();
+    let &[major, minor, patch] = numbers.get(..3)? else { return None };
+    let (a, b, c) = OLDEST_MONITOR;
+    ((major, minor, patch) < OLDEST_MONITOR).then(|| {
+        format!("{} is version {major}.{minor}.{patch}; at least {a}.{b}.{c} is needed", monitor.display())
+    })
+}
+
+/// A path for messages, or what was looked for.
+pub(crate) type Found = Result<PathBuf, String>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_programs_print_them() {
+        let cases = [
+            ("runc version 1.1.5+ds1\ncommit: x\n", "runc", "1.1.5+ds1"),
+            ("crun version 1.8.1\n", "crun", "1.8.1"),
+            ("conmon version 2.1.6\n", "conmon", "2.1.6"),
+            ("youki version: 0.7.0\n", "youki", "0.7.0"),
+        ];
+        for (text, name, version) in cases {
+            assert_eq!(parse_version(text), (Some(name.to_owned()), Some(version.to_owned())));
+        }
+        assert_eq!(parse_version(""), (None, None));
+    }
+
+    #[test]
+    fn an_old_monitor_is_told() {
+        let conmon = Path::new("/usr/bin/conmon");
+        assert!(too_old(conmon, Some("2.0.29")).unwrap().contains("at least 2.1.0"));
+        assert_eq!(too_old(conmon, Some("2.1.6")), None);
+        assert_eq!(too_old(conmon, Some("git")), None);
+    }
+
+    #[tokio::test]
+    async fn findings_are_kept_until_something_changes() {
+        let at = tempfile::tempdir().unwrap();
+        let layout = Layout::new(at.path());
+        let name = runtime_api::HandlerName::new("x").unwrap();
+        let kind = runtime_api::RuntimeKind::new("oci").unwrap();
+        let handler = runtime_api::HandlerConfig::new(name, kind, runtime_api::Origin::other("test"));
+        let mut config = OciConfig::from_handler(&handler).unwrap();
+        let runtime = at.path().join("rt");
+        let script = |version: &str| {
+            std::fs::write(
+                &runtime,
+                format!("#!/bin/sh\n[ \"$1\" = --version ] && echo rt version {version}\n"),
+            )
+            .unwrap();
+            std::fs::set_permissions(&runtime, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        };
+        script("1.0");
+        assert_eq!(gather(&layout, &config, Some(&runtime), None, "b").await.version.as_deref(), Some("1.0"));
+        let mode = std::fs::metadata(layout.capabilities()).unwrap().mode() & 0o777;
+        assert_eq!(mode, 0o600);
+        script("2.00");
+        assert_eq!(
+            gather(&layout, &config, Some(&runtime), None, "b").await.version.as_deref(),
+            Some("2.00")
+        );
+        let kept = std::fs::metadata(layout.capabilities()).unwrap().ino();
+        gather(&layout, &config, Some(&runtime), None, "b").await;
+        assert_eq!(
+            std::fs::metadata(layout.capabilities()).unwrap().ino(),
+            kept,
+            "nothing changed, nothing was asked"
+        );
+        config.args.push("--debug".into());
+        gather(&layout, &config, Some(&runtime), None, "b").await;
+        assert_ne!(std::fs::metadata(layout.capabilities()).unwrap().ino(), kept);
+    }
+}

@@ -1,0 +1,369 @@
+//! Exec: the runtime is run directly, with pipes of ours; no monitor in between.
+//!
+//! Each exec has a directory below its container, with its owner and the pid of its command. When the caller goes away,
+//! at the time limit, or at the next open after the owner died, the command itself is killed with its descendants.
+//! Killing the runtime's process alone would leave the command running.
+
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::Child;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use runtime_api::{
+    ContainerId, ContainerStatus, Error, ErrorKind, ExecEnd, ExecOutcome, ExecSyncRequest, Operation,
+    ProcessRequest, Result,
+};
+
+use crate::backend::{Backend, Locked};
+use crate::command::{CommandLine, code_of};
+use crate::complaint;
+use crate::conmon::pid_in;
+use crate::layout::ContainerDir;
+use crate::observe;
+use crate::process::{Identity, kill_tree};
+use crate::record::cannot_write;
+
+/// How long output may still come after the command has ended, from children that hold its pipes.
+const DRAIN: Duration = Duration::from_secs(1);
+/// How long the runtime may take to notice that its command was killed.
+const NOTICE: Duration = Duration::from_secs(2);
+
+impl Backend {
+    pub(crate) async fn exec_sync(&self, id: &ContainerId, request: ExecSyncRequest) -> Result<ExecOutcome> {
+        let named = |error: Error| error.during(Operation::ExecSync).on(format_args!("container \"{id}\""));
+        check(&request.process, request.timeout).map_err(named)?;
+        let deadline = request.timeout.map(|limit| Instant::now() + limit);
+        // Begun under the lock: a stop that turns to KILL either sees this exec or has refused it.
+        let (locked, _) = self.admit(Operation::ExecSync, id).await?;
+        if observe::is_being_killed(&locked.record) {
+            let allowed = &[ContainerStatus::Running];
+            return Err(named(Error::new(ErrorKind::WrongState {
+                is: ContainerStatus::Running,
+                stopping: true,
+                allowed,
+            })));
+        }
+        let mut running = self.begin_exec(&locked, id, &request.process).map_err(named)?;
+        let dir = locked.dir.clone();
+        drop(locked);
+        let mut output = Output::new(request.output_limit);
+        let ended = running.collect(&mut output, deadline).await.map_err(named)?;
+        let Some(status) = ended else {
+            running.kill().await;
+            return Ok(output.outcome(ExecEnd::TimedOut));
+        };
+        let code = code_of(status);
+        if running.never_ran(code) {
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            let message = complaint::account(Some(&running.log()), &stderr);
+            let detail = running.line.detail(Some(code), stderr);
+            return Err(named(self.why_not_run(id, &dir, message).await.with_command(detail)));
+        }
+        Ok(output.outcome(ExecEnd::Exited(code)))
+    }
+
+    fn begin_exec(&self, locked: &Locked, id: &ContainerId, process: &ProcessRequest) -> Result<Running> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let place = locked.dir.execs().join(format!("{}.{number}", std::process::id()));
+        std::fs::create_dir_all(&place).map_err(|error| cannot_write(&place, error))?;
+        let guard = Place(place.clone());
+        let write = |name: &str, content: &Value| {
+            let path = place.join(name);
+            std::fs::write(&path, content.to_string()).map_err(|error| cannot_write(&path, error))
+        };
+        let own = read_process(&locked.dir)?;
+        write("owner.json", &json!(self.own))?;
+        write("process.json", &merged(own, process))?;
+        let line = self
+            .command(&place.join("log"))?
+            .arg("exec")
+            .arg("--pid-file")
+            .arg(place.join("pid"))
+            .arg("--process")
+            .arg(place.join("process.json"))
+            .arg(id.as_str());
+        let child = line.spawn_piped()?;
+        let runtime = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Identity::of);
+        Ok(Running { line, child, runtime, over: false, place: guard })
+    }
+
+    /// The command did not run: either the container is no longer running, or the runtime has a reason of its own.
+    async fn why_not_run(&self, id: &ContainerId, dir: &ContainerDir, message: String) -> Error {
+        let refusal = self.rejected(message);
+        match self.state(id).await {
+            Ok(state) if state.status == ContainerStatus::Running => refusal,
+            Ok(state) => match Operation::ExecSync.admit(id, state.status, state.stopping) {
+                Err(wrong_state) => wrong_state,
+                Ok(()) => refusal,
+            },
+            Err(gone) if gone.is_not_found() && !dir.path().exists() => {
+                Error::not_found(Operation::ExecSync, id)
+            }
+            Err(_) => refusal,
+        }
+    }
+
+    /// Ends the execs whose owner is dead. Nobody reads their output any more, and nobody would ever end them.
+    pub(crate) fn end_orphaned_execs(&self, dir: &ContainerDir) {
+        let Ok(Some(record)) = crate::record::Record::read(dir) else { return };
+        let ours = record.init.map(|init| self.hierarchies.processes_with(init.pid)).unwrap_or_default();
+        for entry in std::fs::read_dir(dir.execs()).into_iter().flatten().flatten() {
+            let owner = std::fs::read(entry.path().join("owner.json"))
+                .ok()
+                .and_then(|text| serde_json::from_slice::<Identity>(&text).ok());
+            if owner.is_some_and(Identity::lives) {
+                continue;
+            }
+            // The pid may be somebody else's by now: only a process in the container's cgroup is meant.
+            let command =
+                pid_in(&entry.path().join("pid")).filter(|pid| ours.contains(pid)).and_then(Identity::of);
+            if let Some(command) = command.filter(|command| Some(*command) != record.init) {
+                kill_tree(command);
+            }
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// An exec's directory, removed when the exec is over.
+#[derive(Debug)]
+struct Place(PathBuf);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// An exec at work. Dropped before its end it takes its command and all descendants with it.
+#[derive(Debug)]
+struct Running {
+    line: CommandLine,
+    child: Child,
+    runtime: Option<Identity>,
+    over: bool,
+    place: Place,
+}
+
+impl Running {
+    fn log(&self) -> PathBuf {
+        self.place.0.join("log")
+    }
+
+    /// Reads both streams until the command has ended; `None` at the deadline.
+    async fn collect(
+        &mut self,
+        output: &mut Output,
+        deadline: Option<Instant>,
+    ) -> Result<Option<ExitStatus>> {
+        let (stdout, stderr) = (self.child.stdout.take(), self.child.stderr.take());
+        let all = async {
+            let reading = output.read(stdout, stderr);
+            let mut reading = std::pin::pin!(reading);
+            tokio::select! {
+                () = &mut reading => self.child.wait().await,
+                status = self.child.wait() => {
+                    let _ = timeout(DRAIN, &mut reading).await;
+                    status
+                }
+            }
+        };
+        let ended = match deadline {
+            None => all.await,
+            Some(deadline) => match timeout_at(deadline, all).await {
+                Ok(ended) => ended,
+                Err(_late) => return Ok(None),
+            },
+        };
+        self.over = true;
+        let failed = |error| {
+            Error::new(ErrorKind::Internal("the end of an exec cannot be read".into())).caused_by(error)
+        };
+        ended.map(Some).map_err(failed)
+    }
+
+    /// Whether the runtime failed before it ran the command: it writes the pid file once the command runs.
+    fn never_ran(&self, code: i32) -> bool {
+        code != 0 && pid_in(&self.place.0.join("pid")).is_none()
+    }
+
+    /// Kills the command with its descendants, and waits a moment for the runtime to notice.
+    async fn kill(&mut self) {
+        self.kill_now();
+        if timeout(NOTICE, self.child.wait()).await.is_err() {
+            let _ = self.child.kill().await;
+        }
+        self.over = true;
+    }
+
+    fn kill_now(&self) {
+        // The runtime's own tree holds the command; if the runtime is gone, the pid file still tells.
+        if let Some(command) =
+            pid_in(&self.place.0.join("pid")).and_then(Identity::of).filter(|one| self.is_below(*one))
+        {
+            kill_tree(command);
+        } else if let Some(runtime) = self.runtime {
+            kill_tree(runtime);
+        }
+    }
+
+    /// The runtime is our child and not yet reaped, so its pid is its own; the command is in its tree.
+    fn is_below(&self, command: Identity) -> bool {
+        self.runtime.is_some_and(|runtime| crate::process::tree(runtime).contains(&command))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.over {
+            self.kill_now();
+        }
+    }
+}
+
+/// What an exec wrote, up to a limit for both streams together.
+#[derive(Debug)]
+struct Output {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    limit: usize,
+    truncated: bool,
+}
+
+impl Output {
+    fn new(limit: usize) -> Self {
+        Self { stdout: Vec::new(), stderr: Vec::new(), limit, truncated: false }
+    }
+
+    fn outcome(self, end: ExecEnd) -> ExecOutcome {
+        let mut outcome = ExecOutcome::new(end);
+        outcome.stdout = self.stdout;
+        outcome.stderr = self.stderr;
+        outcome.truncated = self.truncated;
+        outcome
+    }
+
+    async fn read(&mut self, stdout: Option<impl AsyncRead + Unpin>, stderr: Option<impl AsyncRead + Unpin>) {
+        let (Some(mut stdout), Some(mut stderr)) = (stdout, stderr) else { return };
+        let (mut out_open, mut err_open) = (true, true);
+        let (mut out, mut err) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
+        while out_open || err_open {
+            let (stream, read, chunk) = tokio::select! {
+                read = stdout.read(&mut out), if out_open => (&mut out_open, read, (&out, true)),
+                read = stderr.read(&mut err), if err_open => (&mut err_open, read, (&err, false)),
+            };
+            match read {
+                Ok(n @ 1..) => self.add(&chunk.0[..n], chunk.1),
+                // A broken pipe ends a stream like its end does.
+                Ok(0) | Err(_) => *stream = false,
+            }
+        }
+    }
+
+    fn add(&mut self, chunk: &[u8], is_stdout: bool) {
+        let room = self.limit - (self.stdout.len() + self.stderr.len());
+        let kept = &chunk[..chunk.len().min(room)];
+        self.truncated |= kept.len() < chunk.len();
+        if is_stdout { self.stdout.extend_from_slice(kept) } else { self.stderr.extend_from_slice(kept) }
+    }
+}
+
+fn check(process: &ProcessRequest, timeout: Option<Duration>) -> Result<()> {
+    let invalid = |what: &str| Err(Error::new(ErrorKind::InvalidArgument(what.to_owned())));
+    if process.argv.is_empty() || process.argv.first().is_some_and(String::is_empty) {
+        return invalid("an exec needs a program");
+    }
+    if process.argv.iter().chain(&process.env).any(|text| text.contains('\0')) {
+        return invalid("an argument or variable holds a NUL byte");
+    }
+    if timeout == Some(Duration::ZERO) {
+        return invalid("a time limit of zero; leave it out for no limit");
+    }
+    if process.terminal {
+        return Err(Error::new(ErrorKind::Unsupported {
+            capability: runtime_api::Capability::ExecTty,
+            why: "runtime-oci does not implement it".into(),
+        }));
+    }
+    Ok(())
+}
+
+/// The container's own process, from the private copy of its `config.json`.
+fn read_process(dir: &ContainerDir) -> Result<Value> {
+    let path = dir.config();
+    let damaged = || {
+        Error::new(ErrorKind::ConfigInvalid("it is not a spec".into()))
+            .on(format_args!("file {}", path.display()))
+    };
+    let text = std::fs::read(&path).map_err(|error| damaged().caused_by(error))?;
+    let mut spec: Value = serde_json::from_slice(&text).map_err(|error| damaged().caused_by(error))?;
+    Ok(spec["process"].take())
+}
+
+/// The container's process with what the request asks for.
+fn merged(mut own: Value, request: &ProcessRequest) -> Value {
+    own["args"] = json!(request.argv);
+    own["terminal"] = json!(false);
+    if let Some(fields) = own.as_object_mut() {
+        fields.remove("consoleSize");
+    }
+    let inherited = own["env"].as_array().cloned().unwrap_or_default();
+    let inherited = inherited.iter().filter_map(Value::as_str).map(str::to_owned);
+    let mut env: Vec<String> = Vec::new();
+    for pair in inherited.chain(request.env.iter().cloned()) {
+        let name = pair.split('=').next().unwrap_or_default().to_owned();
+        env.retain(|known| known.split('=').next() != Some(name.as_str()));
+        env.push(pair);
+    }
+    own["env"] = json!(env);
+    if let Some(cwd) = &request.cwd {
+        own["cwd"] = json!(cwd);
+    }
+    if let Some((uid, gid)) = request.user {
+        own["user"] = json!({"uid": uid, "gid": gid, "additionalGids": request.groups});
+    } else if !request.groups.is_empty() {
+        own["user"]["additionalGids"] = json!(request.groups);
+    }
+    if let Some(names) = &request.capabilities {
+        own["capabilities"] =
+            json!({"bounding": names, "effective": names, "permitted": names, "inheritable": []});
+    }
+    own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exec_takes_the_containers_process_and_overrides_parts() {
+        let own = json!({"args": ["/init"], "cwd": "/a", "env": ["A=1", "B=2"], "terminal": true, "consoleSize": {}, "noNewPrivileges": true});
+        let request = ProcessRequest::new(["/x", "-c"]).env("B", "3").cwd("/b").user(5, 6);
+        let made = merged(own, &request);
+        assert_eq!(made["args"], json!(["/x", "-c"]));
+        assert_eq!(made["env"], json!(["A=1", "B=3"]));
+        assert_eq!((made["cwd"].as_str(), made["user"]["uid"].as_u64()), (Some("/b"), Some(5)));
+        assert_eq!(
+            (made["terminal"].as_bool(), made["noNewPrivileges"].as_bool()),
+            (Some(false), Some(true))
+        );
+        assert!(made.get("consoleSize").is_none());
+    }
+
+    #[test]
+    fn output_beyond_the_limit_is_counted_as_truncated() {
+        let mut output = Output::new(5);
+        output.add(b"abc", true);
+        output.add(b"de", false);
+        assert!(!output.truncated);
+        output.add(b"f", true);
+        assert!(output.truncated);
+        assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"abc"[..], &b"de"[..]));
+    }
+}

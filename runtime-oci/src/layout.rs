@@ -1,0 +1,114 @@
+//! Which file is where.
+//!
+//! ```text
+//! <state dir>/
+//!   capabilities.json       what was probed, and what the answers depend on
+//!   exits/<id>              the exit code, from conmon; one watch on this directory sees every end
+//!   root/                   the runtime's own --root, unless the handler sets one
+//!   containers/.<id>.<n>/   a container being made or removed
+//!   containers/<id>/        one container; also the bundle that conmon and the runtime get
+//!     lock                  the lock between processes; after a delete it holds the final status
+//!     record.json           what we know
+//!     config.json           the private copy
+//!     exit, oom             from conmon, at the end
+//!     attach, ctl, winsz    conmon's socket and fifos
+//!     pidfile, conmon-pidfile, oci-log
+//!     execs/<n>/            one running exec: owner, process, pid
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use runtime_api::ContainerId;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    state_dir: PathBuf,
+}
+
+impl Layout {
+    pub(crate) fn new(state_dir: impl Into<PathBuf>) -> Self {
+        Self { state_dir: state_dir.into() }
+    }
+
+    pub(crate) fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    pub(crate) fn capabilities(&self) -> PathBuf {
+        self.state_dir.join("capabilities.json")
+    }
+
+    pub(crate) fn exits(&self) -> PathBuf {
+        self.state_dir.join("exits")
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.state_dir.join("root")
+    }
+
+    pub(crate) fn containers(&self) -> PathBuf {
+        self.state_dir.join("containers")
+    }
+
+    pub(crate) fn container(&self, id: &ContainerId) -> ContainerDir {
+        ContainerDir(self.containers().join(id.as_str()))
+    }
+
+    pub(crate) fn exit_notice(&self, id: &ContainerId) -> PathBuf {
+        self.exits().join(id.as_str())
+    }
+}
+
+/// The directory of one container.
+#[derive(Clone, Debug)]
+pub(crate) struct ContainerDir(PathBuf);
+
+impl ContainerDir {
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
+    pub(crate) fn record(&self) -> PathBuf {
+        self.0.join("record.json")
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.0.join("config.json")
+    }
+
+    pub(crate) fn exit(&self) -> PathBuf {
+        self.0.join("exit")
+    }
+
+    pub(crate) fn oom(&self) -> PathBuf {
+        self.0.join("oom")
+    }
+
+    pub(crate) fn attach(&self) -> PathBuf {
+        self.0.join("attach")
+    }
+
+    pub(crate) fn pidfile(&self) -> PathBuf {
+        self.0.join("pidfile")
+    }
+
+    pub(crate) fn monitor_pidfile(&self) -> PathBuf {
+        self.0.join("conmon-pidfile")
+    }
+
+    pub(crate) fn oci_log(&self) -> PathBuf {
+        self.0.join("oci-log")
+    }
+
+    pub(crate) fn execs(&self) -> PathBuf {
+        self.0.join("execs")
+    }
+}

@@ -1,0 +1,12 @@
+//! The life of a container, one file for each step.
+
+mod create;
+mod delete;
+mod kill;
+mod pause;
+mod start;
+mod state;
+mod stop;
+mod wait;
+
+pub(crate) use create::{Making, named};

@@ -1,0 +1,243 @@
+//! Create: a directory is filled out of sight, the id is reserved by giving the directory its name, then conmon runs
+//! the runtime. Whatever goes wrong, and whenever the caller goes away, what was made so far is undone.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::fs::{RenameFlags, renameat_with};
+
+use runtime_api::{
+    ContainerState, ContainerStatus, CreateRequest, Error, ErrorKind, LogConfig, LogDriver, Operation,
+    Result, Signal,
+};
+
+use crate::backend::Backend;
+use crate::complaint;
+use crate::conmon::{self, Monitor, MonitorArgs, Report};
+use crate::exits::Entry;
+use crate::layout::ContainerDir;
+use crate::lock::Held;
+use crate::observe::{self, Sight};
+use crate::process::Identity;
+use crate::record::{Phase, Record, cannot_write};
+use crate::spec::SpecDocument;
+
+/// How long conmon's first process gets to fork its daemon when a create is undone.
+const FORK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A container in the making.
+#[derive(Debug)]
+pub(crate) struct Making {
+    backend: Arc<Backend>,
+    request: CreateRequest,
+    record: Record,
+    dir: ContainerDir,
+    // Declared before the entry's other users on purpose: the lock goes last.
+    monitor: Option<Monitor>,
+    entry: Arc<Entry>,
+    held: Held,
+}
+
+impl Making {
+    /// Checks the request and reserves the id. When this fails nothing is left.
+    pub(crate) async fn begin(backend: Arc<Backend>, request: CreateRequest) -> Result<Self> {
+        backend.binary()?;
+        backend.monitor()?;
+        let spec = SpecDocument::read(&request.bundle)?;
+        check_log(&request.log)?;
+        let default_cgroup = backend.default_cgroup(&request.id);
+        let cgroup = spec.cgroup().unwrap_or(&default_cgroup);
+        if !backend.config.systemd_cgroup {
+            backend.hierarchies.check_unused(cgroup)?;
+        }
+        let mut record = Record::new(request.id.clone(), spec.bundle.clone(), backend.boot_id.clone());
+        record.cgroup = Some(cgroup.to_owned());
+        record.terminal = spec.terminal();
+        record.stop_signal = request.stop_signal;
+        record.annotations = spec.annotations();
+        record.labels.clone_from(&request.labels);
+        record.made_log = request.log.path.clone().filter(|path| !path.exists());
+
+        let dir = backend.layout.container(&request.id);
+        if dir.path().exists() && !backend.reclaim(&request.id).await? {
+            return Err(Error::new(ErrorKind::AlreadyExists));
+        }
+        let entry = backend.entries.of(&request.id);
+        let copy = spec.private_copy((!backend.config.systemd_cgroup).then_some(default_cgroup.as_str()));
+        let hidden = ContainerDir::at(hidden_name(&dir));
+        std::fs::create_dir(hidden.path()).map_err(|error| cannot_write(hidden.path(), error))?;
+        let filled = fill(&hidden, &dir, &entry, &record, &copy).await;
+        match filled {
+            Ok(held) => Ok(Self { backend, request, record, dir, monitor: None, entry, held }),
+            Err(error) => {
+                let _ = std::fs::remove_dir_all(hidden.path());
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs conmon and the runtime. If this fails or is dropped, call [`Making::undo`].
+    pub(crate) async fn finish(&mut self) -> Result<ContainerState> {
+        let backend = Arc::clone(&self.backend);
+        let runtime_args = backend.global_args(&self.dir.oci_log());
+        let args = MonitorArgs {
+            conmon: backend.monitor()?,
+            runtime: backend.binary()?,
+            runtime_args: &runtime_args,
+            config: &backend.config,
+            layout: &backend.layout,
+            id: &self.request.id,
+            dir: &self.dir,
+            log: &self.request.log,
+            stdin: self.request.stdin,
+            terminal: self.record.terminal,
+        };
+        let gate = backend.hierarchies.hold_open().await;
+        let monitor = self.monitor.insert(Monitor::start(args.command_line()).await?);
+        let report = monitor.report(backend.config.create_timeout).await?;
+        drop(gate);
+        let pid = match report {
+            Report::Pid(pid) => pid,
+            Report::Failed(message) => {
+                let message = complaint::account(Some(&self.dir.oci_log()), &message);
+                return Err(backend.rejected(message).with_command(monitor.line().detail(None, "")));
+            }
+            Report::Silent => {
+                let message = complaint::account(Some(&self.dir.oci_log()), "");
+                return Err(backend.rejected(message).with_command(monitor.line().detail(None, "")));
+            }
+        };
+        self.record.init = Identity::of(pid);
+        self.record.monitor = conmon::daemon(&self.dir);
+        self.record.phase = Phase::Created;
+        self.record.write(&self.dir)?;
+        self.entry.touch();
+        Ok(observe::state(&self.record, &Sight::Alive(ContainerStatus::Created)))
+    }
+
+    /// Removes everything that was made.
+    pub(crate) async fn undo(mut self) {
+        if let Some(monitor) = &mut self.monitor {
+            // The first process leaves within milliseconds and has then written the daemon's pid. Killed before that,
+            // it would leave a daemon that nobody can find.
+            if tokio::time::timeout(FORK_PATIENCE, monitor.report(FORK_PATIENCE)).await.is_err() {
+                monitor.abandon().await;
+            }
+        }
+        self.backend.demolish(&self.record, &self.dir, &mut self.held).await;
+        self.entry.touch();
+    }
+}
+
+impl Backend {
+    /// Removes what a create made, in whatever state it is: the monitor, the container, the cgroup, the log that the
+    /// create made, the directory. Each part may be missing.
+    pub(crate) async fn demolish(&self, record: &Record, dir: &ContainerDir, held: &mut Held) {
+        // The runtime dies with conmon, which is its parent and has asked the kernel for that.
+        if let Some(daemon) = conmon::daemon(dir) {
+            end_process(daemon).await;
+        }
+        if let Some(init) = self.init_from_pidfile(record, dir) {
+            end_process(init).await;
+        }
+        if self.root().join(record.id.as_str()).exists()
+            && let Err(error) =
+                self.run_verb(dir, &["delete", "--force", record.id.as_str()], DELETE_LIMIT).await
+        {
+            tracing::warn!(id = %record.id, error = %error.report(), "the runtime cannot remove a failed create");
+        }
+        if let Some(cgroup) =
+            record.cgroup.as_deref().filter(|cgroup| *cgroup == self.default_cgroup(&record.id))
+        {
+            // The cgroup is ours alone, and it was empty before: what is in it now is a half-made init.
+            for init in self.hierarchies.processes_in(cgroup).into_iter().filter_map(Identity::of) {
+                end_process(init).await;
+            }
+            self.hierarchies.prune(cgroup).await;
+        }
+        if let Some(log) = &record.made_log {
+            let _ = std::fs::remove_file(log);
+        }
+        self.forget(record, dir, held, None);
+    }
+
+    /// The init from its pid file, if it is in the cgroup that the record names: the pid may be somebody else's by now.
+    pub(super) fn init_from_pidfile(&self, record: &Record, dir: &ContainerDir) -> Option<Identity> {
+        let pid = conmon::pid_in(&dir.pidfile())?;
+        let ours = self.hierarchies.processes_in(record.cgroup.as_deref()?);
+        ours.contains(&pid).then(|| Identity::of(pid)).flatten()
+    }
+}
+
+/// How long the runtime gets to remove a container.
+pub(super) const DELETE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Kills a process and waits until it is gone, a few seconds at most.
+pub(crate) async fn end_process(process: Identity) {
+    let Some(fd) = process.open() else { return };
+    if fd.signal(Signal::KILL).unwrap_or(false) {
+        let _ = tokio::time::timeout(Duration::from_secs(5), fd.ended()).await;
+    }
+}
+
+/// Fills a directory and gives it its name, which reserves the id.
+async fn fill(
+    hidden: &ContainerDir,
+    dir: &ContainerDir,
+    entry: &Entry,
+    record: &Record,
+    config: &[u8],
+) -> Result<Held> {
+    let held = Held::make(hidden, &entry.queue).await?;
+    std::fs::write(hidden.config(), config).map_err(|error| cannot_write(&hidden.config(), error))?;
+    record.write(hidden)?;
+    let named =
+        renameat_with(rustix::fs::CWD, hidden.path(), rustix::fs::CWD, dir.path(), RenameFlags::NOREPLACE);
+    match named {
+        Ok(()) => Ok(held),
+        Err(rustix::io::Errno::EXIST) => Err(Error::new(ErrorKind::AlreadyExists)),
+        Err(error) => Err(cannot_write(dir.path(), error.into())),
+    }
+}
+
+/// A name that no container has, beside the container's own.
+pub(crate) fn hidden_name(dir: &ContainerDir) -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let id = dir.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    dir.path().with_file_name(format!(".{id}.{}.{number}", std::process::id()))
+}
+
+fn check_log(log: &LogConfig) -> Result<()> {
+    if log.driver != LogDriver::CriFile {
+        return Ok(());
+    }
+    let Some(path) = &log.path else {
+        return Err(Error::new(ErrorKind::InvalidArgument("a log file needs a path".into())));
+    };
+    let invalid = |what: &str, path: &Path| {
+        Error::new(ErrorKind::ConfigInvalid(what.to_owned())).on(format_args!("log {}", path.display()))
+    };
+    if !path.is_absolute() {
+        return Err(invalid("the path is not absolute", path));
+    }
+    // conmon takes what stands before a colon for the name of a driver, wherever the colon is.
+    if path.to_string_lossy().contains(':') {
+        return Err(invalid("conmon cannot write to a path with a colon", path));
+    }
+    if !path.parent().is_some_and(Path::is_dir) {
+        return Err(invalid("its directory does not exist", path).hint("make the directory first"));
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(there) if there.is_symlink() => Err(invalid("it is a symbolic link, which is not followed", path)),
+        Ok(there) if there.is_dir() => Err(invalid("it is a directory", path)),
+        _ => Ok(()),
+    }
+}
+
+/// Names what a create failed on.
+pub(crate) fn named(error: Error, request: &CreateRequest) -> Error {
+    error.during(Operation::Create).on(format_args!("container \"{}\"", request.id))
+}

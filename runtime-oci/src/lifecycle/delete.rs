@@ -1,0 +1,175 @@
+//! Delete: the end of the processes, of the runtime's own state, of the monitor, of our record, in this order.
+
+use std::time::{Duration, SystemTime};
+
+use runtime_api::{
+    ContainerId, DeleteRequest, Error, ErrorKind, ExitCause, ExitStatus, Operation, Result, Signal,
+};
+
+use super::create::{DELETE_LIMIT, end_process, hidden_name};
+use crate::backend::{Backend, Locked};
+use crate::conmon;
+use crate::layout::ContainerDir;
+use crate::lock::Held;
+use crate::observe::Sight;
+use crate::process::Identity;
+use crate::record::{Phase, Record};
+
+/// How long the processes of a container may live after KILL.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+/// How long conmon may live after its container: it syncs the log to the disk.
+const MONITOR_LIMIT: Duration = Duration::from_secs(5);
+
+impl Backend {
+    pub(crate) async fn delete(&self, id: &ContainerId, request: DeleteRequest) -> Result<()> {
+        let named = |error: Error| error.during(Operation::Delete).on(format_args!("container \"{id}\""));
+        let locked = if request.force {
+            self.lock_for_force(id).await.map_err(named)?
+        } else {
+            // A delete that was cut off left this phase; whoever asks again finishes it.
+            match self.lock(id).await.map_err(named)? {
+                Some(locked) if locked.record.phase == Phase::Deleting => Some(locked),
+                Some(locked) => {
+                    drop(locked);
+                    Some(self.admit(Operation::Delete, id).await?.0)
+                }
+                None => return Err(Error::not_found(Operation::Delete, id)),
+            }
+        };
+        match locked {
+            None => Ok(()),
+            Some(mut locked) => self.take_down(&mut locked).await.map_err(named),
+        }
+    }
+
+    /// Locks a container for a forced delete. A record that cannot be read is no obstacle: what it would tell is then
+    /// taken from the pid files.
+    async fn lock_for_force(&self, id: &ContainerId) -> Result<Option<Locked>> {
+        match self.lock(id).await {
+            Err(error) if matches!(error.kind(), ErrorKind::ConfigInvalid(_)) => {
+                let dir = self.layout.container(id);
+                let entry = self.entries.of(id);
+                let Some(held) = Held::acquire(&dir, &entry.queue).await? else { return Ok(None) };
+                let mut record = Record::new(id.clone(), dir.path().to_owned(), self.boot_id.clone());
+                record.phase = Phase::Started;
+                record.cgroup = Some(self.default_cgroup(id));
+                record.monitor = conmon::daemon(&dir);
+                record.init = self.init_from_pidfile(&record, &dir);
+                Ok(Some(Locked { held, record, dir, entry }))
+            }
+            other => other,
+        }
+    }
+
+    /// Ends and removes a locked container.
+    pub(crate) async fn take_down(&self, locked: &mut Locked) -> Result<()> {
+        let id = locked.record.id.clone();
+        if locked.record.phase == Phase::Creating {
+            self.demolish(&locked.record, &locked.dir, &mut locked.held).await;
+            locked.entry.touch();
+            return Ok(());
+        }
+        locked.record.phase = Phase::Deleting;
+        locked.save()?;
+        let status = self.end(locked).await?;
+        self.remove_from_runtime(locked).await?;
+        if let Some(monitor) =
+            locked.record.monitor.and_then(|monitor| monitor.open().map(|fd| (monitor, fd)))
+        {
+            // It has nothing more to watch. One that hangs, on a disk or on a client, must not outlive its container.
+            if tokio::time::timeout(MONITOR_LIMIT, monitor.1.ended()).await.is_err() {
+                end_process(monitor.0).await;
+            }
+        }
+        let default = self.default_cgroup(&id);
+        let pruned = locked.record.cgroup.as_deref() == Some(default.as_str());
+        self.forget(&locked.record, &locked.dir, &mut locked.held, Some(&status));
+        locked.entry.touch();
+        if pruned {
+            self.hierarchies.prune(&default).await;
+        }
+        Ok(())
+    }
+
+    /// Kills what still lives and gives the final status.
+    async fn end(&self, locked: &mut Locked) -> Result<ExitStatus> {
+        if let Some(init) = locked.record.init.filter(|init| init.lives()) {
+            let frozen = self.hierarchies.is_frozen(init.pid);
+            let others = self.hierarchies.processes_with(init.pid);
+            self.signal(locked, Signal::KILL)?;
+            for process in others.into_iter().filter_map(Identity::of) {
+                // Without a pid namespace of its own the container's other processes outlive its init.
+                let _ = process.signal(Signal::KILL);
+            }
+            if frozen {
+                self.thaw(locked).await?;
+            }
+            let Some(fd) = init.open() else { return self.final_status(locked).await };
+            if tokio::time::timeout(KILL_LIMIT, fd.ended()).await.is_err() {
+                return Err(Error::new(ErrorKind::TimedOut(KILL_LIMIT))
+                    .hint("process is still there after KILL; delete it again when it is gone"));
+            }
+        }
+        self.final_status(locked).await
+    }
+
+    async fn final_status(&self, locked: &mut Locked) -> Result<ExitStatus> {
+        let lost = || ExitStatus::new(None, ExitCause::MonitorLost, SystemTime::now());
+        Ok(match self.settle(locked).await {
+            Ok(Sight::Stopped(status)) => status,
+            Ok(_) => lost(),
+            Err(error) => {
+                tracing::warn!(id = %locked.record.id, error = %error.report(), "the exit status of a deleted container is lost");
+                lost()
+            }
+        })
+    }
+
+    /// Lets the runtime remove its own state and the cgroup. Without force, because the init is known to be dead: some
+    /// runtimes kill whoever has its pid by now when told to use force.
+    async fn remove_from_runtime(&self, locked: &Locked) -> Result<()> {
+        let id = locked.record.id.as_str();
+        let state = self.root().join(id);
+        if !state.exists() {
+            return Ok(());
+        }
+        let Err(error) = self.run_verb(&locked.dir, &["delete", id], DELETE_LIMIT).await else {
+            return Ok(());
+        };
+        if self.is_gone(&error) || !state.exists() {
+            return Ok(());
+        }
+        let again = self.run_verb(&locked.dir, &["delete", "--force", id], DELETE_LIMIT).await;
+        match again {
+            Ok(_) => Ok(()),
+            // A container whose binary vanished can still be removed, but for what only the binary knows.
+            Err(error) if matches!(error.kind(), ErrorKind::Unavailable(_)) => {
+                let _ = std::fs::remove_dir_all(&state);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes our own files. The final status goes into the lock file first, for those who wait.
+    pub(crate) fn forget(
+        &self,
+        record: &Record,
+        dir: &ContainerDir,
+        held: &mut Held,
+        status: Option<&ExitStatus>,
+    ) {
+        if let Some(status) = status
+            && let Err(error) = held.leave_status(status)
+        {
+            tracing::warn!(id = %record.id, %error, "waiters will not learn the final status");
+        }
+        // The id is free from the moment the directory has another name; removing it takes longer.
+        let hidden = hidden_name(dir);
+        match std::fs::rename(dir.path(), &hidden) {
+            Ok(()) => drop(std::fs::remove_dir_all(&hidden)),
+            Err(_) => drop(std::fs::remove_dir_all(dir.path())),
+        }
+        let _ = std::fs::remove_file(self.layout.exit_notice(&record.id));
+    }
+}

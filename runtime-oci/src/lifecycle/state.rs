@@ -1,0 +1,57 @@
+//! State and list: looks, without a lock and without a command.
+
+use runtime_api::{ContainerId, ContainerState, Error, Operation, Result};
+
+use crate::backend::Backend;
+use crate::observe::{self, Sight};
+use crate::record::{Record, cannot_write};
+
+impl Backend {
+    /// The state of a container, or `NotFound`.
+    pub(crate) async fn state(&self, id: &ContainerId) -> Result<ContainerState> {
+        let named = |error: Error| error.during(Operation::State).on(format_args!("container \"{id}\""));
+        match self.look_at(id).await.map_err(named)? {
+            Some(state) => Ok(state),
+            None => Err(Error::not_found(Operation::State, id)),
+        }
+    }
+
+    /// The states of all containers, the oldest first.
+    pub(crate) async fn list(&self) -> Result<Vec<ContainerState>> {
+        let mut states = Vec::new();
+        for id in self.ids().map_err(|error| error.during(Operation::List))? {
+            match self.look_at(&id).await {
+                Ok(Some(state)) => states.push(state),
+                Ok(None) => {}
+                // One damaged record must not hide the others; asking for that container tells what is wrong.
+                Err(error) => {
+                    tracing::warn!(%id, error = %error.report(), "a container is left out of the list");
+                }
+            }
+        }
+        states.sort_by(|a, b| a.created_at.cmp(&b.created_at).then_with(|| a.id.cmp(&b.id)));
+        Ok(states)
+    }
+
+    /// The ids that have a directory.
+    pub(crate) fn ids(&self) -> Result<Vec<ContainerId>> {
+        let containers = self.layout.containers();
+        let entries = std::fs::read_dir(&containers).map_err(|error| cannot_write(&containers, error))?;
+        // What begins with a dot is being made or removed; it parses as no id.
+        Ok(entries.flatten().filter_map(|entry| ContainerId::new(entry.file_name().to_str()?).ok()).collect())
+    }
+
+    async fn look_at(&self, id: &ContainerId) -> Result<Option<ContainerState>> {
+        let dir = self.layout.container(id);
+        let Some(record) = Record::read(&dir)? else { return Ok(None) };
+        let entry = self.entries.of(id);
+        let sight = self.look_until_settled(&record, &dir, &entry).await?;
+        if sight != Sight::Lost {
+            return Ok(Some(observe::state(&record, &sight)));
+        }
+        // That it was lost is final once it is written down, so that everybody is told the same time.
+        let Some(mut locked) = self.lock(id).await? else { return Ok(None) };
+        let sight = self.settle(&mut locked).await?;
+        Ok(Some(observe::state(&locked.record, &sight)))
+    }
+}

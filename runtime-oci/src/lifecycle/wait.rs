@@ -1,0 +1,73 @@
+//! Wait: on the exit file, by the watch of the exit directory; on the processes, for ends that nobody writes down; and
+//! by a slow poll beside both.
+
+use std::time::Duration;
+
+use runtime_api::{ContainerId, Error, ExitStatus, Operation, Result};
+
+use crate::backend::Backend;
+use crate::lock::Witness;
+use crate::observe::{self, Sight};
+use crate::record::Record;
+
+/// How often a waiter looks even though nothing told it to.
+const POLL: Duration = Duration::from_secs(1);
+
+impl Backend {
+    /// Waits for the end of a container, also across its delete.
+    pub(crate) async fn wait(&self, operation: Operation, id: &ContainerId) -> Result<ExitStatus> {
+        let named = |error: Error| error.during(operation).on(format_args!("container \"{id}\""));
+        let dir = self.layout.container(id);
+        let entry = self.entries.of(id);
+        let mut changes = entry.changes();
+        let Some(mut witness) = Witness::open(&dir).map_err(named)? else {
+            return Err(Error::not_found(operation, id));
+        };
+        // What a deleted container left in its lock file is for those who waited before; this is a new wait.
+        if !witness.is_current(&dir) {
+            return Err(Error::not_found(operation, id));
+        }
+        loop {
+            if let Some(status) = witness.status() {
+                return Ok(status);
+            }
+            let record = if witness.is_current(&dir) { Record::read(&dir).map_err(named)? } else { None };
+            let Some(record) = record else {
+                // Removed without a status: a create that failed.
+                return witness.status().ok_or_else(|| Error::not_found(operation, id));
+            };
+            match observe::look(&record, &dir, &self.hierarchies).map_err(named)? {
+                Sight::Stopped(status) => return Ok(status),
+                Sight::Lost => {
+                    // Whoever takes the lock first writes it down; then all see the same.
+                    if let Some(mut locked) = self.lock(id).await.map_err(named)? {
+                        self.settle(&mut locked).await.map_err(named)?;
+                    }
+                    continue;
+                }
+                Sight::Creating | Sight::Alive(_) | Sight::Ending => {}
+            }
+            let process_end = async {
+                // The monitor goes last, so its end is the one to wait for; without it, the init's.
+                let process = record
+                    .monitor
+                    .and_then(|one| one.open())
+                    .or_else(|| record.init.and_then(|one| one.open()));
+                match process {
+                    Some(process) if process_is_worth_waiting(&record) => drop(process.ended().await),
+                    _ => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = process_end => {}
+                () = tokio::time::sleep(POLL) => {}
+            }
+        }
+    }
+}
+
+/// A container in the making has no processes on record yet.
+fn process_is_worth_waiting(record: &Record) -> bool {
+    record.init.is_some() || record.monitor.is_some()
+}

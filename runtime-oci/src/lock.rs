@@ -1,0 +1,198 @@
+//! One container is changed by one caller at a time, in this process and in others.
+//!
+//! Within the process an async mutex queues callers; between processes a `flock` on the file `lock` does. The kernel
+//! drops the flock of a dead process, so nothing has to be cleaned up after a crash. The lock is held for single steps,
+//! never while waiting for a grace or an exit.
+//!
+//! The file has a second use: a delete writes the final status into it before it unlinks it, so that whoever waits, in
+//! any process, and holds the file open can still read how the container ended.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use runtime_api::{Error, ErrorKind, ExitStatus, Result};
+
+use crate::layout::ContainerDir;
+
+/// How long a caller waits for others before it is told who is in the way. Longer than any single step may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The lock of one container, held.
+#[derive(Debug)]
+pub(crate) struct Held {
+    file: File,
+    _in_process: OwnedMutexGuard<()>,
+}
+
+impl Held {
+    /// Takes the lock of a container that exists; `None` when there is no such container (any more).
+    pub(crate) async fn acquire(dir: &ContainerDir, queue: &Arc<Mutex<()>>) -> Result<Option<Self>> {
+        let deadline = Instant::now() + PATIENCE;
+        let path = dir.lock();
+        let Ok(in_process) = timeout_at(deadline, Arc::clone(queue).lock_owned()).await else {
+            return Err(busy("another caller in this process".into()));
+        };
+        let mut pause = Duration::from_micros(200);
+        loop {
+            let Some(file) = open(&path)? else { return Ok(None) };
+            if try_lock(&file)? {
+                // Between the open and the lock the container may have been deleted, and even made again.
+                if same_file(&file, &path) {
+                    return Ok(Some(Self { file, _in_process: in_process }));
+                }
+                continue;
+            }
+            if Instant::now() >= deadline {
+                return Err(busy(holder_of(&file)));
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    /// Makes the lock file of a container that is being made, and holds it.
+    pub(crate) async fn make(dir: &ContainerDir, queue: &Arc<Mutex<()>>) -> Result<Self> {
+        let in_process = Arc::clone(queue).lock_owned().await;
+        let path = dir.lock();
+        let made = File::options().read(true).write(true).create_new(true).open(&path);
+        let file = made.map_err(|error| crate::record::cannot_write(&path, error))?;
+        if try_lock(&file)? {
+            Ok(Self { file, _in_process: in_process })
+        } else {
+            Err(Error::new(ErrorKind::Internal(format!("{} is new and locked", path.display()))))
+        }
+    }
+
+    /// Leaves the final status to those who wait.
+    pub(crate) fn leave_status(&mut self, status: &ExitStatus) -> Result<()> {
+        let text = serde_json::to_vec(status).map_err(|error| {
+            Error::new(ErrorKind::Internal("status cannot be written".into())).caused_by(error)
+        })?;
+        self.file.write_all(&text).map_err(|error| {
+            Error::new(ErrorKind::Internal("lock file cannot be written".into())).caused_by(error)
+        })
+    }
+}
+
+/// A look at a container's lock file that outlives the container.
+#[derive(Debug)]
+pub(crate) struct Witness(File);
+
+impl Witness {
+    /// `None` when there is no such container.
+    pub(crate) fn open(dir: &ContainerDir) -> Result<Option<Self>> {
+        Ok(open(&dir.lock())?.map(Self))
+    }
+
+    /// The final status that a delete left, if there was one.
+    pub(crate) fn status(&mut self) -> Option<ExitStatus> {
+        let mut text = Vec::new();
+        self.0.rewind().ok()?;
+        self.0.read_to_end(&mut text).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// Whether the container is still the one that was there when this was opened.
+    pub(crate) fn is_current(&self, dir: &ContainerDir) -> bool {
+        same_file(&self.0, &dir.lock())
+    }
+
+    /// Whether nobody holds the lock: the maker of a container that is still Creating is then dead.
+    pub(crate) fn is_free(&self) -> bool {
+        let free = flock(self.0.as_fd(), FlockOperation::NonBlockingLockShared).is_ok();
+        if free {
+            let _ = flock(self.0.as_fd(), FlockOperation::Unlock);
+        }
+        free
+    }
+}
+
+fn open(path: &Path) -> Result<Option<File>> {
+    match File::options().read(true).write(true).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(crate::record::cannot_write(path, error)),
+    }
+}
+
+fn try_lock(file: &File) -> Result<bool> {
+    match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => {
+            Err(Error::new(ErrorKind::Internal("the lock file cannot be locked".into())).caused_by(error))
+        }
+    }
+}
+
+fn same_file(file: &File, path: &Path) -> bool {
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(ours), Ok(theirs)) => ours.ino() == theirs.ino() && ours.dev() == theirs.dev(),
+        _ => false,
+    }
+}
+
+/// Who holds the lock, from `/proc/locks`, whose lines end in `PID MAJOR:MINOR:INODE START END`.
+fn holder_of(file: &File) -> String {
+    let inode = file.metadata().map(|meta| meta.ino()).unwrap_or_default();
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    let holder = locks.lines().find_map(|line| {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        let (class, pid, place) = (fields.next()?, fields.nth(2)?, fields.next()?);
+        let ours = class == "FLOCK" && place.rsplit(':').next()?.parse::<u64>().ok()? == inode;
+        ours.then(|| pid.to_owned())
+    });
+    holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
+fn busy(holder: String) -> Error {
+    Error::new(ErrorKind::Busy { holder }).hint("try again when it is done")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place() -> (tempfile::TempDir, ContainerDir, Arc<Mutex<()>>) {
+        let at = tempfile::tempdir().unwrap();
+        let dir = ContainerDir::at(at.path().to_owned());
+        (at, dir, Arc::default())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_holder_is_named_when_patience_ends() {
+        let (_at, dir, queue) = place();
+        let held = Held::make(&dir, &queue).await.unwrap();
+        // Another process has another queue.
+        let other: Arc<Mutex<()>> = Arc::default();
+        let error = Held::acquire(&dir, &other).await.unwrap_err();
+        let us = format!("process {}", std::process::id());
+        assert_eq!(error.kind(), &ErrorKind::Busy { holder: us });
+        drop(held);
+        assert!(Held::acquire(&dir, &other).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_witness_reads_what_a_delete_left() {
+        let (_at, dir, queue) = place();
+        let mut held = Held::make(&dir, &queue).await.unwrap();
+        let mut witness = Witness::open(&dir).unwrap().unwrap();
+        assert!(witness.status().is_none() && !witness.is_free());
+        let status = ExitStatus::exited(3, std::time::SystemTime::UNIX_EPOCH);
+        held.leave_status(&status).unwrap();
+        std::fs::remove_file(dir.lock()).unwrap();
+        drop(held);
+        assert_eq!(witness.status(), Some(status));
+        assert!(!witness.is_current(&dir) && witness.is_free());
+        assert!(Held::acquire(&dir, &queue).await.unwrap().is_none());
+    }
+}

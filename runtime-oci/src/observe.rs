@@ -1,0 +1,164 @@
+//! How a container stands: from its record, its exit file and its processes. No command is run.
+//!
+//! The exit file and the pid decide, not what the runtime believes: after a SIGKILL of the init, runtimes may go on
+//! saying "created" or "running" for a while.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, SystemTime};
+
+use runtime_api::{ContainerState, ContainerStatus, Error, ErrorKind, ExitCause, ExitStatus, Result};
+
+use crate::cgroup::Hierarchies;
+use crate::layout::ContainerDir;
+use crate::record::{Phase, Record, StopStage};
+
+/// What can be seen of a container right now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// A create is under way, or was when its maker died.
+    Creating,
+    /// The init lives.
+    Alive(ContainerStatus),
+    /// The init is gone and the monitor is about to write the exit file.
+    Ending,
+    /// The init and the monitor are gone, and nobody wrote how it ended. Not final until it is written down.
+    Lost,
+    /// It ended.
+    Stopped(ExitStatus),
+}
+
+/// Looks at a container.
+pub(crate) fn look(record: &Record, dir: &ContainerDir, host: &Hierarchies) -> Result<Sight> {
+    if let Some(exit) = &record.exit {
+        return Ok(Sight::Stopped(exit.clone()));
+    }
+    if record.phase == Phase::Creating {
+        return Ok(Sight::Creating);
+    }
+    if let Some(exit) = exit_file(dir)? {
+        return Ok(Sight::Stopped(exit));
+    }
+    if let Some(init) = record.init.filter(|init| init.lives()) {
+        let status = match record.phase {
+            Phase::Created | Phase::Starting => ContainerStatus::Created,
+            _ if record.started_at.is_none() => ContainerStatus::Created,
+            _ if host.is_frozen(init.pid) => ContainerStatus::Paused,
+            _ => ContainerStatus::Running,
+        };
+        return Ok(Sight::Alive(status));
+    }
+    if record.monitor.is_some_and(crate::process::Identity::lives) {
+        return Ok(Sight::Ending);
+    }
+    // The monitor may have written the file and gone between the two looks above.
+    Ok(exit_file(dir)?.map_or(Sight::Lost, Sight::Stopped))
+}
+
+/// Reads the exit file. conmon writes it whole, by a rename.
+fn exit_file(dir: &ContainerDir) -> Result<Option<ExitStatus>> {
+    let path = dir.exit();
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(&path).caused_by(error)),
+    };
+    let code: i32 = text.trim().parse().map_err(|error| unreadable(&path).caused_by(error))?;
+    let written = std::fs::metadata(&path).map_err(|error| unreadable(&path).caused_by(error))?;
+    let since = Duration::new(
+        u64::try_from(written.mtime()).unwrap_or_default(),
+        u32::try_from(written.mtime_nsec()).unwrap_or_default(),
+    );
+    // The file `oom` appears for any process of the container; only a KILL ties it to the end of the init.
+    let cause = if code == 137 && dir.oom().exists() { ExitCause::OomKilled } else { ExitCause::Exited };
+    Ok(Some(ExitStatus::new(Some(code), cause, SystemTime::UNIX_EPOCH + since)))
+}
+
+fn unreadable(path: &std::path::Path) -> Error {
+    Error::new(ErrorKind::ConfigInvalid("the exit file does not hold a number".into()))
+        .on(format_args!("file {}", path.display()))
+        .hint("delete the container with force")
+}
+
+/// The state for callers.
+pub(crate) fn state(record: &Record, sight: &Sight) -> ContainerState {
+    let status = match sight {
+        Sight::Creating => ContainerStatus::Creating,
+        Sight::Alive(status) => *status,
+        // Until the code is known the end has not been seen.
+        Sight::Ending | Sight::Lost if record.started_at.is_none() => ContainerStatus::Created,
+        Sight::Ending | Sight::Lost => ContainerStatus::Running,
+        Sight::Stopped(_) => ContainerStatus::Stopped,
+    };
+    let mut state = ContainerState::new(record.id.clone(), status, &record.bundle, record.created_at);
+    state.stopping = status != ContainerStatus::Stopped && is_stopping(record);
+    state.pid = match sight {
+        Sight::Alive(_) => record.init.and_then(|init| u32::try_from(init.pid).ok()),
+        _ => None,
+    };
+    state.started_at = record.started_at;
+    state.exit = match sight {
+        Sight::Stopped(exit) => Some(exit.clone()),
+        _ => None,
+    };
+    state.annotations.clone_from(&record.annotations);
+    state.labels.clone_from(&record.labels);
+    state
+}
+
+/// Whether somebody who still lives is stopping it.
+pub(crate) fn is_stopping(record: &Record) -> bool {
+    record.stop.is_some_and(|stop| stop.owner.lives())
+}
+
+/// Whether KILL was sent by a stop.
+pub(crate) fn is_being_killed(record: &Record) -> bool {
+    record.stop.is_some_and(|stop| stop.stage == StopStage::Killing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Identity;
+    use runtime_api::ContainerId;
+
+    fn container() -> (tempfile::TempDir, ContainerDir, Record) {
+        let at = tempfile::tempdir().unwrap();
+        let dir = ContainerDir::at(at.path().to_owned());
+        let mut record = Record::new(ContainerId::new("a").unwrap(), "/b".into(), "boot".into());
+        record.phase = Phase::Started;
+        record.started_at = Some(SystemTime::now());
+        (at, dir, record)
+    }
+
+    fn dead() -> Identity {
+        Identity { start: 1, ..Identity::own() }
+    }
+
+    #[test]
+    fn a_recycled_pid_is_not_the_container() {
+        let (_at, dir, mut record) = container();
+        let host = Hierarchies::default();
+        record.init = Some(Identity::own());
+        assert_eq!(look(&record, &dir, &host).unwrap(), Sight::Alive(ContainerStatus::Running));
+        record.init = Some(dead());
+        record.monitor = Some(Identity::own());
+        assert_eq!(look(&record, &dir, &host).unwrap(), Sight::Ending);
+        record.monitor = Some(dead());
+        assert_eq!(look(&record, &dir, &host).unwrap(), Sight::Lost);
+    }
+
+    #[test]
+    fn the_exit_file_wins_over_the_pid() {
+        let (_at, dir, mut record) = container();
+        let host = Hierarchies::default();
+        record.init = Some(Identity::own());
+        std::fs::write(dir.exit(), "137").unwrap();
+        let Sight::Stopped(exit) = look(&record, &dir, &host).unwrap() else { panic!("it ended") };
+        assert_eq!((exit.code, exit.cause), (Some(137), ExitCause::Exited));
+        std::fs::write(dir.oom(), "").unwrap();
+        let Sight::Stopped(exit) = look(&record, &dir, &host).unwrap() else { panic!("it ended") };
+        assert_eq!(exit.cause, ExitCause::OomKilled);
+        std::fs::write(dir.exit(), "soon").unwrap();
+        assert!(matches!(look(&record, &dir, &host).unwrap_err().kind(), ErrorKind::ConfigInvalid(_)));
+    }
+}

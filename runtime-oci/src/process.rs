@@ -1,0 +1,198 @@
+//! Processes that are not our children: who they are, whether they live, how they are signalled.
+//!
+//! A pid alone is no identity: the kernel gives it out again. A pid with the start time of its process is one for as
+//! long as the host is up, and a pid file descriptor holds on to exactly one process. Every signal of this crate goes
+//! through [`PidFd`], after the start time was compared.
+#![expect(unsafe_code, reason = "rustix gives out real-time signals through an unsafe constructor only")]
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+use runtime_api::Signal;
+
+/// A process, told from any other that may get its pid later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    pub(crate) pid: i32,
+    /// The start time in clock ticks since boot: field 22 of `/proc/PID/stat`.
+    pub(crate) start: u64,
+}
+
+impl Identity {
+    /// Who has this pid now; `None` if nobody lives there. A zombie counts as dead.
+    pub(crate) fn of(pid: i32) -> Option<Self> {
+        let stat = Stat::read(pid)?;
+        stat.lives.then_some(Self { pid, start: stat.start })
+    }
+
+    /// This process.
+    pub(crate) fn own() -> Self {
+        let pid = i32::try_from(std::process::id()).unwrap_or(0);
+        Self::of(pid).unwrap_or(Self { pid, start: 0 })
+    }
+
+    /// Whether the process still lives.
+    pub(crate) fn lives(self) -> bool {
+        Self::of(self.pid) == Some(self)
+    }
+
+    /// A descriptor for exactly this process; `None` if it is gone.
+    pub(crate) fn open(self) -> Option<PidFd> {
+        let pid = rustix::process::Pid::from_raw(self.pid)?;
+        let fd = pidfd_open(pid, PidfdFlags::NONBLOCK).ok()?;
+        // The order matters: the descriptor first, then the look at the start time, so that the two are of one process.
+        self.lives().then_some(PidFd(fd))
+    }
+
+    /// Sends a signal; whether there was still somebody to get it.
+    pub(crate) fn signal(self, signal: Signal) -> io::Result<bool> {
+        match self.open() {
+            Some(process) => process.signal(signal),
+            None => Ok(false),
+        }
+    }
+}
+
+/// What `/proc/PID/stat` says.
+struct Stat {
+    lives: bool,
+    parent: i32,
+    start: u64,
+}
+
+impl Stat {
+    fn read(pid: i32) -> Option<Self> {
+        if pid <= 0 {
+            return None;
+        }
+        Self::parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// The command name may hold spaces and brackets, so fields are counted from behind the last bracket.
+    fn parse(text: &[u8]) -> Option<Self> {
+        let end = text.iter().rposition(|byte| *byte == b')')?;
+        let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
+        let mut fields = rest.split_ascii_whitespace();
+        let state = fields.next()?;
+        let parent = fields.next()?.parse().ok()?;
+        let start = fields.nth(17)?.parse().ok()?;
+        Some(Self { lives: !matches!(state, "Z" | "X" | "x"), parent, start })
+    }
+}
+
+/// A descriptor of one process.
+#[derive(Debug)]
+pub(crate) struct PidFd(OwnedFd);
+
+impl PidFd {
+    /// Sends a signal; whether there was still somebody to get it.
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<bool> {
+        // SAFETY: `Signal` is 1 to 64, so the number is one that the kernel knows. The constructor is unsafe because a
+        // program must not install handlers for the two numbers that the C library keeps for itself; it is only sent.
+        let raw = unsafe { rustix::process::Signal::from_raw_unchecked(signal.number()) };
+        match pidfd_send_signal(&self.0, raw) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::SRCH) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until the process has ended. Cancel safe.
+    pub(crate) async fn ended(self) -> io::Result<()> {
+        // A pid file descriptor is readable once its process is gone.
+        let watched = crate::descriptor::watch(self.0)?;
+        let _ready = watched.readable().await?;
+        Ok(())
+    }
+}
+
+/// Every process below `root`, itself included, by parent pids as they stand now.
+pub(crate) fn tree(root: Identity) -> Vec<Identity> {
+    let mut all = Vec::new();
+    if let Ok(entries) = std::fs::read_dir("/proc") {
+        for entry in entries.flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+                continue;
+            };
+            if let Some(stat) = Stat::read(pid).filter(|stat| stat.lives) {
+                all.push((Identity { pid, start: stat.start }, stat.parent));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    if root.lives() {
+        found.push(root);
+    }
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        next += 1;
+        found.extend(all.iter().filter(|(_, of)| *of == parent.pid).map(|(child, _)| *child));
+    }
+    found
+}
+
+/// Kills a process and everything below it. Each is stopped first and the tree is read again until nothing new turns
+/// up, so that a program that forks all the time cannot outrun the walk.
+pub(crate) fn kill_tree(root: Identity) {
+    const ROUNDS: usize = 32;
+    let stop = Signal::from_number(19).unwrap_or(Signal::KILL);
+    let mut stopped: Vec<Identity> = Vec::new();
+    for _ in 0..ROUNDS {
+        let fresh: Vec<_> = tree(root).into_iter().filter(|each| !stopped.contains(each)).collect();
+        if fresh.is_empty() {
+            break;
+        }
+        for each in fresh {
+            // A process that is gone by now needs no signal, and one that may not be signalled will not be killed either.
+            let _ = each.signal(stop);
+            stopped.push(each);
+        }
+    }
+    for each in stopped {
+        let _ = each.signal(Signal::KILL);
+    }
+}
+
+/// The id of this boot: start times count from it.
+pub(crate) fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map_or_else(|_| String::new(), |id| id.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_and_spaces_is_read_past() {
+        let line = b"42 (a) b) S 7 1 1 0 -1 4194560 76 0 0 0 0 0 0 0 20 0 1 0 142017 2322432 332";
+        let stat = Stat::parse(line).unwrap();
+        assert_eq!((stat.lives, stat.parent, stat.start), (true, 7, 142_017));
+        assert!(Stat::parse(b"42 (x").is_none());
+        assert!(!Stat::parse(b"42 (x) Z 7 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0").unwrap().lives);
+    }
+
+    #[test]
+    fn a_recycled_pid_gets_no_signal() {
+        let own = Identity::own();
+        assert!(own.lives());
+        let stranger = Identity { start: own.start + 1, ..own };
+        assert!(!stranger.lives());
+        // Signal 9 to a pid that is ours with another start time: this test would not survive it.
+        assert!(!stranger.signal(Signal::KILL).unwrap());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_process_is_seen() {
+        let mut child = tokio::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let identity = Identity::of(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+        let ended = identity.open().unwrap().ended();
+        assert!(identity.signal(Signal::KILL).unwrap());
+        ended.await.unwrap();
+        child.wait().await.unwrap();
+        assert!(!identity.lives() && identity.open().is_none());
+    }
+}

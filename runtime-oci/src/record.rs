@@ -1,0 +1,187 @@
+//! What we write down about a container, and how it is written so that no reader ever sees half of it.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use runtime_api::{ContainerId, Error, ErrorKind, ExitStatus, Result, Signal};
+
+use crate::layout::ContainerDir;
+use crate::process::Identity;
+
+/// The version of the record's shape. A record of a later version is not touched.
+const SCHEMA: u32 = 1;
+
+/// How far a container has come, as far as our own acts decide it. What its processes do is observed, not recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Phase {
+    /// A create is under way; its maker holds the lock.
+    Creating,
+    /// The process exists.
+    Created,
+    /// A start was asked for; whether it happened is not known before the next phase.
+    Starting,
+    /// The program was started.
+    Started,
+    /// A delete is under way.
+    Deleting,
+}
+
+/// How far a stop has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StopStage {
+    /// The stop signal was sent.
+    Terminating,
+    /// KILL was sent.
+    Killing,
+}
+
+/// A stop, and whose it is. Once the owner is dead it no longer counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StopPhase {
+    pub(crate) stage: StopStage,
+    pub(crate) owner: Identity,
+}
+
+/// One container's record.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) schema: u32,
+    pub(crate) id: ContainerId,
+    pub(crate) phase: Phase,
+    /// Start times of processes count from the boot; after another one no process of the record lives.
+    pub(crate) boot_id: String,
+    pub(crate) bundle: PathBuf,
+    #[serde(with = "humantime_serde")]
+    pub(crate) created_at: SystemTime,
+    #[serde(with = "humantime_serde", default)]
+    pub(crate) started_at: Option<SystemTime>,
+    #[serde(default)]
+    pub(crate) init: Option<Identity>,
+    #[serde(default)]
+    pub(crate) monitor: Option<Identity>,
+    #[serde(default)]
+    pub(crate) stop: Option<StopPhase>,
+    /// Set where the end cannot be read from the exit file.
+    #[serde(default)]
+    pub(crate) exit: Option<ExitStatus>,
+    #[serde(default)]
+    pub(crate) stop_signal: Option<Signal>,
+    /// The cgroup below the root of each hierarchy.
+    #[serde(default)]
+    pub(crate) cgroup: Option<String>,
+    #[serde(default)]
+    pub(crate) terminal: bool,
+    /// The log file, when this create made it.
+    #[serde(default)]
+    pub(crate) made_log: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl Record {
+    pub(crate) fn new(id: ContainerId, bundle: PathBuf, boot_id: String) -> Self {
+        Self {
+            schema: SCHEMA,
+            id,
+            phase: Phase::Creating,
+            boot_id,
+            bundle,
+            created_at: SystemTime::now(),
+            started_at: None,
+            init: None,
+            monitor: None,
+            stop: None,
+            exit: None,
+            stop_signal: None,
+            cgroup: None,
+            terminal: false,
+            made_log: None,
+            annotations: BTreeMap::new(),
+            labels: BTreeMap::new(),
+        }
+    }
+
+    /// Reads the record; `None` when there is none.
+    pub(crate) fn read(dir: &ContainerDir) -> Result<Option<Self>> {
+        let path = dir.record();
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(damaged(&path, "it cannot be read").caused_by(error)),
+        };
+        let record: Self = serde_json::from_slice(&bytes)
+            .map_err(|error| damaged(&path, "it is not a record").caused_by(error))?;
+        if record.schema > SCHEMA {
+            return Err(damaged(
+                &path,
+                &format!("it has schema {}, this version knows {SCHEMA}", record.schema),
+            ));
+        }
+        Ok(Some(record))
+    }
+
+    /// Replaces the record as a whole. Only the holder of the container's lock may.
+    pub(crate) fn write(&self, dir: &ContainerDir) -> Result<()> {
+        let path = dir.record();
+        let text = serde_json::to_vec(self).map_err(|error| {
+            Error::new(ErrorKind::Internal("record cannot be written".into())).caused_by(error)
+        })?;
+        replace(&path, &text).map_err(|error| cannot_write(&path, error))
+    }
+}
+
+/// Writes a file so that readers see the old content or the new one. It survives the death of this process, not a
+/// loss of power: an fsync would cost an eighth of a container's whole life, and after a reboot nothing runs anyway.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".new");
+    let fresh = path.with_file_name(name);
+    let mut file = std::fs::File::create(&fresh)?;
+    file.write_all(content)?;
+    std::fs::rename(&fresh, path)
+}
+
+/// A state file cannot be written: full, read-only, gone, or not ours.
+pub(crate) fn cannot_write(path: &Path, error: io::Error) -> Error {
+    let kind = match error.kind() {
+        io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+        io::ErrorKind::StorageFull => ErrorKind::Exhausted("no space left on the device".into()),
+        _ => ErrorKind::Internal("a state file cannot be written".into()),
+    };
+    Error::new(kind).on(format_args!("file {}", path.display())).caused_by(error)
+}
+
+fn damaged(path: &Path, why: &str) -> Error {
+    Error::new(ErrorKind::ConfigInvalid(why.to_owned()))
+        .on(format_args!("record {}", path.display()))
+        .hint("delete the container with force")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_survives_the_round_trip_and_a_damaged_one_is_told() {
+        let at = tempfile::tempdir().unwrap();
+        let dir = ContainerDir::at(at.path().to_owned());
+        assert!(Record::read(&dir).unwrap().is_none());
+        let mut record = Record::new(ContainerId::new("a").unwrap(), "/b".into(), "boot".into());
+        record.stop_signal = Some(Signal::HUP);
+        record.write(&dir).unwrap();
+        assert_eq!(Record::read(&dir).unwrap().unwrap().stop_signal, Some(Signal::HUP));
+        record.schema = 2;
+        record.write(&dir).unwrap();
+        assert!(matches!(Record::read(&dir).unwrap_err().kind(), ErrorKind::ConfigInvalid(_)));
+        std::fs::write(dir.record(), b"{\"schema\":1").unwrap();
+        assert!(matches!(Record::read(&dir).unwrap_err().kind(), ErrorKind::ConfigInvalid(_)));
+    }
+}

@@ -1,0 +1,162 @@
+//! The runtime value: the trait over the backend, and the tasks that belong to the value.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use runtime_api::{
+    AttachEnd, AttachRequest, Capabilities, ContainerId, ContainerState, CreateRequest, DeleteRequest, Error,
+    ErrorKind, ExecOutcome, ExecSyncRequest, ExitStatus, KillRequest, Operation, Result, RuntimeImpl,
+    RuntimeInfo, StopRequest, Streams,
+};
+
+use crate::backend::Backend;
+use crate::lifecycle::{Making, named};
+
+/// One OCI runtime behind one handler, over one state directory.
+#[derive(Debug)]
+pub struct OciRuntime {
+    backend: Arc<Backend>,
+    tasks: Tasks,
+}
+
+impl OciRuntime {
+    pub(crate) fn new(backend: Backend) -> Result<Self> {
+        let watch = crate::exits::watch_directory(&backend.layout.exits())?;
+        let tasks = Tasks::default();
+        tasks.spawn(crate::exits::pass_on(watch, Arc::clone(&backend.entries)));
+        Ok(Self { backend: Arc::new(backend), tasks })
+    }
+
+    /// The file in which the exit code of a container will be, as text, once it ended.
+    #[must_use]
+    pub fn exit_file_path(&self, id: &ContainerId) -> PathBuf {
+        self.backend.layout.container(id).exit()
+    }
+
+    /// The socket on which conmon serves the streams of a container. The path may be longer than a socket address holds.
+    #[must_use]
+    pub fn attach_socket_path(&self, id: &ContainerId) -> PathBuf {
+        self.backend.layout.container(id).attach()
+    }
+}
+
+#[async_trait]
+impl RuntimeImpl for OciRuntime {
+    fn info(&self) -> &RuntimeInfo {
+        &self.backend.info
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.backend.capabilities
+    }
+
+    async fn create(&self, request: CreateRequest) -> Result<ContainerState> {
+        let backend = Arc::clone(&self.backend);
+        let (mut told, result) = oneshot::channel();
+        // In a task, so that a create whose caller goes away is undone and not left where it was.
+        self.tasks.spawn(async move {
+            let request_for_names = request.clone();
+            let mut making = match Making::begin(backend, request).await {
+                Ok(making) => making,
+                Err(error) => return drop(told.send(Err(named(error, &request_for_names)))),
+            };
+            let made = tokio::select! {
+                made = making.finish() => Some(made),
+                () = told.closed() => None,
+            };
+            match made {
+                Some(Ok(state)) => {
+                    if told.send(Ok(state)).is_err() {
+                        making.undo().await;
+                    }
+                }
+                Some(Err(error)) => {
+                    making.undo().await;
+                    let _ = told.send(Err(named(error, &request_for_names)));
+                }
+                None => making.undo().await,
+            }
+        });
+        result.await.unwrap_or_else(|_| Err(shut_down(Operation::Create)))
+    }
+
+    async fn start(&self, id: &ContainerId) -> Result<()> {
+        self.backend.start(id).await
+    }
+
+    async fn state(&self, id: &ContainerId) -> Result<ContainerState> {
+        self.backend.state(id).await
+    }
+
+    async fn list(&self) -> Result<Vec<ContainerState>> {
+        self.backend.list().await
+    }
+
+    async fn kill(&self, id: &ContainerId, request: KillRequest) -> Result<()> {
+        self.backend.kill(id, request).await
+    }
+
+    async fn stop(&self, id: &ContainerId, request: StopRequest) -> Result<ExitStatus> {
+        let (told, result) = oneshot::channel();
+        let (backend, id) = (Arc::clone(&self.backend), id.clone());
+        self.tasks.spawn(async move { backend.stop(id, request, told).await });
+        result.await.unwrap_or_else(|_| Err(shut_down(Operation::Stop)))
+    }
+
+    async fn wait(&self, id: &ContainerId) -> Result<ExitStatus> {
+        self.backend.wait(Operation::Wait, id).await
+    }
+
+    async fn delete(&self, id: &ContainerId, request: DeleteRequest) -> Result<()> {
+        self.backend.delete(id, request).await
+    }
+
+    async fn exec_sync(&self, id: &ContainerId, request: ExecSyncRequest) -> Result<ExecOutcome> {
+        self.backend.exec_sync(id, request).await
+    }
+
+    async fn attach(&self, id: &ContainerId, request: AttachRequest, streams: Streams) -> Result<AttachEnd> {
+        self.backend.attach(id, request, streams).await
+    }
+
+    async fn pause(&self, id: &ContainerId) -> Result<()> {
+        self.backend.capabilities.require_for(Operation::Pause)?;
+        self.backend.pause(id).await
+    }
+
+    async fn resume(&self, id: &ContainerId) -> Result<()> {
+        self.backend.capabilities.require_for(Operation::Resume)?;
+        self.backend.resume(id).await
+    }
+
+    async fn shutdown(&self) {
+        self.tasks.end().await;
+    }
+}
+
+fn shut_down(operation: Operation) -> Error {
+    Error::new(ErrorKind::Unavailable("the runtime value is being shut down".into())).during(operation)
+}
+
+/// The tasks of one value. They end with it.
+#[derive(Debug, Default)]
+struct Tasks(Mutex<JoinSet<()>>);
+
+impl Tasks {
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut set = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is done is let go of here, so that a value that lives long does not collect it.
+        while set.try_join_next().is_some() {}
+        set.spawn(task);
+    }
+
+    async fn end(&self) {
+        let mut set = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        set.shutdown().await;
+    }
+}

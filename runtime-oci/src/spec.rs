@@ -1,0 +1,199 @@
+//! The bundle: read once, never written. The runtime gets a private copy.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use runtime_api::{Error, ErrorKind, Result};
+
+/// The `config.json` of a bundle, whole: what this library does not know passes through.
+#[derive(Clone, Debug)]
+pub(crate) struct SpecDocument {
+    /// The bundle's real path.
+    pub(crate) bundle: PathBuf,
+    raw: Value,
+}
+
+impl SpecDocument {
+    /// Reads a bundle and checks as much of it as this library relies on; the runtime checks the rest.
+    ///
+    /// # Errors
+    /// `ConfigInvalid`, which names the file and the key.
+    pub(crate) fn read(bundle: &Path) -> Result<Self> {
+        let real = bundle.canonicalize().map_err(|error| {
+            Error::new(ErrorKind::ConfigInvalid("the bundle cannot be opened".into()))
+                .on(format_args!("bundle {}", bundle.display()))
+                .caused_by(error)
+                .hint("a bundle is a directory with config.json")
+        })?;
+        let path = real.join("config.json");
+        let invalid = |what: &str| {
+            Error::new(ErrorKind::ConfigInvalid(what.to_owned()))
+                .on(format_args!("bundle file {}", path.display()))
+        };
+        let text = std::fs::read(&path).map_err(|error| invalid("it cannot be read").caused_by(error))?;
+        let raw: Value =
+            serde_json::from_slice(&text).map_err(|error| invalid("it is not JSON").caused_by(error))?;
+        let spec = Self { bundle: real, raw };
+        spec.check().map_err(|what| invalid(&what))?;
+        Ok(spec)
+    }
+
+    fn check(&self) -> std::result::Result<(), String> {
+        let at = |pointer: &str| self.raw.pointer(pointer);
+        let text = |pointer: &str| at(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
+        if text("/ociVersion").is_none() {
+            return Err("it has no ociVersion, so it is not an OCI runtime spec".into());
+        }
+        if text("/root/path").is_none() {
+            return Err("root.path is missing".into());
+        }
+        let args = at("/process/args").and_then(Value::as_array);
+        if args.is_none_or(|args| args.is_empty() || !args.iter().all(Value::is_string)) {
+            return Err("process.args is not a list of at least one string".into());
+        }
+        for (key, wanted) in [("/process/terminal", "boolean"), ("/linux/cgroupsPath", "string")] {
+            let fits =
+                |value: &Value| if wanted == "boolean" { value.is_boolean() } else { value.is_string() };
+            if at(key).is_some_and(|value| !fits(value)) {
+                return Err(format!("{} is not a {wanted}", key[1..].replace('/', ".")));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn terminal(&self) -> bool {
+        self.raw.pointer("/process/terminal").and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    pub(crate) fn annotations(&self) -> BTreeMap<String, String> {
+        let Some(map) = self.raw.get("annotations").and_then(Value::as_object) else {
+            return BTreeMap::new();
+        };
+        map.iter().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+    }
+
+    /// The cgroup that the spec names.
+    pub(crate) fn cgroup(&self) -> Option<&str> {
+        self.raw.pointer("/linux/cgroupsPath").and_then(Value::as_str).filter(|path| !path.is_empty())
+    }
+
+    /// The text of the private copy: relative paths are joined to the bundle's real path, because the copy lies
+    /// elsewhere, and a cgroup is named where the spec names none. Nothing else changes.
+    pub(crate) fn private_copy(&self, default_cgroup: Option<&str>) -> Vec<u8> {
+        let mut copy = self.raw.clone();
+        if let Some(root) = copy.pointer_mut("/root/path") {
+            make_absolute(root, &self.bundle);
+        }
+        for mount in copy.get_mut("mounts").and_then(Value::as_array_mut).into_iter().flatten() {
+            if is_bind(mount)
+                && let Some(source) = mount.get_mut("source")
+            {
+                make_absolute(source, &self.bundle);
+            }
+        }
+        if let (None, Some(cgroup)) = (self.cgroup(), default_cgroup) {
+            copy["linux"]["cgroupsPath"] = Value::from(cgroup);
+        }
+        copy.to_string().into_bytes()
+    }
+}
+
+/// A bind mount has that type, or one of the two options.
+fn is_bind(mount: &Value) -> bool {
+    let option = |wanted: &str| {
+        mount
+            .get("options")
+            .and_then(Value::as_array)
+            .is_some_and(|all| all.iter().any(|each| each == wanted))
+    };
+    mount.get("type").is_some_and(|kind| kind == "bind") || option("bind") || option("rbind")
+}
+
+fn make_absolute(value: &mut Value, bundle: &Path) {
+    if let Some(path) = value.as_str().filter(|path| !path.starts_with('/')) {
+        // The real path: runc refuses a root below a symbolic link.
+        let joined = bundle.join(path);
+        let real = joined.canonicalize().unwrap_or(joined);
+        *value = Value::from(real.to_string_lossy().into_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn bundle(config: &Value) -> tempfile::TempDir {
+        let at = tempfile::tempdir().unwrap();
+        std::fs::create_dir(at.path().join("rootfs")).unwrap();
+        std::fs::write(at.path().join("config.json"), config.to_string()).unwrap();
+        at
+    }
+
+    fn small() -> Value {
+        json!({"ociVersion": "1.0.2", "root": {"path": "rootfs"}, "process": {"args": ["/x"], "cwd": "/"}, "future": 1})
+    }
+
+    #[test]
+    fn relative_paths_are_joined_and_the_rest_passes_through() {
+        let mut config = small();
+        config["mounts"] = json!([
+            {"destination": "/a", "type": "bind", "source": "data"},
+            {"destination": "/b", "source": "rel", "options": ["rbind", "ro"]},
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/c", "type": "bind", "source": "/abs"},
+        ]);
+        let at = bundle(&config);
+        let spec = SpecDocument::read(at.path()).unwrap();
+        let copy: Value = serde_json::from_slice(&spec.private_copy(Some("/manyrun/x"))).unwrap();
+        let real = at.path().canonicalize().unwrap();
+        let joined = |rest: &str| real.join(rest).to_string_lossy().into_owned();
+        assert_eq!(copy["root"]["path"], joined("rootfs"));
+        assert_eq!(copy["mounts"][0]["source"], joined("data"));
+        assert_eq!(copy["mounts"][1]["source"], joined("rel"));
+        assert_eq!(
+            (copy["mounts"][2]["source"].as_str(), copy["mounts"][3]["source"].as_str()),
+            (Some("proc"), Some("/abs"))
+        );
+        assert_eq!(
+            (copy["future"].as_i64(), copy["linux"]["cgroupsPath"].as_str()),
+            (Some(1), Some("/manyrun/x"))
+        );
+    }
+
+    #[test]
+    fn a_cgroup_that_the_spec_names_stays() {
+        let mut config = small();
+        config["linux"] = json!({"cgroupsPath": "/mine"});
+        let at = bundle(&config);
+        let copy = SpecDocument::read(at.path()).unwrap().private_copy(Some("/manyrun/x"));
+        assert_eq!(serde_json::from_slice::<Value>(&copy).unwrap()["linux"]["cgroupsPath"], "/mine");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let cases = [
+            ("/ociVersion", json!(null), "ociVersion"),
+            ("/root", json!({}), "root.path"),
+            ("/process/args", json!([]), "process.args"),
+            ("/process/args", json!([1]), "process.args"),
+            ("/process/terminal", json!("yes"), "process.terminal"),
+        ];
+        for (pointer, value, wanted) in cases {
+            let mut config = small();
+            match config.pointer_mut(pointer) {
+                Some(place) => *place = value,
+                None => config["process"]["terminal"] = value,
+            }
+            let at = bundle(&config);
+            let error = SpecDocument::read(at.path()).unwrap_err().to_string();
+            assert!(error.contains(wanted) && error.contains("config.json"), "{error}");
+        }
+        let at = tempfile::tempdir().unwrap();
+        assert!(SpecDocument::read(&at.path().join("nope")).unwrap_err().to_string().contains("nope"));
+        std::fs::write(at.path().join("config.json"), "{").unwrap();
+        assert!(SpecDocument::read(at.path()).unwrap_err().to_string().contains("not JSON"));
+    }
+}
