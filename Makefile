@@ -2,7 +2,7 @@
 
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo check test soak verify fix bench
+.PHONY: help demo check test soak verify fix bench matrix
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,3 +40,6 @@ bench: ## compare a container life with a program that drives conmon and crun by
 	@scripts/install-host-needs
 	cargo build --locked --release -p manyrun-tests -p manyrun-bench-baseline --bins
 	@"$(TARGET)/release/bench-life"
+
+matrix: ## print what each handler of this machine can do, as the table of the README
+	@cargo run --quiet --locked -p manyrun-examples --bin capability_matrix

@@ -16,7 +16,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
     ("runtime-vm", &["runtime-api"], &["runtime-test"]),
     ("runtime-test", &["runtime-api"], &[]),
     ("runtime-cli", EVERY_LIBRARY, &[]),
-    ("manyrun-examples", EVERY_LIBRARY, &[]),
+    ("manyrun-examples", EVERY_LIBRARY, &["manyrun-tests"]),
     ("manyrun-tests", EVERY_LIBRARY, &[]),
     ("manyrun-bench-baseline", &[], &[]),
 ];

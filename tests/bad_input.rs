@@ -1,6 +1,8 @@
 //! What bad input gets: a typed error that names the thing and the file, and nothing left behind.
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test fails it")]
 
+#[path = "bad_input/facade.rs"]
+mod facade;
 #[path = "bad_input/place.rs"]
 mod place;
 

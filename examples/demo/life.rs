@@ -8,7 +8,7 @@ use runtime_api::{
     Capability, ContainerId, CreateRequest, DeleteRequest, Error, ErrorKind, ExitStatus, HandlerConfig,
     LogConfig, Result, SharedRuntime,
 };
-use runtime_handlers::{Registry, Snapshot};
+use runtime_handlers::Runtime;
 
 use crate::GREETING;
 
@@ -19,7 +19,7 @@ const LOG_LIMIT: usize = 64 * 1024;
 
 /// What is the same for every handler.
 pub(crate) struct Stage<'a> {
-    pub(crate) registry: &'a Registry,
+    pub(crate) facade: &'a Runtime,
     /// A directory for state and logs.
     pub(crate) place: &'a Path,
     pub(crate) bundle: &'a Path,
@@ -75,8 +75,7 @@ impl Stage<'_> {
         static LIVES: AtomicU32 = AtomicU32::new(0);
         let nth = LIVES.fetch_add(1, Ordering::Relaxed);
         let id = ContainerId::new(format!("demo-{}-{nth}", std::process::id()))?;
-        let context = Snapshot::of(config).context(self.place);
-        let runtime = self.registry.factory(config)?.open(config, context).await?;
+        let runtime = self.facade.runtime(Some(&config.name)).await?;
 
         let log = self.place.join(format!("{id}.log"));
         let mut request = CreateRequest::new(id.clone(), self.bundle);
@@ -104,7 +103,6 @@ impl Stage<'_> {
             Ok(Some(_)) => Ok(()),
             _ => runtime.delete(&id, DeleteRequest::force()).await,
         };
-        runtime.shutdown().await;
         let ended = lived?;
         gone?;
         Ok(ended.map(|status| Ran { runtime, printed: read_log(&log), status, took }))

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use runtime_api::{ErrorKind, HandlerConfig, HandlerName, Result};
-use runtime_handlers::{HandlerTable, Registry, load};
+use runtime_handlers::{HandlerTable, Registry, Runtime, load};
 use runtime_oci::OciFactory;
 use runtime_test::{FakeFactory, Workload, bundle};
 use runtime_vm::VmFactory;
@@ -61,9 +61,10 @@ async fn demonstrate(arguments: Arguments) -> Result<ExitCode> {
     println!("bundle: {}", bundle.display());
 
     let is_chosen = arguments.handler.is_some();
-    let stage = Stage { registry: &registry, place: place.path(), bundle: &bundle, is_own };
+    let facade = Runtime::new(table, registry, place.path().join("state"));
+    let stage = Stage { facade: &facade, place: place.path(), bundle: &bundle, is_own };
     let (mut ran, mut failed) = (0, 0);
-    for config in chosen(&table, arguments.handler.as_ref())? {
+    for config in chosen(facade.table(), arguments.handler.as_ref())? {
         let outcome = match stage.live(config).await {
             // Who asks for one handler by name is not served by hearing that it was left out.
             Outcome::LeftOut(why) if is_chosen => Outcome::Failed(why),
@@ -77,6 +78,7 @@ async fn demonstrate(arguments: Arguments) -> Result<ExitCode> {
         }
         print!("{}", report::lines(config, &outcome));
     }
+    facade.shutdown().await;
     println!("demo: {ran} handlers ran, {failed} failed");
     Ok(if failed == 0 && ran > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

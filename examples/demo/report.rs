@@ -27,8 +27,10 @@ fn of_life(ran: &Ran) -> String {
     let capabilities = ran.runtime.capabilities();
     let can: Vec<&str> =
         capabilities.iter().filter(|(_, answer)| answer.is_yes()).map(|(each, _)| each.id()).collect();
-    let cannot: Vec<(&str, &str)> =
-        capabilities.iter().filter_map(|(each, answer)| Some((each.id(), answer.why_not.as_deref()?))).collect();
+    let cannot: Vec<(&str, &str)> = capabilities
+        .iter()
+        .filter_map(|(each, answer)| Some((each.id(), answer.why_not.as_deref()?)))
+        .collect();
     let mut text = format!(
         "{binary} {version}; printed {}; exit {code}; {:.1} ms; can {}; cannot {} for these reasons:\n",
         shown(&ran.printed),
