@@ -1,0 +1,314 @@
+//! The workbench of a clause: a runtime in a scratch directory, and what bodies need to make and watch containers.
+
+mod crilog;
+mod subject;
+mod tap;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use runtime_api::{
+    Capability, ContainerId, CreateRequest, ExitStatus, KillRequest, LogConfig, SharedRuntime, Signal,
+    StdinMode,
+};
+
+use crate::{BundleOptions, Checked, Clause, Harness, Scratch, Violation, Workload};
+
+pub use subject::{Output, Subject};
+pub use tap::Tap;
+
+/// How often a wait for something observable looks again.
+const POLL: Duration = Duration::from_millis(5);
+
+/// How long something that a program prints may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a program that cannot be watched is given to arm its traps.
+const BLIND_START: Duration = Duration::from_secs(1);
+
+/// What a clause works with. It knows every container that the clause made, so that the suite can remove them.
+pub struct Bench {
+    clause: &'static Clause,
+    harness: Arc<dyn Harness>,
+    scratch: Scratch,
+    runtime: Mutex<SharedRuntime>,
+    ids: Mutex<Vec<ContainerId>>,
+    anonymous: AtomicUsize,
+}
+
+impl std::fmt::Debug for Bench {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bench").field("clause", &self.clause.id).field("scratch", &self.scratch).finish()
+    }
+}
+
+impl Bench {
+    /// A bench over a fresh runtime value.
+    ///
+    /// # Errors
+    /// Those of [`Harness::open`].
+    pub async fn open(
+        clause: &'static Clause,
+        harness: Arc<dyn Harness>,
+        scratch: Scratch,
+    ) -> runtime_api::Result<Self> {
+        let runtime = Mutex::new(harness.open(&scratch).await?);
+        Ok(Self {
+            clause,
+            harness,
+            scratch,
+            runtime,
+            ids: Mutex::default(),
+            anonymous: AtomicUsize::default(),
+        })
+    }
+
+    /// The clause.
+    #[must_use]
+    pub const fn clause(&self) -> &'static Clause {
+        self.clause
+    }
+
+    /// Where everything of this clause is.
+    #[must_use]
+    pub const fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    /// The runtime value, the newest after [`Bench::reopen`].
+    #[must_use]
+    pub fn runtime(&self) -> SharedRuntime {
+        Arc::clone(&locked(&self.runtime))
+    }
+
+    /// Whether the runtime declares the capability.
+    #[must_use]
+    pub fn has(&self, capability: Capability) -> bool {
+        self.runtime().capabilities().has(capability)
+    }
+
+    /// Whether what programs print can be observed: through the log, or by attaching.
+    #[must_use]
+    pub fn sees_output(&self) -> bool {
+        self.has(Capability::Log) || self.has(Capability::Attach)
+    }
+
+    /// Ends the runtime value and opens another one over the same state directory. `meanwhile` passes in between.
+    ///
+    /// # Errors
+    /// When the second value cannot be opened.
+    pub async fn reopen(&self, meanwhile: Duration) -> Checked {
+        self.runtime().shutdown().await;
+        tokio::time::sleep(meanwhile).await;
+        let next = self.harness.open(&self.scratch).await?;
+        *locked(&self.runtime) = next;
+        Ok(())
+    }
+
+    /// An id for a container of this clause. The same name gives the same id.
+    ///
+    /// # Panics
+    /// When `name` is not a short word of letters and digits.
+    #[must_use]
+    pub fn id(&self, name: &str) -> ContainerId {
+        let text = format!("{}-{name}", self.scratch.token());
+        let id = ContainerId::new(text).unwrap_or_else(|error| panic!("clause {}: {error}", self.clause.id));
+        let mut ids = locked(&self.ids);
+        if !ids.contains(&id) {
+            ids.push(id.clone());
+        }
+        id
+    }
+
+    /// Every id that was given out.
+    #[must_use]
+    pub fn ids(&self) -> Vec<ContainerId> {
+        locked(&self.ids).clone()
+    }
+
+    /// A new bundle that runs `workload`.
+    ///
+    /// # Errors
+    /// Those of [`Harness::bundle`].
+    pub fn bundle(&self, workload: &Workload) -> Checked<PathBuf> {
+        self.bundle_with(workload, &BundleOptions::new())
+    }
+
+    /// A new bundle with more to say.
+    ///
+    /// # Errors
+    /// Those of [`Harness::bundle`].
+    pub fn bundle_with(&self, workload: &Workload, options: &BundleOptions) -> Checked<PathBuf> {
+        Ok(self.harness.bundle(&self.scratch, workload, options)?)
+    }
+
+    /// Where a container's log goes.
+    #[must_use]
+    pub fn log_path(&self, id: &ContainerId) -> PathBuf {
+        self.scratch.logs_dir().join(format!("{id}.log"))
+    }
+
+    /// A request with a log, where the runtime writes logs.
+    #[must_use]
+    pub fn request(&self, id: &ContainerId, bundle: &Path) -> CreateRequest {
+        let request = CreateRequest::new(id.clone(), bundle);
+        if self.has(Capability::Log) { request.log(LogConfig::cri_file(self.log_path(id))) } else { request }
+    }
+
+    /// A created container that is to run `workload`.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub async fn created(&self, workload: &Workload) -> Checked<Subject<'_>> {
+        self.created_with(workload, |request| request).await
+    }
+
+    /// A created container, with the request changed by `adapt`.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub async fn created_with(
+        &self,
+        workload: &Workload,
+        adapt: impl FnOnce(CreateRequest) -> CreateRequest,
+    ) -> Checked<Subject<'_>> {
+        let number = self.anonymous.fetch_add(1, Ordering::Relaxed) + 1;
+        let id = self.id(&number.to_string());
+        let bundle = self.bundle(workload)?;
+        self.create(adapt(self.request(&id, &bundle))).await
+    }
+
+    /// The container of this request.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub async fn create(&self, request: CreateRequest) -> Checked<Subject<'_>> {
+        let id = request.id.clone();
+        let has_input = request.stdin != StdinMode::Closed;
+        self.runtime().create(request).await?;
+        // A client of our own would be in the way of clauses that attach with input.
+        let watched_by_attaching = !self.has(Capability::Log) && self.has(Capability::Attach) && !has_input;
+        let tap = if watched_by_attaching { Some(Tap::attached(self, &id).await?) } else { None };
+        Ok(Subject::new(self, id, tap))
+    }
+
+    /// A container that runs `workload`.
+    ///
+    /// # Errors
+    /// When it cannot be created or started.
+    pub async fn running(&self, workload: &Workload) -> Checked<Subject<'_>> {
+        let subject = self.created(workload).await?;
+        subject.start().await?;
+        Ok(subject)
+    }
+
+    /// A container that runs `workload` and has said [`READY`](crate::workload::READY): signals may be sent.
+    ///
+    /// # Errors
+    /// When it cannot be created or started, or never gets ready.
+    pub async fn ready(&self, workload: &Workload) -> Checked<Subject<'_>> {
+        let subject = self.running(workload).await?;
+        subject.until_ready().await?;
+        Ok(subject)
+    }
+
+    /// A container that ran `workload` to its end.
+    ///
+    /// # Errors
+    /// When it cannot be created, started or waited for.
+    pub async fn stopped(&self, workload: &Workload) -> Checked<Subject<'_>> {
+        let subject = self.running(workload).await?;
+        subject.wait().await?;
+        Ok(subject)
+    }
+
+    /// Ends a program that cannot be watched and traps TERM at some time: asks it again until it is listened to.
+    ///
+    /// # Errors
+    /// Those of the runtime.
+    pub async fn stop_once_armed(&self, id: &ContainerId) -> Checked<ExitStatus> {
+        let runtime = self.runtime();
+        let waiting = runtime.wait(id);
+        tokio::pin!(waiting);
+        for _ in 0..60 {
+            let term = KillRequest::new(Signal::TERM);
+            match runtime.kill(id, term).await {
+                Err(error) if !error.is_wrong_state() => return Err(error.into()),
+                _ => {}
+            }
+            if let Ok(exit) = tokio::time::timeout(Duration::from_millis(500), &mut waiting).await {
+                return Ok(exit?);
+            }
+        }
+        Err(Violation::new("the program never came to the step that listens to TERM"))
+    }
+
+    /// Breaks the clause unless, soon, no process of this clause is left on the host.
+    ///
+    /// # Errors
+    /// With the processes that were found.
+    pub async fn no_process_is_left(&self) -> Checked {
+        let look = || {
+            let mut found = self.harness.leftovers(&self.scratch);
+            if !self.harness.virtual_time() {
+                found.extend(crate::audit::processes(&self.scratch));
+            }
+            found
+        };
+        let gone = poll_until(Duration::from_secs(5), || look().is_empty().then_some(())).await;
+        match gone {
+            Some(()) => Ok(()),
+            None => Err(Violation::new(format!("left behind: {}", look().join("; ")))),
+        }
+    }
+
+    /// Breaks the clause unless nothing is known of the id and nothing was left below the state directory.
+    ///
+    /// # Errors
+    /// With what was found.
+    pub async fn nothing_is_left_of(&self, id: &ContainerId) -> Checked {
+        let runtime = self.runtime();
+        if let Ok(state) = runtime.state(id).await {
+            return Err(Violation::new(format!(
+                "container \"{id}\" must be unknown, and is {}",
+                state.status
+            )));
+        }
+        let listed = runtime.list().await?;
+        if listed.iter().any(|state| state.id == *id) {
+            return Err(Violation::new(format!("container \"{id}\" must not be listed, and is")));
+        }
+        let mut found = crate::audit::files(&self.scratch, id.as_str());
+        let give_up = tokio::time::Instant::now() + Duration::from_secs(5);
+        while !found.is_empty() && tokio::time::Instant::now() < give_up {
+            tokio::time::sleep(POLL).await;
+            found = crate::audit::files(&self.scratch, id.as_str());
+        }
+        if found.is_empty() {
+            Ok(())
+        } else {
+            Err(Violation::new(format!("left behind: {}", found.join(", "))))
+        }
+    }
+}
+
+/// Looks every few milliseconds until `seen` gives something, for at most `limit`.
+pub(crate) async fn poll_until<T>(limit: Duration, mut seen: impl FnMut() -> Option<T>) -> Option<T> {
+    let give_up = tokio::time::Instant::now() + limit;
+    loop {
+        if let Some(found) = seen() {
+            return Some(found);
+        }
+        if tokio::time::Instant::now() >= give_up {
+            return None;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// A panic in one clause must not hide what the others would say, so a poisoned lock is used as it is.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

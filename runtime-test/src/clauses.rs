@@ -1,0 +1,201 @@
+//! The clauses: the whole contract as sentences with code, area by area.
+//!
+//! [`each_clause!`](crate::each_clause) is the one list. The runner, the tests that
+//! [`conformance_tests!`](crate::conformance_tests) makes, the reports and the documentation all come from it.
+
+use crate::Clause;
+
+/// Hands the list of clauses to a macro, as `area { name, .. }` for each area.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! each_clause {
+    ($($then:tt)+) => {
+        $($then)+! {
+            identity {
+                info_is_constant,
+                capabilities_are_constant,
+                answers_have_reasons,
+                undeclared_is_refused,
+                unknown_id_is_not_found,
+            }
+            create {
+                leaves_created,
+                does_not_run_the_program,
+                rejects_duplicate_id,
+                rejects_missing_bundle,
+                rejects_broken_config,
+                rejects_missing_program,
+                rejects_missing_log_directory,
+                rejects_symlinked_log,
+                leaves_bundle_unchanged,
+                ignores_later_changes,
+                shares_a_bundle,
+                dropped_leaves_nothing,
+            }
+            start {
+                runs_the_program,
+                twice_is_refused,
+                after_the_end_is_refused,
+            }
+            state {
+                unknown_is_not_found,
+                follows_the_life,
+                times_are_ordered,
+                exit_equals_wait,
+                keeps_annotations_and_labels,
+                answers_during_a_stop,
+            }
+            list {
+                empty_without_containers,
+                oldest_first,
+                agrees_with_state,
+            }
+            kill {
+                delivers_the_signal,
+                delivers_many_signals,
+                kill_ends_it,
+                stopped_is_refused,
+                created_dies_of_kill,
+                created_accepts_signals,
+                paused_dies_of_kill,
+                paused_keeps_signals_pending,
+            }
+            stop {
+                keeps_the_programs_code,
+                kills_after_the_grace,
+                zero_grace_kills,
+                sends_the_configured_signal,
+                kills_created,
+                thaws_paused,
+                stopped_changes_nothing,
+                shorter_grace_shortens,
+                longer_grace_does_not_lengthen,
+                many_callers_agree,
+                dropped_goes_on,
+            }
+            wait {
+                gives_the_exit_code,
+                gives_the_code_of_a_short_life,
+                gives_signal_deaths,
+                blocks_until_the_end,
+                answers_late_callers,
+                answers_many_callers,
+                survives_a_delete,
+                after_delete_is_not_found,
+                dropped_changes_nothing,
+            }
+            delete {
+                frees_the_id,
+                running_is_refused,
+                paused_is_refused,
+                kills_created,
+                force_kills,
+                force_kills_paused,
+                force_of_unknown_is_ok,
+                again_is_not_found,
+                keeps_the_log,
+                leaves_no_process,
+            }
+            exec_sync {
+                separates_output,
+                gives_the_exit_code,
+                passes_process_settings,
+                missing_program_is_rejected,
+                times_out,
+                timeout_ends_descendants,
+                limits_output,
+                ignores_background_children,
+                needs_a_running_container,
+                runs_in_parallel,
+                works_during_the_grace,
+                ends_with_the_container,
+            }
+            attach {
+                before_start_misses_nothing,
+                carries_input,
+                serves_several_clients,
+                ends_with_the_program,
+                stopped_is_refused,
+                carries_large_output,
+                cuts_off_silent_clients,
+            }
+            pause {
+                freezes_until_resume,
+                twice_is_refused,
+                needs_a_running_container,
+            }
+            resume {
+                needs_a_paused_container,
+            }
+            reopen {
+                running_stays_running,
+                exit_while_away_is_known,
+            }
+            concurrency {
+                lives_side_by_side,
+                one_create_wins,
+                delete_against_state,
+            }
+        }
+    };
+}
+
+macro_rules! areas_and_list {
+    ($($area:ident { $($name:ident,)+ })+) => {
+        $(
+            #[doc = concat!("The clauses of the area `", stringify!($area), "`.")]
+            pub mod $area;
+        )+
+
+        /// Every clause, in the order of the trait's documentation.
+        pub static ALL: &[&Clause] = &[$($(&$area::$name::CLAUSE,)+)+];
+    };
+}
+
+each_clause! { areas_and_list }
+
+/// The clause with this id.
+#[must_use]
+pub fn find(id: &str) -> Option<&'static Clause> {
+    ALL.iter().copied().find(|clause| clause.id == id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    macro_rules! names {
+        ($($area:ident { $($name:ident,)+ })+) => {
+            &[$($((stringify!($area), stringify!($name), &$area::$name::CLAUSE),)+)+]
+        };
+    }
+
+    #[test]
+    fn an_id_is_the_area_and_the_name_of_the_function() {
+        let listed: &[(&str, &str, &Clause)] = each_clause!(names);
+        for (area, name, clause) in listed {
+            let expected = format!("{}.{}", area.replace('_', "."), name.replace('_', "-"));
+            assert_eq!(clause.id, expected);
+        }
+    }
+
+    #[test]
+    fn ids_are_unique_and_titles_are_sentences() {
+        let ids: BTreeSet<_> = ALL.iter().map(|clause| clause.id).collect();
+        assert_eq!(ids.len(), ALL.len());
+        for clause in ALL {
+            assert!(clause.title.ends_with('.') && clause.title.len() > 20, "{}", clause.id);
+            assert!(clause.deadline >= Clause::DEADLINE, "{}", clause.id);
+        }
+    }
+
+    #[test]
+    fn what_an_operation_needs_its_clauses_need() {
+        for clause in ALL.iter().filter(|clause| !clause.id.starts_with("identity.")) {
+            if let Some(capability) = clause.operation.row().needs {
+                assert!(clause.needs.contains(&capability), "{} needs {capability}", clause.id);
+            }
+        }
+    }
+}
