@@ -1,0 +1,292 @@
+//! Named violations of the contract, which the fake runtime can be told to commit.
+//!
+//! They prove that the clauses bite: a test runs the suite over the fake with each defect and demands that the clauses
+//! which the defect names do fail, and that every clause is named by some defect.
+
+use std::fmt;
+
+macro_rules! defects {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal breaks [$($clause:literal),+];)+) => {
+        /// One violation of the contract.
+        #[non_exhaustive]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Defect {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Defect {
+            /// Every defect, in the order of the trait's documentation.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The name: `delete-running-succeeds`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// One sentence for people.
+            #[must_use]
+            pub fn describe(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim(),)+ }
+            }
+
+            /// The ids of the clauses that must fail because of it; a few others may fail too.
+            #[must_use]
+            pub const fn breaks(self) -> &'static [&'static str] {
+                match self { $(Self::$variant => &[$($clause),+],)+ }
+            }
+        }
+    };
+}
+
+defects! {
+    /// `info` gives another version once a container was created.
+    InfoChanges = "info-changes" breaks ["identity.info-is-constant"];
+    /// `capabilities` declares one thing more once a container was created.
+    CapabilitiesChange = "capabilities-change" breaks ["identity.capabilities-are-constant"];
+    /// One capability is denied without a reason.
+    ReasonIsMissing = "reason-is-missing" breaks ["identity.answers-have-reasons"];
+    /// An undeclared operation says Ok and does nothing.
+    UnsupportedSaysOk = "unsupported-says-ok" breaks ["identity.undeclared-is-refused"];
+    /// A signal to an unknown container is Ok.
+    KillUnknownIsOk = "kill-unknown-is-ok" breaks ["identity.unknown-id-is-not-found"];
+    /// While one container is being stopped, no other can be created.
+    OneLifeAtATime = "one-life-at-a-time" breaks ["concurrency.lives-side-by-side"];
+    /// Dropping the value kills its containers.
+    DropEndsContainers = "drop-ends-containers" breaks ["reopen.running-stays-running"];
+    /// The codes of programs that ended while no value was open are lost.
+    ReopenLosesExits = "reopen-loses-exits" breaks ["reopen.exit-while-away-is-known"];
+
+    /// A created container calls itself Running.
+    CreatedSaysRunning = "created-says-running" breaks ["create.leaves-created"];
+    /// Create runs the program once, and start runs it again.
+    CreateRunsTheProgram = "create-runs-the-program" breaks ["create.does-not-run-the-program"];
+    /// A second create of an id replaces the first container.
+    CreateTwiceOverwrites = "create-twice-overwrites" breaks ["create.rejects-duplicate-id"];
+    /// A missing bundle makes a container without a program.
+    MissingBundleIsAccepted = "missing-bundle-is-accepted" breaks ["create.rejects-missing-bundle"];
+    /// A broken `config.json` makes a container without a program.
+    BrokenConfigIsAccepted = "broken-config-is-accepted" breaks ["create.rejects-broken-config"];
+    /// A program that does not exist is run, and ends with 127.
+    MissingProgramRuns = "missing-program-runs" breaks ["create.rejects-missing-program"];
+    /// The log's missing parent directory is made.
+    LogDirectoryIsMade = "log-directory-is-made" breaks ["create.rejects-missing-log-directory"];
+    /// A symbolic link in place of the log is followed.
+    LogLinkIsFollowed = "log-link-is-followed" breaks ["create.rejects-symlinked-log"];
+    /// Create leaves a file in the bundle.
+    CreateWritesToTheBundle = "create-writes-to-the-bundle" breaks ["create.leaves-bundle-unchanged"];
+    /// Start reads `config.json` anew.
+    ConfigIsReadAtStart = "config-is-read-at-start" breaks ["create.ignores-later-changes"];
+    /// A bundle can be used by one container at a time.
+    BundleIsExclusive = "bundle-is-exclusive" breaks ["create.shares-a-bundle"];
+    /// Several creates of one id at the same time all say Ok.
+    ConcurrentCreatesAllWin = "concurrent-creates-all-win" breaks ["concurrency.one-create-wins"];
+    /// A create that is dropped keeps the id.
+    DroppedCreateStays = "dropped-create-stays" breaks ["create.dropped-leaves-nothing"];
+
+    /// Start runs the program up to its first pause twice.
+    StartRunsTwice = "start-runs-twice" breaks ["start.runs-the-program"];
+    /// A second start is Ok.
+    StartTwiceIsOk = "start-twice-is-ok" breaks ["start.twice-is-refused"];
+    /// A start after the end is Ok.
+    StartAfterTheEndIsOk = "start-after-the-end-is-ok" breaks ["start.after-the-end-is-refused"];
+
+    /// An unknown container is reported as Stopped.
+    StateInventsContainers = "state-invents-containers" breaks ["state.unknown-is-not-found"];
+    /// A running container calls itself Created as long as nothing else was asked of it.
+    StateLagsBehind = "state-lags-behind" breaks ["state.follows-the-life"];
+    /// The start time lies before the creation.
+    StartTimeIsWrong = "start-time-is-wrong" breaks ["state.times-are-ordered"];
+    /// The state shows another end than `wait` gives.
+    StateExitDiffers = "state-exit-differs" breaks ["state.exit-equals-wait"];
+    /// Labels are lost.
+    LabelsAreLost = "labels-are-lost" breaks ["state.keeps-annotations-and-labels"];
+    /// A stop that is under way is not shown.
+    StoppingIsHidden = "stopping-is-hidden" breaks ["state.answers-during-a-stop"];
+
+    /// The list shows a container before the first was created.
+    ListShowsAPhantom = "list-shows-a-phantom" breaks ["list.empty-without-containers"];
+    /// The list begins with the newest.
+    ListNewestFirst = "list-newest-first" breaks ["list.oldest-first"];
+    /// The list leaves out the times of the start.
+    ListDisagrees = "list-disagrees" breaks ["list.agrees-with-state"];
+
+    /// Another signal is sent than was asked for.
+    KillSendsAnother = "kill-sends-another" breaks ["kill.delivers-the-signal"];
+    /// Of signals that come quickly one after the other only the first arrives.
+    BurstsOfSignalsAreLost = "bursts-of-signals-are-lost" breaks ["kill.delivers-many-signals"];
+    /// A program that ignores signals ignores KILL too.
+    KillCanBeIgnored = "kill-can-be-ignored" breaks ["kill.kill-ends-it"];
+    /// A signal to a stopped container is Ok.
+    KillStoppedIsOk = "kill-stopped-is-ok" breaks ["kill.stopped-is-refused"];
+    /// KILL does nothing to a created container.
+    CreatedSurvivesKill = "created-survives-kill" breaks ["kill.created-dies-of-kill"];
+    /// Signals to a created container are refused, though the capability is declared.
+    KillCreatedIsRefused = "kill-created-is-refused" breaks ["kill.created-accepts-signals"];
+    /// KILL does nothing to a paused container.
+    PausedSurvivesKill = "paused-survives-kill" breaks ["kill.paused-dies-of-kill"];
+    /// Signals to a paused container are lost.
+    PausedLosesSignals = "paused-loses-signals" breaks ["kill.paused-keeps-signals-pending"];
+
+    /// A program that ends on the stop signal gets the code 143.
+    StopMakesUpTheCode = "stop-makes-up-the-code" breaks ["stop.keeps-the-programs-code"];
+    /// Only half of the grace is granted.
+    GraceIsHalved = "grace-is-halved" breaks ["stop.kills-after-the-grace"];
+    /// A grace of zero is taken for ten seconds.
+    ZeroGraceWaits = "zero-grace-waits" breaks ["stop.zero-grace-kills"];
+    /// A stop always sends TERM.
+    StopAlwaysSendsTerm = "stop-always-sends-term" breaks ["stop.sends-the-configured-signal"];
+    /// A created container cannot be stopped.
+    StopRefusesCreated = "stop-refuses-created" breaks ["stop.kills-created"];
+    /// A paused container is not thawed by a stop.
+    StopLeavesItFrozen = "stop-leaves-it-frozen" breaks ["stop.thaws-paused"];
+    /// A stop of a stopped container moves its end.
+    StopMovesTheEnd = "stop-moves-the-end" breaks ["stop.stopped-changes-nothing"];
+    /// A second stop with a shorter grace changes nothing.
+    ShorterGraceIsIgnored = "shorter-grace-is-ignored" breaks ["stop.shorter-grace-shortens"];
+    /// A second stop with a longer grace replaces the first.
+    LongerGraceLengthens = "longer-grace-lengthens" breaks ["stop.longer-grace-does-not-lengthen"];
+    /// Every caller of stop sends the signal once more.
+    EachStopSignals = "each-stop-signals" breaks ["stop.many-callers-agree"];
+    /// A stop that is dropped is given up.
+    DroppedStopIsForgotten = "dropped-stop-is-forgotten" breaks ["stop.dropped-goes-on"];
+
+    /// Wait gives 1 for every code but 0 and those of signals.
+    WaitRoundsTheCode = "wait-rounds-the-code" breaks ["wait.gives-the-exit-code"];
+    /// A program that ends in the moment of its start has the code 0.
+    ShortLifeHasNoCode = "short-life-has-no-code" breaks ["wait.gives-the-code-of-a-short-life"];
+    /// Death by signal n is n, not 128 + n, for those who wait.
+    SignalDeathIsBare = "signal-death-is-bare" breaks ["wait.gives-signal-deaths"];
+    /// Wait is refused before the start.
+    WaitRefusesCreated = "wait-refuses-created" breaks ["wait.blocks-until-the-end"];
+    /// Once a wait was answered, a later one is told that nothing is known.
+    WaitForgetsLateCallers = "wait-forgets-late-callers" breaks ["wait.answers-late-callers"];
+    /// Of several who wait only the first gets an answer.
+    OneWaiterIsAnswered = "one-waiter-is-answered" breaks ["wait.answers-many-callers"];
+    /// Those who wait while the container is deleted are told that it is not found.
+    DeleteFailsWaiters = "delete-fails-waiters" breaks ["wait.survives-a-delete"];
+    /// A new wait after the delete gets the old status.
+    WaitRemembersTheDeleted = "wait-remembers-the-deleted" breaks ["wait.after-delete-is-not-found"];
+    /// A wait that is dropped kills the container.
+    DroppedWaitKills = "dropped-wait-kills" breaks ["wait.dropped-changes-nothing"];
+
+    /// An id that was used once stays taken.
+    DeleteKeepsTheId = "delete-keeps-the-id" breaks ["delete.frees-the-id"];
+    /// A running container can be deleted without force.
+    DeleteRunningSucceeds = "delete-running-succeeds" breaks ["delete.running-is-refused"];
+    /// A paused container can be deleted without force.
+    DeletePausedSucceeds = "delete-paused-succeeds" breaks ["delete.paused-is-refused"];
+    /// A created container cannot be deleted without force.
+    DeleteRefusesCreated = "delete-refuses-created" breaks ["delete.kills-created"];
+    /// A forced delete grants a running program ten seconds.
+    ForceIsPolite = "force-is-polite" breaks ["delete.force-kills"];
+    /// A paused container cannot be deleted, with force neither.
+    ForceRefusesPaused = "force-refuses-paused" breaks ["delete.force-kills-paused"];
+    /// A forced delete of an unknown container fails.
+    ForceOfUnknownFails = "force-of-unknown-fails" breaks ["delete.force-of-unknown-is-ok"];
+    /// A delete without force of what was deleted already is Ok.
+    DeleteAgainIsOk = "delete-again-is-ok" breaks ["delete.again-is-not-found"];
+    /// Delete removes the log.
+    DeleteRemovesTheLog = "delete-removes-the-log" breaks ["delete.keeps-the-log"];
+    /// The processes of a container that is deleted with force while it runs go on.
+    DeleteLeavesProcesses = "delete-leaves-processes" breaks ["delete.leaves-no-process"];
+    /// While a container is being deleted its state is an internal error.
+    StateFailsDuringDelete = "state-fails-during-delete" breaks ["concurrency.delete-against-state"];
+
+    /// The standard error of an exec comes on standard output.
+    ExecMixesStreams = "exec-mixes-streams" breaks ["exec.sync.separates-output"];
+    /// Every exec ends with the code 0.
+    ExecCodeIsZero = "exec-code-is-zero" breaks ["exec.sync.gives-the-exit-code"];
+    /// An exec gets the container's environment and working directory, whatever was asked.
+    ExecForgetsSettings = "exec-forgets-settings" breaks ["exec.sync.passes-process-settings"];
+    /// An exec of a missing program is a program that ends with 127.
+    ExecMissingProgramRuns = "exec-missing-program-runs" breaks ["exec.sync.missing-program-is-rejected"];
+    /// The time limit of an exec is told as an ordinary death by KILL.
+    TimeoutIsHidden = "timeout-is-hidden" breaks ["exec.sync.times-out"];
+    /// The time limit of an exec ends the program alone.
+    TimeoutSparesDescendants = "timeout-spares-descendants" breaks ["exec.sync.timeout-ends-descendants"];
+    /// The limit of an exec's output is ignored.
+    OutputLimitIsIgnored = "output-limit-is-ignored" breaks ["exec.sync.limits-output"];
+    /// An exec waits as long as a background child holds its output.
+    ExecWaitsForChildren = "exec-waits-for-children" breaks ["exec.sync.ignores-background-children"];
+    /// An exec in a container that was only created succeeds without running anything.
+    ExecBeforeStartIsOk = "exec-before-start-is-ok" breaks ["exec.sync.needs-a-running-container"];
+    /// What one exec prints, all that run at the same time get.
+    ExecsShareTheirOutput = "execs-share-their-output" breaks ["exec.sync.runs-in-parallel"];
+    /// An exec is refused once a stop has begun.
+    StopRefusesExecs = "stop-refuses-execs" breaks ["exec.sync.works-during-the-grace"];
+    /// An exec whose container is killed is told as code 0.
+    KilledExecSucceeds = "killed-exec-succeeds" breaks ["exec.sync.ends-with-the-container"];
+
+    /// What a program prints at its start reaches nobody who attached before.
+    AttachMissesTheStart = "attach-misses-the-start" breaks ["attach.before-start-misses-nothing"];
+    /// The end of a client's input does not reach the program.
+    InputNeverEnds = "input-never-ends" breaks ["attach.carries-input"];
+    /// Only the newest client gets output.
+    OneClientIsServed = "one-client-is-served" breaks ["attach.serves-several-clients"];
+    /// Attach goes on when the program has ended.
+    AttachNeverEnds = "attach-never-ends" breaks ["attach.ends-with-the-program"];
+    /// Attaching to a stopped container is Ok.
+    AttachStoppedIsOk = "attach-stopped-is-ok" breaks ["attach.stopped-is-refused"];
+    /// Of what is printed at once, clients get at most 64 KiB.
+    LargeOutputIsCut = "large-output-is-cut" breaks ["attach.carries-large-output"];
+    /// Clients that read nothing are never cut off.
+    SilentClientsStay = "silent-clients-stay" breaks ["attach.cuts-off-silent-clients"];
+
+    /// A paused program goes on.
+    PauseDoesNotFreeze = "pause-does-not-freeze" breaks ["pause.freezes-until-resume"];
+    /// Pausing a paused container is Ok.
+    PauseTwiceIsOk = "pause-twice-is-ok" breaks ["pause.twice-is-refused"];
+    /// Pausing a created container is Ok.
+    PauseCreatedIsOk = "pause-created-is-ok" breaks ["pause.needs-a-running-container"];
+    /// Resuming a running container is Ok.
+    ResumeRunningIsOk = "resume-running-is-ok" breaks ["resume.needs-a-paused-container"];
+}
+
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// The clause ids at the ends of the bullets in the trait's documentation.
+    fn documented() -> BTreeSet<&'static str> {
+        let text = include_str!("../../runtime-api/src/runtime.rs");
+        let ids = text
+            .lines()
+            .map(str::trim)
+            .filter_map(|line| line.strip_prefix("///")?.strip_suffix('`')?.rsplit('`').next());
+        let shape = |id: &&str| {
+            id.split_once('.').is_some_and(|(area, rest)| {
+                let words = |text: &str| {
+                    text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-' || byte == b'.')
+                };
+                words(area) && words(rest) && !rest.is_empty()
+            })
+        };
+        ids.filter(shape).collect()
+    }
+
+    #[test]
+    fn every_documented_clause_is_named_by_a_defect() {
+        let named: BTreeSet<&str> = Defect::ALL.iter().flat_map(|defect| defect.breaks()).copied().collect();
+        let documented = documented();
+        assert!(documented.len() > 80, "the ids are found: {documented:?}");
+        let missing: Vec<_> = documented.difference(&named).collect();
+        assert!(missing.is_empty(), "no defect breaks {missing:?}");
+        let unknown: Vec<_> = named.difference(&documented).collect();
+        assert!(unknown.is_empty(), "no such clause: {unknown:?}");
+    }
+
+    #[test]
+    fn names_are_unique_and_every_defect_is_described() {
+        let names: BTreeSet<_> = Defect::ALL.iter().map(|defect| defect.name()).collect();
+        assert_eq!(names.len(), Defect::ALL.len());
+        assert!(Defect::ALL.iter().all(|defect| defect.describe().ends_with('.')));
+    }
+}

@@ -1,0 +1,199 @@
+//! How time passes: who runs when, and what follows from an end.
+
+use runtime_api::{ContainerStatus, ExitCause, ExitStatus};
+
+use crate::Defect;
+
+use super::exec::{self, Exec};
+use super::{Chunk, Container, Input, Key, Model, Moment, Pid, Process, Stream, Surroundings};
+
+impl Model {
+    /// When something will happen by itself next.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Moment> {
+        let containers = self.containers.iter().flat_map(|container| {
+            let runs = self.runs(container);
+            let processes = container.processes.iter().filter(move |_| runs).filter_map(Process::wake);
+            processes.chain(container.stopping.and_then(|stopping| stopping.kill_at))
+        });
+        containers.chain(self.execs.values().filter_map(Exec::wake)).min()
+    }
+
+    /// Lets time pass, and everything happen that is due, in order. Tells whether anything did.
+    pub fn advance(&mut self, to: Moment) -> bool {
+        let mut happened = false;
+        while let Some(at) = self.next_wake().filter(|at| *at <= to) {
+            self.now = self.now.max(at);
+            self.run_due();
+            happened = true;
+        }
+        self.now = self.now.max(to);
+        happened
+    }
+
+    /// Writes to a container's standard input, which gives up what nobody can read any more.
+    pub fn write_input(&mut self, key: Key, bytes: &[u8]) {
+        self.with_input(key, |input| {
+            if !input.closed {
+                input.bytes.extend(bytes);
+            }
+        });
+    }
+
+    /// A client's input is at its end, which closes the program's unless it is kept open.
+    pub fn end_input(&mut self, key: Key) {
+        let container = self.containers.iter().find(|container| container.key == key);
+        let kept = container.and_then(|one| one.blueprint.as_ref()).is_none_or(|one| one.input_kept);
+        if !kept && !self.has(Defect::InputNeverEnds) {
+            self.with_input(key, |input| input.closed = true);
+        }
+    }
+
+    /// How much of a container's standard input was not read yet.
+    #[must_use]
+    pub fn unread_input(&self, key: Key) -> usize {
+        self.containers.iter().find(|one| one.key == key).map_or(0, |one| one.input.bytes.len())
+    }
+
+    fn with_input(&mut self, key: Key, change: impl FnOnce(&mut Input)) {
+        if let Some(container) = self.containers.iter_mut().find(|container| container.key == key) {
+            change(&mut container.input);
+            self.run_due();
+        }
+    }
+
+    /// Whether a container's processes run.
+    pub(super) fn runs(&self, container: &Container) -> bool {
+        container.thawed()
+            || container.status == ContainerStatus::Paused && self.has(Defect::PauseDoesNotFreeze)
+    }
+
+    /// Runs everything that can run at this moment.
+    pub(super) fn run_due(&mut self) {
+        let mut at = 0;
+        while at < self.containers.len() {
+            self.run_processes(at);
+            if self.containers[at]
+                .stopping
+                .is_some_and(|one| one.kill_at.is_some_and(|kill_at| kill_at <= self.now))
+            {
+                self.end(at, 137);
+            }
+            at += 1;
+        }
+        self.run_execs();
+    }
+
+    fn run_processes(&mut self, at: usize) {
+        let mut nth = 0;
+        while self.runs(&self.containers[at]) && nth < self.containers[at].processes.len() {
+            let now = self.now;
+            let process = &self.containers[at].processes[nth];
+            let due = process.wake().is_some_and(|wake| wake <= now) || process.reads();
+            let ended = due && self.run_one(at, nth, |process, around| process.run(around));
+            nth += usize::from(!ended);
+        }
+    }
+
+    /// Lets one process act and sees to what follows from it. Tells whether it ended.
+    pub(super) fn run_one(
+        &mut self,
+        at: usize,
+        nth: usize,
+        act: impl FnOnce(&mut Process, &mut Surroundings<'_>) -> Option<i32>,
+    ) -> bool {
+        let container = &mut self.containers[at];
+        let count = container.processes.len();
+        let process = &mut container.processes[nth];
+        let pid = process.pid;
+        let own_input = process.reads_container();
+        let mut nothing = Input { closed: true, ..Input::default() };
+        let input = if own_input { &mut container.input } else { &mut nothing };
+        let mut around = Surroundings::new(self.now, input, count);
+        let code = act(process, &mut around);
+        let (output, children) = (around.output, around.children);
+        for (life, ignored) in children {
+            self.last_pid += 1;
+            let child = self.containers[at].processes[nth].child(self.last_pid, life, &ignored);
+            self.containers[at].processes.push(child);
+        }
+        self.keep_output(at, nth, output);
+        if let Some(code) = code {
+            self.end_process(at, pid, code);
+        }
+        code.is_some()
+    }
+
+    pub(super) fn keep_output(&mut self, at: usize, nth: usize, output: Vec<(Stream, Vec<u8>)>) {
+        let container = &self.containers[at];
+        let sink = container.processes[nth].sink;
+        for (stream, bytes) in output {
+            match sink {
+                None => self.output.push(Chunk { container: container.key, at: self.now, stream, bytes }),
+                Some(exec) => exec::keep(&mut self.execs, self.defect, exec, (stream, &bytes)),
+            }
+        }
+    }
+
+    /// A process is gone: with the init everything goes, otherwise its children become the init's.
+    fn end_process(&mut self, at: usize, pid: Pid, code: i32) {
+        let container = &mut self.containers[at];
+        if container.processes.first().is_some_and(|init| init.pid == pid) {
+            let short = container.started_at == Some(self.now) && self.has(Defect::ShortLifeHasNoCode);
+            return self.end(at, if short && code != 137 { 0 } else { code });
+        }
+        let init = container.processes[0].pid;
+        container.processes.retain(|process| process.pid != pid);
+        for process in container.processes.iter_mut().filter(|process| process.parent == pid) {
+            process.parent = init;
+        }
+        self.exec_process_ended(pid, code);
+    }
+
+    /// The init has ended, and with it the container.
+    pub(super) fn end(&mut self, at: usize, code: i32) {
+        let stopping = self.containers[at].stopping.is_some();
+        let made_up = stopping && code != 137 && self.has(Defect::StopMakesUpTheCode);
+        let code = if made_up { 143 } else { code };
+        let lost = !self.watched && self.has(Defect::ReopenLosesExits);
+        let now = self.time_of(self.now);
+        let container = &mut self.containers[at];
+        if container.status == ContainerStatus::Stopped {
+            return;
+        }
+        let status = if lost {
+            ExitStatus::new(None, ExitCause::StateLost, now)
+        } else {
+            ExitStatus::exited(code, now)
+        };
+        // It is set once: this is the only place, and Stopped is final.
+        let _ = container.ending.set(status);
+        container.status = ContainerStatus::Stopped;
+        container.stopping = None;
+        container.processes.clear();
+        let key = container.key;
+        self.container_of_execs_ended(key);
+    }
+
+    pub(super) fn thaw(&mut self, at: usize) {
+        self.containers[at].status = ContainerStatus::Running;
+        for nth in (0..self.containers[at].processes.len()).rev() {
+            if nth < self.containers[at].processes.len() {
+                self.run_one(at, nth, Process::run);
+            }
+        }
+        self.run_due();
+    }
+
+    /// Runs a copy of the program up to its first pause and keeps only what it prints.
+    pub(super) fn rehearse(&mut self, at: usize) {
+        let container = &self.containers[at];
+        let Some(mut copy) = container.processes.first().cloned() else { return };
+        let mut input = container.input.clone();
+        let mut around = Surroundings::new(self.now, &mut input, 1);
+        // What the copy ends with is of no interest.
+        let _ = copy.run(&mut around);
+        let output = around.output;
+        self.keep_output(at, 0, output);
+    }
+}

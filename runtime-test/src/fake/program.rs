@@ -1,0 +1,212 @@
+//! Reads bundles: what is to be run, and whether it is there and can be played.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+use runtime_api::{Error, ErrorKind, ProcessRequest, Rejection, Result};
+
+use crate::probe;
+
+use super::model::Program;
+
+/// What a bundle says, as far as the model listens.
+#[derive(Clone, Debug)]
+pub(super) struct BundleSpec {
+    pub(super) program: Program,
+    pub(super) rootfs: PathBuf,
+    pub(super) annotations: BTreeMap<String, String>,
+}
+
+impl BundleSpec {
+    /// Stands for a bundle that could not be read, where a defect wants none to be refused.
+    pub(super) fn nothing() -> Self {
+        let program = Program { argv: vec![probe::PATH.to_owned()], env: Vec::new(), cwd: "/".into() };
+        Self { program, rootfs: PathBuf::new(), annotations: BTreeMap::new() }
+    }
+
+    /// Reads `config.json`.
+    ///
+    /// # Errors
+    /// `ConfigInvalid`, which names the file and what is wrong with it; `Rejected` for what is not modelled.
+    pub(super) fn read(bundle: &Path) -> Result<Self> {
+        let path = bundle.join("config.json");
+        let invalid = |why: String| Error::new(ErrorKind::ConfigInvalid(why)).on(path.display());
+        let text = fs::read(&path).map_err(|error| {
+            invalid("it cannot be read".to_owned())
+                .hint("a bundle is a directory with a config.json and a root file system")
+                .caused_by(error)
+        })?;
+        let value: serde_json::Value = serde_json::from_slice(&text)
+            .map_err(|error| invalid("it is not JSON".to_owned()).caused_by(error))?;
+        if !value["ociVersion"].is_string() {
+            return Err(invalid("it is no OCI spec: ociVersion is missing".to_owned()));
+        }
+        let spec: Spec = serde_json::from_value(value)
+            .map_err(|error| invalid("it is no OCI spec".to_owned()).caused_by(error))?;
+        let process = spec.process().as_ref().ok_or_else(|| invalid("process is missing".to_owned()))?;
+        let argv = process.args().clone().unwrap_or_default();
+        if argv.is_empty() {
+            return Err(invalid("process.args is empty".to_owned()));
+        }
+        if process.terminal().unwrap_or(false) {
+            let message = "the fake runtime models no terminals".to_owned();
+            return Err(
+                Error::new(ErrorKind::Rejected { class: Rejection::Other, message }).on(path.display())
+            );
+        }
+        let root = spec.root().as_ref().ok_or_else(|| invalid("root is missing".to_owned()))?;
+        let rootfs = bundle.join(root.path());
+        if !rootfs.is_dir() {
+            return Err(invalid(format!("root.path: {} is no directory", rootfs.display())));
+        }
+        let env = process.env().clone().unwrap_or_default();
+        let annotations = spec.annotations().clone().unwrap_or_default().into_iter().collect();
+        Ok(Self { program: Program { argv, env, cwd: process.cwd().clone() }, rootfs, annotations })
+    }
+}
+
+/// The program of an exec: what the request leaves open comes from the container.
+///
+/// # Errors
+/// `Rejected` for settings that are not modelled.
+pub(super) fn for_exec(container: &Program, request: ProcessRequest) -> Result<Program> {
+    let other = |message: &str| {
+        Error::new(ErrorKind::Rejected { class: Rejection::Other, message: message.to_owned() })
+    };
+    if request.user.is_some_and(|user| user != (0, 0)) || !request.groups.is_empty() {
+        return Err(other("the fake runtime models no users but root"));
+    }
+    if request.capabilities.is_some() {
+        return Err(other("the fake runtime models no capabilities of processes"));
+    }
+    let mut env = container.env.clone();
+    env.extend(request.env);
+    Ok(Program { argv: request.argv, env, cwd: request.cwd.unwrap_or_else(|| container.cwd.clone()) })
+}
+
+/// Checks that a program is there and is one that can be played.
+///
+/// # Errors
+/// `Rejected`.
+pub(super) fn check(rootfs: &Path, program: &Program) -> Result<()> {
+    let rejected = |class, message: String| Err(Error::new(ErrorKind::Rejected { class, message }));
+    let name = &program.argv[0];
+    let Some(path) = find(rootfs, program) else {
+        return rejected(
+            Rejection::ExecNotFound,
+            format!("program \"{name}\" does not exist in the container"),
+        );
+    };
+    if !inside(rootfs, &program.cwd).is_dir() {
+        let cwd = program.cwd.display();
+        return rejected(
+            Rejection::Other,
+            format!("working directory \"{cwd}\" does not exist in the container"),
+        );
+    }
+    if fs::metadata(&path).is_ok_and(|file| file.is_dir() || file.permissions().mode() & 0o111 == 0) {
+        return rejected(Rejection::ExecPermission, format!("program \"{name}\" is not executable"));
+    }
+    let same_size = fs::metadata(&path).is_ok_and(|file| file.len() == probe::BYTES.len() as u64);
+    if same_size && fs::read(&path).is_ok_and(|bytes| bytes == probe::BYTES) {
+        return Ok(());
+    }
+    let message = format!("\"{name}\" is not the probe program, and the fake runtime models no other");
+    rejected(Rejection::Other, message)
+}
+
+fn find(rootfs: &Path, program: &Program) -> Option<PathBuf> {
+    let name = Path::new(&program.argv[0]);
+    let exists = |path: PathBuf| path.symlink_metadata().is_ok().then_some(path);
+    if program.argv[0].is_empty() {
+        return None;
+    }
+    if program.argv[0].contains('/') {
+        return exists(inside(rootfs, &program.cwd.join(name)));
+    }
+    let path = program.env.iter().rev().find_map(|pair| pair.strip_prefix("PATH="))?;
+    path.split(':').find_map(|dir| exists(inside(rootfs, &Path::new(dir).join(name))))
+}
+
+/// A container's path as a path of the host; `..` never leaves the root.
+fn inside(rootfs: &Path, path: &Path) -> PathBuf {
+    let mut host = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => host.push(name),
+            Component::ParentDir => {
+                host.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    host.into_iter().fold(rootfs.to_owned(), |path, name| path.join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BundleOptions, Workload, bundle};
+
+    fn class(result: Result<()>) -> Rejection {
+        match result.unwrap_err().kind() {
+            ErrorKind::Rejected { class, .. } => *class,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_bundle_of_ours_is_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = BundleOptions::new().annotation("a", "b").env("K", "v").cwd("/tmp");
+        bundle::write_with(dir.path(), &Workload::says("x"), &options).unwrap();
+        let read = BundleSpec::read(dir.path()).unwrap();
+        assert_eq!(read.program.argv, Workload::says("x").argv());
+        assert_eq!(read.program.cwd, Path::new("/tmp"));
+        assert_eq!(read.annotations["a"], "b");
+        check(&read.rootfs, &read.program).unwrap();
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_bundle_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = || {
+            let error = BundleSpec::read(dir.path()).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::ConfigInvalid(_)), "{error:?}");
+            error.to_string()
+        };
+        assert!(told().ends_with("config.json: it cannot be read"));
+        for (text, why) in [
+            ("{", "it is not JSON"),
+            ("[]", "ociVersion is missing"),
+            ("{}", "ociVersion is missing"),
+            (r#"{"ociVersion":"1.0.2"}"#, "process is missing"),
+            (
+                r#"{"ociVersion":"1.0.2","process":{"cwd":"/","user":{"uid":0,"gid":0},"args":[]}}"#,
+                "process.args is empty",
+            ),
+            (r#"{"ociVersion":"1.0.2","process":7}"#, "it is no OCI spec"),
+        ] {
+            fs::write(dir.path().join("config.json"), text).unwrap();
+            assert!(told().contains(why), "{text}: {}", told());
+        }
+    }
+
+    #[test]
+    fn programs_that_cannot_be_played_are_rejected() {
+        let dir = tempfile::tempdir().unwrap();
+        bundle::write(dir.path(), &Workload::forever()).unwrap();
+        let spec = BundleSpec::read(dir.path()).unwrap();
+        let with = |name: &str| Program { argv: vec![name.to_owned()], ..spec.program.clone() };
+        fs::write(spec.rootfs.join("tool"), "x").unwrap();
+        assert_eq!(class(check(&spec.rootfs, &with("/nowhere"))), Rejection::ExecNotFound);
+        assert_eq!(class(check(&spec.rootfs, &with("nowhere"))), Rejection::ExecNotFound);
+        assert_eq!(class(check(&spec.rootfs, &with("/tool"))), Rejection::ExecPermission);
+        fs::set_permissions(spec.rootfs.join("tool"), fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(class(check(&spec.rootfs, &with("/tool"))), Rejection::Other);
+        check(&spec.rootfs, &with("/tmp/../../manyrun-probe")).unwrap();
+    }
+}

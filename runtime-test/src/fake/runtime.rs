@@ -1,0 +1,220 @@
+//! The value: [`RuntimeImpl`] over a world.
+
+mod life;
+#[cfg(test)]
+mod tests;
+mod waiting;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use runtime_api::{
+    AttachEnd, AttachRequest, Capabilities, Capability, ContainerId, ContainerState, CreateRequest,
+    DeleteRequest, Error, ErrorKind, ExecOutcome, ExecSyncRequest, ExitStatus, HandlerName, KillRequest,
+    Operation, Result, RuntimeImpl, RuntimeInfo, RuntimeKind, StopRequest, Streams, UpdateRequest,
+};
+use tokio::task::JoinHandle;
+
+use crate::Defect;
+
+use super::Profile;
+use super::attach::Attached;
+use super::world::{self, World};
+use waiting::Misdeeds;
+
+/// A runtime that runs nothing and keeps the contract. It needs a tokio runtime with time; under a paused clock waiting
+/// costs nothing.
+///
+/// Dropping it leaves its containers alive. Where its profile declares `reopen`, another value over the same directory,
+/// in the same process, finds them; what happened meanwhile happened at its proper time.
+#[derive(Debug)]
+pub struct FakeRuntime {
+    world: Arc<World>,
+    state_dir: PathBuf,
+    profile: Profile,
+    info: [RuntimeInfo; 2],
+    answers: [Capabilities; 2],
+    misdeeds: Misdeeds,
+    driver: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl FakeRuntime {
+    /// Opens a value over a state directory for the handler `fake`. The directory is made if it is missing and stays
+    /// empty.
+    ///
+    /// # Errors
+    /// `PermissionDenied` and `Internal` when the directory cannot be used.
+    pub async fn open(state_dir: &Path, profile: Profile) -> Result<Self> {
+        Self::open_as(HandlerName::new("fake")?, state_dir, profile).await
+    }
+
+    /// [`FakeRuntime::open`] for a handler of this name.
+    ///
+    /// # Errors
+    /// As [`FakeRuntime::open`].
+    pub async fn open_as(handler: HandlerName, state_dir: &Path, profile: Profile) -> Result<Self> {
+        let answers = [profile.answers(false)?, profile.answers(true)?];
+        let mut info = RuntimeInfo::new(RuntimeKind::new("fake")?, handler, "fake");
+        info.version = Some(env!("CARGO_PKG_VERSION").to_owned());
+        let mut other = info.clone();
+        if profile.has(Defect::InfoChanges) {
+            other.version = Some("another".to_owned());
+        }
+        let (state_dir, world) = world::open(state_dir, &profile)?;
+        let driven = Arc::clone(&world);
+        let driver = Mutex::new(Some(tokio::spawn(async move { driven.drive().await })));
+        let misdeeds = Misdeeds::default();
+        Ok(Self { world, state_dir, profile, info: [info, other], answers, misdeeds, driver })
+    }
+
+    fn defect(&self, defect: Defect) -> bool {
+        self.profile.has(defect)
+    }
+
+    /// Refuses what the profile does not declare.
+    fn granted(&self, operation: Operation) -> Result<()> {
+        self.profile.capabilities().require_for(operation)
+    }
+
+    /// 0, or 1 once a container was created: which of two answers a defective value gives.
+    fn age(&self) -> usize {
+        usize::from(self.world.look(|parts| parts.model.has_lived()))
+    }
+
+    fn stop_driver(&self) -> Option<JoinHandle<()>> {
+        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        driver.inspect(JoinHandle::abort)
+    }
+}
+
+impl Drop for FakeRuntime {
+    fn drop(&mut self) {
+        self.stop_driver();
+        if self.defect(Defect::DropEndsContainers) {
+            self.world.act(|parts| parts.model.end_all());
+        }
+        world::close(&self.state_dir, &self.world);
+    }
+}
+
+#[async_trait]
+impl RuntimeImpl for FakeRuntime {
+    fn info(&self) -> &RuntimeInfo {
+        &self.info[self.age()]
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.answers[self.age()]
+    }
+
+    async fn create(&self, request: CreateRequest) -> Result<ContainerState> {
+        let subject = format!("container \"{}\"", request.id);
+        self.make(request).await.map_err(|error| error.during(Operation::Create).on(subject))
+    }
+
+    async fn start(&self, id: &ContainerId) -> Result<()> {
+        let changed = if self.defect(Defect::ConfigIsReadAtStart) { self.program_now(id) } else { None };
+        self.world.act(|parts| {
+            if let Some(program) = changed {
+                parts.model.replace_program(id, program);
+            }
+            parts.model.start(id)
+        })
+    }
+
+    async fn state(&self, id: &ContainerId) -> Result<ContainerState> {
+        self.world.act(|parts| parts.model.state(id))
+    }
+
+    async fn list(&self) -> Result<Vec<ContainerState>> {
+        Ok(self.world.act(|parts| parts.model.list()))
+    }
+
+    async fn kill(&self, id: &ContainerId, request: KillRequest) -> Result<()> {
+        let answers = self.profile.capabilities();
+        if request.all {
+            answers.require(Capability::KillAll).map_err(|error| error.during(Operation::Kill))?;
+        }
+        self.world.act(|parts| parts.model.kill(id, request.signal, request.all, answers))
+    }
+
+    async fn stop(&self, id: &ContainerId, request: StopRequest) -> Result<ExitStatus> {
+        self.stop_and_wait(id, request).await
+    }
+
+    async fn wait(&self, id: &ContainerId) -> Result<ExitStatus> {
+        self.wait_for_end(id).await
+    }
+
+    async fn delete(&self, id: &ContainerId, request: DeleteRequest) -> Result<()> {
+        self.remove(id, request.force).await
+    }
+
+    async fn exec_sync(&self, id: &ContainerId, request: ExecSyncRequest) -> Result<ExecOutcome> {
+        self.granted(Operation::ExecSync)?;
+        let done = self.run_exec(id, request).await;
+        done.map_err(|error| error.during(Operation::ExecSync).on(format_args!("container \"{id}\"")))
+    }
+
+    async fn attach(&self, id: &ContainerId, request: AttachRequest, streams: Streams) -> Result<AttachEnd> {
+        self.granted(Operation::Attach)?;
+        let wants = (streams.stdout.is_some(), streams.stderr.is_some());
+        let registered: Result<_> = self.world.act(|parts| {
+            let container = parts.model.admitted(Operation::Attach, id)?;
+            Ok((container, parts.clients.add(container, wants.0, wants.1)))
+        });
+        let (container, client) = match registered {
+            Err(error) if error.is_wrong_state() && self.defect(Defect::AttachStoppedIsOk) => {
+                return Ok(AttachEnd::Ended);
+            }
+            registered => registered?,
+        };
+        let patient = self.defect(Defect::SilentClientsStay);
+        let attached = Attached { world: Arc::clone(&self.world), client, container, patient };
+        if let Some(told) = request.attached {
+            // A caller that does not listen need not be told.
+            let _ = told.send(());
+        }
+        attached.serve(id, streams, request.detach_keys).await
+    }
+
+    async fn pause(&self, id: &ContainerId) -> Result<()> {
+        self.granted(Operation::Pause)?;
+        self.world.act(|parts| parts.model.pause(id))
+    }
+
+    async fn resume(&self, id: &ContainerId) -> Result<()> {
+        self.granted(Operation::Resume)?;
+        self.world.act(|parts| parts.model.resume(id))
+    }
+
+    async fn update(&self, _id: &ContainerId, _request: UpdateRequest) -> Result<()> {
+        if self.defect(Defect::UnsupportedSaysOk) { Ok(()) } else { Err(self.refuse(Operation::Update)) }
+    }
+
+    async fn reopen_log(&self, id: &ContainerId) -> Result<()> {
+        self.granted(Operation::ReopenLog)?;
+        self.world.act(|parts| {
+            let key = parts.model.admitted(Operation::ReopenLog, id)?;
+            let Some(log) = parts.logs.get_mut(&key) else { return Ok(()) };
+            log.reopen().map_err(|error| {
+                Error::new(ErrorKind::ConfigInvalid("the log cannot be opened anew".to_owned()))
+                    .during(Operation::ReopenLog)
+                    .on(log.path().display())
+                    .caused_by(error)
+            })
+        })
+    }
+
+    async fn shutdown(&self) {
+        if let Some(driver) = self.stop_driver() {
+            // It was aborted: that it did not end by itself is no news.
+            let _ = driver.await;
+        }
+    }
+}
+
+/// How long making and removing a container take, so that there is a moment in which they are under way.
+const WORK: Duration = Duration::from_millis(2);
