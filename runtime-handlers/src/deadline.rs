@@ -12,6 +12,10 @@ use runtime_api::{Error, ErrorKind, Operation, Timeouts};
 
 use crate::intercept::{Asked, Call, Interceptor, Rest};
 
+/// A handler's limit for a stop counts from the KILL, and the backend keeps it itself; this much later the call is cut
+/// off. The table's own limit has the same margin.
+const MARGIN: Duration = Duration::from_secs(5);
+
 /// The layer that ends calls that take too long.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Deadline(Timeouts);
@@ -27,8 +31,9 @@ impl Deadline {
         let usual = call.operation.row().deadline;
         match (call.operation, &call.asked) {
             (Operation::Stop | Operation::ExecStop, Asked::Stop(request)) => {
+                let after_kill = self.0.stop.map(|limit| limit.saturating_add(MARGIN));
                 // Beyond what a Duration can hold is as good as unlimited.
-                request.grace?.checked_add(self.0.stop.or(usual)?)
+                request.grace?.checked_add(after_kill.or(usual)?)
             }
             (Operation::Create | Operation::Restore, _) => self.0.create.or(usual),
             (Operation::Start, _) => self.0.start.or(usual),
@@ -85,7 +90,7 @@ mod tests {
         assert_eq!(error.kind(), &ErrorKind::TimedOut(Duration::from_secs(3)));
         let grace = StopRequest::within(Duration::from_secs(5));
         let error = runtime.stop(&id("a"), grace).await.unwrap_err();
-        assert_eq!(error.kind(), &ErrorKind::TimedOut(Duration::from_secs(6)));
+        assert_eq!(error.kind(), &ErrorKind::TimedOut(Duration::from_secs(11)));
     }
 
     #[tokio::test(start_paused = true)]

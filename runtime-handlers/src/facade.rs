@@ -273,10 +273,11 @@ impl Runtime {
     async fn open_value(&self, snapshot: &Snapshot) -> Result<SharedRuntime> {
         let config = self.config(snapshot)?;
         self.registry.check(&config)?;
-        snapshot.write(&self.base, &config)?;
         let factory = self.registry.factory(&config)?;
         let opened = factory.open(&config, snapshot.context(&self.base)).await;
         let backend = opened.map_err(|error| error.during_step("open").on(subject(&config)))?;
+        // After the opening, so that a handler that cannot be opened leaves nothing; before any container.
+        snapshot.write(&self.base, &config)?;
         stack::standard(backend, &config)
     }
 
