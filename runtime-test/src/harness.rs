@@ -1,11 +1,15 @@
 //! What a backend author writes so that the suite can test the backend.
 
+mod fake;
+
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 use runtime_api::{Error, ErrorKind, Result, SharedRuntime};
 
 use crate::{BundleOptions, Scratch, Workload, bundle};
+
+pub use fake::FakeHarness;
 
 /// Opens runtimes and makes bundles for the clauses.
 ///

@@ -31,7 +31,7 @@ pub use bundle::BundleOptions;
 pub use clause::{Checked, Clause, Level, Violation};
 pub use defect::Defect;
 pub use fake::{FakeFactory, FakeRuntime, Profile};
-pub use harness::Harness;
+pub use harness::{FakeHarness, Harness};
 pub use reference::RuntimeRef;
 pub use report::Report;
 pub use scratch::Scratch;

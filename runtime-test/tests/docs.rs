@@ -1,0 +1,83 @@
+//! The documentation of the trait and the list of clauses say the same.
+
+use std::collections::BTreeSet;
+
+use runtime_test::clauses;
+
+const TRAIT: &str = include_str!("../../runtime-api/src/runtime.rs");
+
+/// The bullets of the trait's documentation, each on one line.
+fn bullets() -> Vec<String> {
+    let mut bullets: Vec<String> = Vec::new();
+    let mut open = false;
+    for line in TRAIT.lines() {
+        let Some(text) = line.trim_start().strip_prefix("///") else {
+            open = false;
+            continue;
+        };
+        if let Some(begun) = text.strip_prefix(" - ") {
+            bullets.push(begun.trim().to_owned());
+            open = true;
+        } else if let Some(rest) = text.strip_prefix("   ").filter(|_| open) {
+            let bullet = bullets.last_mut().unwrap();
+            bullet.push(' ');
+            bullet.push_str(rest.trim());
+        } else {
+            open = false;
+        }
+    }
+    bullets
+}
+
+/// The backticked id at the end of a bullet, which may go on with "and" in the next one.
+fn id_of(bullet: &str) -> Option<&str> {
+    let end = bullet.trim_end_matches(',').strip_suffix('`')?;
+    let id = &end[end.rfind('`')? + 1..];
+    let of_an_id = |byte: u8| byte.is_ascii_lowercase() || matches!(byte, b'.' | b'-');
+    (id.contains('.') && id.contains('-') && id.bytes().all(of_an_id)).then_some(id)
+}
+
+#[test]
+fn every_bullet_ends_with_a_clause_that_exists() {
+    let bullets = bullets();
+    assert!(bullets.len() > 80, "the bullets are found: {}", bullets.len());
+    for bullet in &bullets {
+        let id = id_of(bullet).unwrap_or_else(|| panic!("no clause id at the end of: {bullet}"));
+        assert!(clauses::find(id).is_some(), "there is no clause {id}, which ends: {bullet}");
+    }
+}
+
+#[test]
+fn every_clause_is_a_sentence_of_the_documentation() {
+    let bullets = bullets();
+    let documented: BTreeSet<&str> = bullets.iter().filter_map(|bullet| id_of(bullet)).collect();
+    for clause in clauses::ALL {
+        assert!(documented.contains(clause.id), "no bullet ends with {}", clause.id);
+    }
+}
+
+#[test]
+fn a_clause_stands_in_the_documentation_of_its_operation() {
+    // The trait's own documentation and the states' times are about several operations.
+    let methods: Vec<(&str, String)> = TRAIT
+        .split("async fn ")
+        .zip(TRAIT.split("async fn ").skip(1))
+        .filter_map(|(before, after)| {
+            let name = after.split_once('(')?.0;
+            let docs = before.rsplit_once("\n\n").map_or(before, |(_, docs)| docs);
+            Some((name, docs.to_owned()))
+        })
+        .collect();
+    for clause in clauses::ALL {
+        let ends = format!("`{}`", clause.id);
+        let places: Vec<&str> =
+            methods.iter().filter(|(_, docs)| docs.contains(&ends)).map(|(name, _)| *name).collect();
+        let method = clause.operation.id().replace('.', "_");
+        assert!(
+            places.is_empty() || places.contains(&method.as_str()),
+            "{} stands in {places:?}, and names the operation {}",
+            clause.id,
+            clause.operation
+        );
+    }
+}
