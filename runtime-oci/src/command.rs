@@ -3,9 +3,10 @@
 //! Nothing is inherited but what is named: the environment is cleared, standard streams are pipes or null, every other
 //! descriptor is close-on-exec. Every run has a deadline and keeps a bounded part of what the command says.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -161,10 +162,15 @@ impl CommandLine {
         self.start(&mut command)
     }
 
-    /// Starts it with all three streams piped, or without input.
-    pub(crate) fn spawn_piped(&self) -> Result<Child> {
+    /// Starts a runtime's detached exec with its output piped. The child leaves with the code of the command, whose pid
+    /// the runtime writes to `pid_file`.
+    pub(crate) fn spawn_reaped(&self, pid_file: &Path) -> Result<Child> {
+        let path = CString::new(pid_file.as_os_str().as_bytes()).map_err(|error| {
+            Error::new(ErrorKind::Internal("a path holds a NUL byte".into())).caused_by(error)
+        })?;
         let mut command = self.command();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        crate::reaper::stay_until_the_command_ends(&mut command, path);
         self.start(&mut command)
     }
 }

@@ -1,11 +1,11 @@
-//! Exec: the runtime is run directly, with pipes of ours; no monitor in between.
+//! Exec: the runtime is run directly, detached and with pipes of ours. No monitor is in between, only the small process
+//! of `reaper.rs` that collects the command's code.
 //!
 //! Each exec has a directory below its container, with its owner and the pid of its command. When the caller goes away,
 //! at the time limit, or at the next open after the owner died, the command itself is killed with its descendants.
 //! Killing the runtime's process alone would leave the command running.
 
 use std::path::PathBuf;
-use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ use crate::record::cannot_write;
 
 /// How long output may still come after the command has ended, from children that hold its pipes.
 const DRAIN: Duration = Duration::from_secs(1);
-/// How long the runtime may take to notice that its command was killed.
+/// How long a killed tree may take to be gone.
 const NOTICE: Duration = Duration::from_secs(2);
 
 impl Backend {
@@ -53,11 +53,10 @@ impl Backend {
         drop(locked);
         let mut output = Output::new(request.output_limit);
         let ended = running.collect(&mut output, deadline).await.map_err(named)?;
-        let Some(status) = ended else {
+        let Some(code) = ended else {
             running.kill().await;
             return Ok(output.outcome(ExecEnd::TimedOut));
         };
-        let code = code_of(status);
         if running.never_ran(code) {
             let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
             let message = complaint::account(Some(&running.log()), &stderr);
@@ -82,15 +81,14 @@ impl Backend {
         write("process.json", &merged(own, process))?;
         let line = self
             .command(&place.join("log"))?
-            .arg("exec")
-            .arg("--pid-file")
+            .args(["exec", "--detach", "--pid-file"])
             .arg(place.join("pid"))
             .arg("--process")
             .arg(place.join("process.json"))
             .arg(id.as_str());
-        let child = line.spawn_piped()?;
-        let runtime = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Identity::of);
-        Ok(Running { line, child, runtime, over: false, place: guard })
+        let child = line.spawn_reaped(&place.join("pid"))?;
+        let reaper = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Identity::of);
+        Ok(Running { line, child, reaper, over: false, place: guard })
     }
 
     /// The command did not run: either the container is no longer running, or the runtime has a reason of its own.
@@ -146,7 +144,8 @@ impl Drop for Place {
 struct Running {
     line: CommandLine,
     child: Child,
-    runtime: Option<Identity>,
+    /// The parent of the runtime, and of the command once the runtime has left.
+    reaper: Option<Identity>,
     over: bool,
     place: Place,
 }
@@ -156,19 +155,15 @@ impl Running {
         self.place.0.join("log")
     }
 
-    /// Reads both streams until the command has ended; `None` at the deadline.
-    async fn collect(
-        &mut self,
-        output: &mut Output,
-        deadline: Option<Instant>,
-    ) -> Result<Option<ExitStatus>> {
+    /// Reads both streams until the command has ended, and gives its code; `None` at the deadline.
+    async fn collect(&mut self, output: &mut Output, deadline: Option<Instant>) -> Result<Option<i32>> {
         let (stdout, stderr) = (self.child.stdout.take(), self.child.stderr.take());
+        let child = &mut self.child;
         let all = async {
-            let reading = output.read(stdout, stderr);
-            let mut reading = std::pin::pin!(reading);
+            let mut reading = std::pin::pin!(output.read(stdout, stderr));
             tokio::select! {
-                () = &mut reading => self.child.wait().await,
-                status = self.child.wait() => {
+                () = &mut reading => child.wait().await,
+                status = child.wait() => {
                     let _ = timeout(DRAIN, &mut reading).await;
                     status
                 }
@@ -185,7 +180,7 @@ impl Running {
         let failed = |error| {
             Error::new(ErrorKind::Internal("the end of an exec cannot be read".into())).caused_by(error)
         };
-        ended.map(Some).map_err(failed)
+        ended.map(|status| Some(code_of(status))).map_err(failed)
     }
 
     /// Whether the runtime failed before it ran the command: it writes the pid file once the command runs.
@@ -193,29 +188,18 @@ impl Running {
         code != 0 && pid_in(&self.place.0.join("pid")).is_none()
     }
 
-    /// Kills the command with its descendants, and waits a moment for the runtime to notice.
+    /// Kills the command with its descendants, and waits a moment for their parent to notice.
     async fn kill(&mut self) {
         self.kill_now();
-        if timeout(NOTICE, self.child.wait()).await.is_err() {
-            let _ = self.child.kill().await;
-        }
+        let _ = timeout(NOTICE, self.child.wait()).await;
         self.over = true;
     }
 
+    /// The reaper is our child and not yet reaped, so its pid is its own; the command is in its tree.
     fn kill_now(&self) {
-        // The runtime's own tree holds the command; if the runtime is gone, the pid file still tells.
-        if let Some(command) =
-            pid_in(&self.place.0.join("pid")).and_then(Identity::of).filter(|one| self.is_below(*one))
-        {
-            kill_tree(command);
-        } else if let Some(runtime) = self.runtime {
-            kill_tree(runtime);
+        if let Some(reaper) = self.reaper {
+            kill_tree(reaper);
         }
-    }
-
-    /// The runtime is our child and not yet reaped, so its pid is its own; the command is in its tree.
-    fn is_below(&self, command: Identity) -> bool {
-        self.runtime.is_some_and(|runtime| crate::process::tree(runtime).contains(&command))
     }
 }
 

@@ -25,6 +25,7 @@ mod lifecycle;
 mod lock;
 mod observe;
 mod process;
+mod reaper;
 mod record;
 mod recovery;
 mod runtime;

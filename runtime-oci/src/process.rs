@@ -3,7 +3,10 @@
 //! A pid alone is no identity: the kernel gives it out again. A pid with the start time of its process is one for as
 //! long as the host is up, and a pid file descriptor holds on to exactly one process. Every signal of this crate goes
 //! through [`PidFd`], after the start time was compared.
-#![expect(unsafe_code, reason = "rustix gives out real-time signals through an unsafe constructor only")]
+#![expect(
+    unsafe_code,
+    reason = "real-time signals and the newest requests on pid file descriptors have no safe wrapper"
+)]
 
 use std::io;
 use std::os::fd::OwnedFd;
