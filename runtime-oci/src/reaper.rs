@@ -107,7 +107,8 @@ mod tests {
     use std::os::unix::ffi::OsStrExt as _;
     use std::process::Stdio;
 
-    /// A shell plays the runtime: it starts `script` detached, writes its pid and leaves.
+    /// A shell plays the runtime: it starts `script` detached, writes its pid and leaves. Unlike a runtime it would reap
+    /// a script that ends before it leaves itself, so scripts sleep a little.
     async fn run(script: &str, runtime_code: i32) -> (Option<i32>, bool) {
         let at = tempfile::tempdir().unwrap();
         let pid_file = at.path().join("pid");
@@ -122,8 +123,8 @@ mod tests {
     #[tokio::test]
     async fn the_code_is_that_of_the_command() {
         assert_eq!(run("sleep 0.05; exit 7", 0).await, (Some(7), true));
-        assert_eq!(run("exit 0", 0).await, (Some(0), true));
-        assert_eq!(run("kill -9 $$", 0).await, (Some(137), true));
+        assert_eq!(run("sleep 0.05", 0).await, (Some(0), true));
+        assert_eq!(run("sleep 0.05; kill -9 $$", 0).await, (Some(137), true));
     }
 
     #[tokio::test]
