@@ -1,0 +1,50 @@
+//! `manyrun conformance`: the suite of `runtime-test`, over every backend of this program.
+
+use std::process::ExitCode;
+
+use runtime_api::{Error, ErrorKind, Result};
+use runtime_test::cli::{self, ConformanceCommand};
+use runtime_test::{FakeHarness, Harness, RuntimeRef};
+
+use crate::harness::OciHarness;
+
+pub(crate) fn main(command: &ConformanceCommand) -> ExitCode {
+    cli::run(command, &resolve)
+}
+
+fn resolve(text: &str) -> Result<Box<dyn Harness>> {
+    let reference: RuntimeRef = text.parse()?;
+    match (reference.kind().as_str(), reference.name(), reference.variant()) {
+        ("fake", profile, None) => Ok(Box::new(FakeHarness::named(profile)?)),
+        ("oci", ..) => Ok(Box::new(OciHarness::new(&reference)?)),
+        ("vm", ..) => Err(refusal(
+            text,
+            ErrorKind::Unavailable("this version has no client for virtual machine shims".to_owned()),
+        )),
+        _ => Err(refusal(
+            text,
+            ErrorKind::InvalidArgument("known are fake, fake:minimal, oci:NAME and oci:PATH".to_owned()),
+        )),
+    }
+}
+
+fn refusal(text: &str, kind: ErrorKind) -> Error {
+    Error::new(kind).during_step("open").on(format_args!("runtime {text:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_open_the_harness_they_name() {
+        for text in ["fake", "fake:minimal", "oci:crun"] {
+            assert_eq!(resolve(text).unwrap().reference(), text);
+        }
+        for (text, unavailable) in [("vm", true), ("vm:runc", true), ("fake:big", false), ("jail", false)] {
+            let Err(error) = resolve(text) else { panic!("{text} was accepted") };
+            assert_eq!(matches!(error.kind(), ErrorKind::Unavailable(_)), unavailable, "{error}");
+            assert!(error.to_string().contains(text), "{error}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! `manyrun probe`: what a runtime can do and how that is known, or what this host lacks.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use runtime_api::{OpenContext, Result, SharedRuntime};
+use runtime_test::RuntimeRef;
+use serde_json::json;
+
+use crate::json::Output;
+use crate::{backends, fail, host, reference};
+
+/// Show what a runtime can do, with the evidence; without a runtime, what this host lacks.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  manyrun probe\n  manyrun probe oci:crun\n  manyrun probe fake --json -")]
+pub(crate) struct Args {
+    /// The runtime: KIND[:NAME][@VARIANT], such as fake, oci:crun or oci:/usr/bin/crun.
+    #[arg(value_name = "REF")]
+    runtime: Option<RuntimeRef>,
+    /// Write the answer as JSON to this file, "-" for standard output (text then goes to standard error).
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+pub(crate) fn main(args: &Args) -> ExitCode {
+    let told = Output::open(args.json.as_deref()).and_then(|output| match &args.runtime {
+        Some(reference) => tell_runtime(reference, &output),
+        None => tell_host(&output),
+    });
+    ExitCode::from(told.map_or_else(|error| fail(&error), |()| 0))
+}
+
+fn tell_runtime(reference: &RuntimeRef, output: &Output) -> Result<()> {
+    let config = reference::handler(reference)?;
+    let registry = backends::registry()?;
+    registry.check(&config)?;
+    // A probe leaves nothing: its state is in a directory of its own.
+    let place = tempfile::tempdir().map_err(|error| crate::run::no_place(&error))?;
+    let context = OpenContext::new(place.path(), "/manyrun/probe");
+    let asked = crate::run::clock()?.block_on(async {
+        let runtime = registry.factory(&config)?.open(&config, context).await?;
+        runtime.shutdown().await;
+        Ok(runtime)
+    })?;
+    show(&asked, output);
+    output.write(&json!({
+        "schema": 1,
+        "reference": reference.to_string(),
+        "info": asked.info(),
+        "capabilities": asked.capabilities(),
+    }))
+}
+
+fn show(runtime: &SharedRuntime, output: &Output) {
+    let info = runtime.info();
+    let unknown = || "unknown".to_owned();
+    output.say(&format!("kind     {}", info.kind));
+    output.say(&format!("name     {}", info.name));
+    output.say(&format!(
+        "binary   {}",
+        info.binary.as_ref().map_or_else(unknown, |path| path.display().to_string())
+    ));
+    output.say(&format!("version  {}", info.version.clone().unwrap_or_else(unknown)));
+    if let Some(monitor) = &info.monitor {
+        let version = monitor.version.clone().unwrap_or_else(unknown);
+        output.say(&format!("monitor  {} {version} ({})", monitor.name, monitor.binary.display()));
+    }
+    output.say("");
+    for (capability, answer) in runtime.capabilities().iter() {
+        let word = if answer.is_yes() { "yes" } else { "no" };
+        let reason = answer.why_not.as_deref().map(|why| format!("{why} ")).unwrap_or_default();
+        let evidence = &answer.evidence;
+        let source = format!("{:?}", evidence.source).to_lowercase();
+        let asked = if evidence.asked.is_empty() { String::new() } else { format!(" {}:", evidence.asked) };
+        let said = one_line(&evidence.said);
+        output.say(&format!("{:<28} {word:<4} {reason}[{source}{asked} {said}]", capability.id()));
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn tell_host(output: &Output) -> Result<()> {
+    let needs = host::needs();
+    for need in &needs {
+        let (mark, found) = match &need.found {
+            Ok(found) => ("ok  ", found),
+            Err(reason) => ("lack", reason),
+        };
+        output.say(&format!("{mark} {:<8} {found} ({})", need.name, need.purpose));
+        if let Some(remedy) = &need.remedy {
+            output.say(&format!("     {:<8} try: {remedy}", ""));
+        }
+    }
+    let document: Vec<_> = needs
+        .iter()
+        .map(|need| {
+            json!({
+                "name": need.name,
+                "purpose": need.purpose,
+                "ok": need.found.is_ok(),
+                "found": need.found.as_ref().ok(),
+                "reason": need.found.as_ref().err(),
+                "remedy": need.remedy,
+            })
+        })
+        .collect();
+    output.write(&json!({"schema": 1, "needs": document}))
+}
