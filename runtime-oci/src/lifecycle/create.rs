@@ -49,9 +49,6 @@ impl Making {
         check_log(&request.log)?;
         let default_cgroup = backend.default_cgroup(&request.id);
         let cgroup = spec.cgroup().unwrap_or(&default_cgroup);
-        if !backend.config.systemd_cgroup {
-            backend.hierarchies.check_unused(cgroup)?;
-        }
         let mut record = Record::new(request.id.clone(), spec.bundle.clone(), backend.boot_id.clone());
         record.cgroup = Some(cgroup.to_owned());
         record.terminal = spec.terminal();
@@ -69,13 +66,21 @@ impl Making {
         let hidden = ContainerDir::at(hidden_name(&dir));
         std::fs::create_dir(hidden.path()).map_err(|error| cannot_write(hidden.path(), error))?;
         let filled = fill(&hidden, &dir, &entry, &record, &copy).await;
-        match filled {
-            Ok(held) => Ok(Self { backend, request, record, dir, monitor: None, entry, held }),
+        let mut held = match filled {
+            Ok(held) => held,
             Err(error) => {
                 let _ = std::fs::remove_dir_all(hidden.path());
-                Err(error)
+                return Err(error);
             }
+        };
+        // Only now, when the id is ours: what another container of this id has in its cgroup is not in our way.
+        if !backend.config.systemd_cgroup
+            && let Err(error) = backend.hierarchies.check_unused(cgroup)
+        {
+            backend.forget(&record, &dir, &mut held, None);
+            return Err(error);
         }
+        Ok(Self { backend, request, record, dir, monitor: None, entry, held })
     }
 
     /// Runs conmon and the runtime. If this fails or is dropped, call [`Making::undo`].
