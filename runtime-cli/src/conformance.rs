@@ -15,7 +15,10 @@ pub(crate) fn main(command: &ConformanceCommand) -> ExitCode {
 fn resolve(text: &str) -> Result<Box<dyn Harness>> {
     let reference: RuntimeRef = text.parse()?;
     match (reference.kind().as_str(), reference.name(), reference.variant()) {
-        ("fake", profile, None) => Ok(Box::new(FakeHarness::named(profile)?)),
+        ("fake", profile, None) => {
+            let harness = FakeHarness::named(profile).map_err(|error| place(error, text))?;
+            Ok(Box::new(harness))
+        }
         ("oci", ..) => Ok(Box::new(OciHarness::new(&reference)?)),
         ("vm", ..) => Err(refusal(
             text,
@@ -29,7 +32,11 @@ fn resolve(text: &str) -> Result<Box<dyn Harness>> {
 }
 
 fn refusal(text: &str, kind: ErrorKind) -> Error {
-    Error::new(kind).during_step("open").on(format_args!("runtime {text:?}"))
+    place(Error::new(kind), text)
+}
+
+fn place(error: Error, text: &str) -> Error {
+    error.during_step("open").on(format_args!("runtime {text:?}"))
 }
 
 #[cfg(test)]

@@ -73,11 +73,16 @@ fn show(place: &Place, origin: bool) -> Result<()> {
     for config in table.handlers.values() {
         let mark = if table.default.as_ref() == Some(&config.name) { "*" } else { " " };
         let written = if origin { format!("  {}", config.origin) } else { String::new() };
-        output.say(&format!("{mark} {:<20} {:<6} {}{written}", config.name, config.kind, binaries(config)));
+        output.say(&format!(
+            "{mark} {:<20} {:<6} {}{written}",
+            config.name.as_str(),
+            config.kind.as_str(),
+            binaries(config)
+        ));
     }
     if origin {
         for (name, place) in &table.switched_off {
-            output.say(&format!("- {name:<20} off    {place}"));
+            output.say(&format!("- {:<20} off    {place}", name.as_str()));
         }
         for note in &table.notes {
             output.say(&format!("note: {note}"));

@@ -177,8 +177,7 @@ impl Runtime {
         )?;
         let snapshot = Snapshot::of(config);
         let runtime = self.value(&snapshot).await?;
-        let mut reservation =
-            self.reserve(&request.id, &snapshot).await.map_err(|error| error.during(operation))?;
+        let mut reservation = self.reserve(&request.id).await.map_err(|error| error.during(operation))?;
         reservation.give(&snapshot)?;
         match make(runtime.clone()).await {
             Ok(state) => {
@@ -204,12 +203,10 @@ impl Runtime {
     }
 
     /// Takes the id, also from a file that was left over.
-    async fn reserve(&self, id: &ContainerId, snapshot: &Snapshot) -> Result<Reservation> {
+    async fn reserve(&self, id: &ContainerId) -> Result<Reservation> {
         match reservation::take(&self.base, id).await? {
             Taken::Free(reservation) => Ok(reservation),
             Taken::UnderWay => Err(reservation::taken(id, "it is being created or deleted at this moment")),
-            // The backend itself refuses its own ids.
-            Taken::Given(whose, reservation) if whose == *snapshot => Ok(reservation),
             Taken::Given(whose, reservation) => match self.value(&whose).await?.state(id).await {
                 Err(error) if error.is_not_found() => Ok(reservation),
                 _ => Err(reservation::taken(id, &format!("the handler \"{}\" has it", whose.handler()))),

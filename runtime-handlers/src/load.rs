@@ -20,7 +20,7 @@ pub const VARIABLE: &str = "MANYRUN_CONFIG";
 /// exists, the answer is [`HandlerTable::built_in`].
 ///
 /// # Errors
-/// Those of [`file`].
+/// Those of [`file()`].
 pub fn search(named: Option<&Path>) -> Result<HandlerTable> {
     search_from(named, std::env::var_os(VARIABLE).as_deref(), Path::new(DEFAULT_FILE))
 }
