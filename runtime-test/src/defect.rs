@@ -57,10 +57,10 @@ defects! {
     /// The codes of programs that ended while no value was open are lost.
     ReopenLosesExits = "reopen-loses-exits" breaks ["reopen.exit-while-away-is-known"];
 
-    /// A created container calls itself Running.
-    CreatedSaysRunning = "created-says-running" breaks ["create.leaves-created"];
-    /// Create runs the program once, and start runs it again.
-    CreateRunsTheProgram = "create-runs-the-program" breaks ["create.does-not-run-the-program"];
+    /// What create gives back says Running.
+    CreateSaysRunning = "create-says-running" breaks ["create.leaves-created"];
+    /// A created container starts by itself after 400 ms.
+    CreatedStartsByItself = "created-starts-by-itself" breaks ["create.does-not-run-the-program"];
     /// A second create of an id replaces the first container.
     CreateTwiceOverwrites = "create-twice-overwrites" breaks ["create.rejects-duplicate-id"];
     /// A missing bundle makes a container without a program.
@@ -84,17 +84,17 @@ defects! {
     /// A create that is dropped keeps the id.
     DroppedCreateStays = "dropped-create-stays" breaks ["create.dropped-leaves-nothing"];
 
-    /// Start runs the program up to its first pause twice.
+    /// A program that prints a little and ends is run twice.
     StartRunsTwice = "start-runs-twice" breaks ["start.runs-the-program"];
     /// A second start is Ok.
     StartTwiceIsOk = "start-twice-is-ok" breaks ["start.twice-is-refused"];
     /// A start after the end is Ok.
     StartAfterTheEndIsOk = "start-after-the-end-is-ok" breaks ["start.after-the-end-is-refused"];
 
-    /// An unknown container is reported as Stopped.
+    /// A container that never was is reported as Stopped.
     StateInventsContainers = "state-invents-containers" breaks ["state.unknown-is-not-found"];
-    /// A running container calls itself Created as long as nothing else was asked of it.
-    StateLagsBehind = "state-lags-behind" breaks ["state.follows-the-life"];
+    /// A quarter of a second after its end a container calls itself Running again.
+    StoppedSaysRunning = "stopped-says-running" breaks ["state.follows-the-life"];
     /// The start time lies before the creation.
     StartTimeIsWrong = "start-time-is-wrong" breaks ["state.times-are-ordered"];
     /// The state shows another end than `wait` gives.
@@ -111,7 +111,7 @@ defects! {
     /// The list leaves out the times of the start.
     ListDisagrees = "list-disagrees" breaks ["list.agrees-with-state"];
 
-    /// Another signal is sent than was asked for.
+    /// USR2 is sent where USR1 was asked for.
     KillSendsAnother = "kill-sends-another" breaks ["kill.delivers-the-signal"];
     /// Of signals that come quickly one after the other only the first arrives.
     BurstsOfSignalsAreLost = "bursts-of-signals-are-lost" breaks ["kill.delivers-many-signals"];
@@ -128,8 +128,8 @@ defects! {
     /// Signals to a paused container are lost.
     PausedLosesSignals = "paused-loses-signals" breaks ["kill.paused-keeps-signals-pending"];
 
-    /// A program that ends on the stop signal gets the code 143.
-    StopMakesUpTheCode = "stop-makes-up-the-code" breaks ["stop.keeps-the-programs-code"];
+    /// A stop takes its whole grace, although the program has ended on the signal.
+    StopTakesItsGrace = "stop-takes-its-grace" breaks ["stop.keeps-the-programs-code"];
     /// Only half of the grace is granted.
     GraceIsHalved = "grace-is-halved" breaks ["stop.kills-after-the-grace"];
     /// A grace of zero is taken for ten seconds.
@@ -151,11 +151,11 @@ defects! {
     /// A stop that is dropped is given up.
     DroppedStopIsForgotten = "dropped-stop-is-forgotten" breaks ["stop.dropped-goes-on"];
 
-    /// Wait gives 1 for every code but 0 and those of signals.
-    WaitRoundsTheCode = "wait-rounds-the-code" breaks ["wait.gives-the-exit-code"];
-    /// A program that ends in the moment of its start has the code 0.
+    /// Wait knows codes up to 192 and gives that for larger ones.
+    WaitCutsTheCode = "wait-cuts-the-code" breaks ["wait.gives-the-exit-code"];
+    /// Programs that end in the moment of their start have the code 0, all but the first.
     ShortLifeHasNoCode = "short-life-has-no-code" breaks ["wait.gives-the-code-of-a-short-life"];
-    /// Death by signal n is n, not 128 + n, for those who wait.
+    /// A program that traps nothing and is killed has the code 9, not 137.
     SignalDeathIsBare = "signal-death-is-bare" breaks ["wait.gives-signal-deaths"];
     /// Wait is refused before the start.
     WaitRefusesCreated = "wait-refuses-created" breaks ["wait.blocks-until-the-end"];
@@ -178,17 +178,17 @@ defects! {
     DeletePausedSucceeds = "delete-paused-succeeds" breaks ["delete.paused-is-refused"];
     /// A created container cannot be deleted without force.
     DeleteRefusesCreated = "delete-refuses-created" breaks ["delete.kills-created"];
-    /// A forced delete grants a running program ten seconds.
+    /// A forced delete grants ten seconds to a program that traps signals.
     ForceIsPolite = "force-is-polite" breaks ["delete.force-kills"];
     /// A paused container cannot be deleted, with force neither.
     ForceRefusesPaused = "force-refuses-paused" breaks ["delete.force-kills-paused"];
-    /// A forced delete of an unknown container fails.
+    /// A forced delete of a container that never was fails.
     ForceOfUnknownFails = "force-of-unknown-fails" breaks ["delete.force-of-unknown-is-ok"];
     /// A delete without force of what was deleted already is Ok.
     DeleteAgainIsOk = "delete-again-is-ok" breaks ["delete.again-is-not-found"];
     /// Delete removes the log.
     DeleteRemovesTheLog = "delete-removes-the-log" breaks ["delete.keeps-the-log"];
-    /// The processes of a container that is deleted with force while it runs go on.
+    /// A container that is deleted with force while it runs leaves its processes, if it has several.
     DeleteLeavesProcesses = "delete-leaves-processes" breaks ["delete.leaves-no-process"];
     /// While a container is being deleted its state is an internal error.
     StateFailsDuringDelete = "state-fails-during-delete" breaks ["concurrency.delete-against-state"];
@@ -218,7 +218,7 @@ defects! {
     /// An exec whose container is killed is told as code 0.
     KilledExecSucceeds = "killed-exec-succeeds" breaks ["exec.sync.ends-with-the-container"];
 
-    /// What a program prints at its start reaches nobody who attached before.
+    /// What a program writes to standard error at its start reaches nobody who attached before.
     AttachMissesTheStart = "attach-misses-the-start" breaks ["attach.before-start-misses-nothing"];
     /// The end of a client's input does not reach the program.
     InputNeverEnds = "input-never-ends" breaks ["attach.carries-input"];

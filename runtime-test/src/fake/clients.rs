@@ -51,7 +51,7 @@ impl Clients {
     /// Gives a chunk to everybody who wants it. `at_start` tells that it was printed in the moment of the start.
     pub(super) fn deliver(&mut self, chunk: &Chunk, at_start: bool, defect: Option<Defect>) {
         let has = |one| defect == Some(one);
-        if at_start && has(Defect::AttachMissesTheStart) {
+        if at_start && chunk.stream == Stream::Stderr && has(Defect::AttachMissesTheStart) {
             return;
         }
         let mut takers: Vec<&mut Client> =

@@ -56,8 +56,9 @@ pub struct Model {
 /// Traces that a sound model never keeps.
 #[derive(Debug, Default)]
 struct Haunted {
-    ids: Vec<ContainerId>,
+    known: Vec<ContainerId>,
     endings: BTreeMap<ContainerId, Ending>,
+    short_lives: u32,
     processes: Vec<(ContainerId, Vec<Process>)>,
 }
 
@@ -118,8 +119,11 @@ impl Model {
     /// `AlreadyExists`.
     pub fn reserve(&mut self, id: &ContainerId) -> Result<Key> {
         let taken = self.containers.iter().find(|container| container.id == *id).map(|one| one.status);
+        if self.defect.is_some() {
+            self.haunted.known.push(id.clone());
+        }
         let open = match taken {
-            None => !(self.has(Defect::DeleteKeepsTheId) && self.haunted.ids.contains(id)),
+            None => !(self.has(Defect::DeleteKeepsTheId) && self.haunted.endings.contains_key(id)),
             Some(ContainerStatus::Creating) => self.has(Defect::ConcurrentCreatesAllWin),
             Some(_) => self.has(Defect::CreateTwiceOverwrites),
         };
@@ -133,9 +137,9 @@ impl Model {
         Ok(self.last_key)
     }
 
-    /// Gives the id back; nothing is left of the create.
-    pub fn abandon(&mut self, key: Key) {
-        if !self.has(Defect::DroppedCreateStays) {
+    /// Gives the id back; nothing is left of the create, which was refused or `dropped`.
+    pub fn abandon(&mut self, key: Key, dropped: bool) {
+        if !(dropped && self.has(Defect::DroppedCreateStays)) {
             self.containers.retain(|container| container.key != key);
         }
     }
@@ -156,12 +160,13 @@ impl Model {
         container.blueprint = Some(blueprint);
         container.status = ContainerStatus::Created;
         let id = container.id.clone();
-        if self.has(Defect::CreateRunsTheProgram) {
-            self.rehearse(at);
-        }
         // Two lives under one id exist only where a defect let the second in.
         self.containers.retain(|container| container.id != id || container.key == key);
-        self.state(&id)
+        let mut state = self.state(&id)?;
+        if self.has(Defect::CreateSaysRunning) {
+            state.status = ContainerStatus::Running;
+        }
+        Ok(state)
     }
 
     /// Puts another program into a created container, as no sound runtime does.
@@ -232,10 +237,13 @@ impl Model {
     /// # Errors
     /// `NotFound`, `WrongState`.
     pub fn begin_delete(&mut self, id: &ContainerId, force: bool) -> Result<Option<Key>> {
+        let was_known = self.haunted.known.contains(id);
         let at = match self.find(Operation::Delete, id) {
             Ok(at) => at,
-            Err(_) if force && !self.has(Defect::ForceOfUnknownFails) => return Ok(None),
-            Err(_) if self.haunted.ids.contains(id) && self.has(Defect::DeleteAgainIsOk) => return Ok(None),
+            Err(_) if force && (was_known || !self.has(Defect::ForceOfUnknownFails)) => return Ok(None),
+            Err(_) if self.haunted.endings.contains_key(id) && self.has(Defect::DeleteAgainIsOk) => {
+                return Ok(None);
+            }
             Err(unknown) => return Err(unknown),
         };
         let is = self.containers[at].status;
@@ -251,7 +259,9 @@ impl Model {
         }
         if is == ContainerStatus::Running && force && self.has(Defect::DeleteLeavesProcesses) {
             let left = self.containers[at].processes.clone();
-            self.haunted.processes.push((id.clone(), left));
+            if left.len() > 1 {
+                self.haunted.processes.push((id.clone(), left));
+            }
         }
         self.containers[at].deleting = true;
         self.end(at, 137);
@@ -265,8 +275,7 @@ impl Model {
         };
         let container = self.containers.remove(at);
         if self.defect.is_some() {
-            self.haunted.endings.insert(container.id.clone(), container.ending);
-            self.haunted.ids.push(container.id);
+            self.haunted.endings.insert(container.id, container.ending);
         }
         true
     }

@@ -83,19 +83,21 @@ impl FakeRuntime {
         usize::from(self.world.look(|parts| parts.model.has_lived()))
     }
 
-    fn stop_driver(&self) -> Option<JoinHandle<()>> {
-        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
-        driver.inspect(JoinHandle::abort)
+    /// Leaves the world, once: containers go on.
+    fn leave(&self) -> Option<JoinHandle<()>> {
+        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        driver.abort();
+        if self.defect(Defect::DropEndsContainers) {
+            self.world.act(|parts| parts.model.end_all());
+        }
+        world::close(&self.state_dir, &self.world);
+        Some(driver)
     }
 }
 
 impl Drop for FakeRuntime {
     fn drop(&mut self) {
-        self.stop_driver();
-        if self.defect(Defect::DropEndsContainers) {
-            self.world.act(|parts| parts.model.end_all());
-        }
-        world::close(&self.state_dir, &self.world);
+        self.leave();
     }
 }
 
@@ -209,7 +211,7 @@ impl RuntimeImpl for FakeRuntime {
     }
 
     async fn shutdown(&self) {
-        if let Some(driver) = self.stop_driver() {
+        if let Some(driver) = self.leave() {
             // It was aborted: that it did not end by itself is no news.
             let _ = driver.await;
         }

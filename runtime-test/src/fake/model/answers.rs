@@ -9,7 +9,7 @@ use runtime_api::{
 
 use crate::Defect;
 
-use super::{Blueprint, Container, Ending, Key, Model, Moment, Process};
+use super::{Blueprint, Ending, Key, Model, Moment, Process};
 
 impl Model {
     /// Tells how one container stands.
@@ -18,7 +18,9 @@ impl Model {
     /// `NotFound`, and `WrongState` while it is Creating.
     pub fn state(&self, id: &ContainerId) -> Result<ContainerState> {
         let at = match self.find(Operation::State, id) {
-            Err(_) if self.has(Defect::StateInventsContainers) => return Ok(self.phantom(id)),
+            Err(_) if self.has(Defect::StateInventsContainers) && !self.haunted.known.contains(id) => {
+                return Ok(self.phantom(id));
+            }
             found => found?,
         };
         let container = &self.containers[at];
@@ -29,7 +31,7 @@ impl Model {
             );
         }
         let mut state = container.state(|moment| self.time_of(moment));
-        self.spoil(container, &mut state);
+        self.spoil(&mut state);
         Ok(state)
     }
 
@@ -41,7 +43,7 @@ impl Model {
             .iter()
             .map(|container| {
                 let mut state = container.state(|moment| self.time_of(moment));
-                self.spoil(container, &mut state);
+                self.spoil(&mut state);
                 if self.has(Defect::ListDisagrees) {
                     state.started_at = None;
                 }
@@ -147,18 +149,13 @@ impl Model {
     }
 
     /// What the defects about answers make of a true one.
-    pub(super) fn spoil(&self, container: &Container, state: &mut ContainerState) {
-        let is = state.status;
+    pub(super) fn spoil(&self, state: &mut ContainerState) {
         match self.defect {
-            Some(Defect::CreatedSaysRunning) if is == ContainerStatus::Created => {
-                state.status = ContainerStatus::Running;
-            }
-            Some(Defect::StateLagsBehind)
-                if is == ContainerStatus::Running
-                    && container.stopping.is_none()
-                    && container.started_at == Some(self.now) =>
-            {
-                state.status = ContainerStatus::Created;
+            Some(Defect::StoppedSaysRunning) => {
+                let later = self.time_of(self.now.saturating_sub(Moment::from_millis(250)));
+                if state.exit.as_ref().is_some_and(|exit| exit.finished_at < later) {
+                    state.status = ContainerStatus::Running;
+                }
             }
             Some(Defect::StartTimeIsWrong) => {
                 state.started_at = state.started_at.map(|_| self.began - Moment::from_secs(1));

@@ -14,7 +14,8 @@ impl Model {
         let containers = self.containers.iter().flat_map(|container| {
             let runs = self.runs(container);
             let processes = container.processes.iter().filter(move |_| runs).filter_map(Process::wake);
-            processes.chain(container.stopping.and_then(|stopping| stopping.kill_at))
+            let kill = container.stopping.and_then(|stopping| stopping.kill_at);
+            processes.chain(kill).chain(self.own_start(container))
         });
         containers.chain(self.execs.values().filter_map(Exec::wake)).min()
     }
@@ -72,6 +73,10 @@ impl Model {
     pub(super) fn run_due(&mut self) {
         let mut at = 0;
         while at < self.containers.len() {
+            if self.own_start(&self.containers[at]).is_some_and(|start| start <= self.now) {
+                self.containers[at].status = ContainerStatus::Running;
+                self.containers[at].started_at = Some(self.now);
+            }
             self.run_processes(at);
             if self.containers[at]
                 .stopping
@@ -139,8 +144,10 @@ impl Model {
     fn end_process(&mut self, at: usize, pid: Pid, code: i32) {
         let container = &mut self.containers[at];
         if container.processes.first().is_some_and(|init| init.pid == pid) {
-            let short = container.started_at == Some(self.now) && self.has(Defect::ShortLifeHasNoCode);
-            return self.end(at, if short && code != 137 { 0 } else { code });
+            let short = container.started_at == Some(self.now) && code != 137;
+            self.haunted.short_lives += u32::from(short);
+            let spoilt = short && self.haunted.short_lives > 1 && self.has(Defect::ShortLifeHasNoCode);
+            return self.end(at, if spoilt { 0 } else { code });
         }
         let init = container.processes[0].pid;
         container.processes.retain(|process| process.pid != pid);
@@ -152,9 +159,6 @@ impl Model {
 
     /// The init has ended, and with it the container.
     pub(super) fn end(&mut self, at: usize, code: i32) {
-        let stopping = self.containers[at].stopping.is_some();
-        let made_up = stopping && code != 137 && self.has(Defect::StopMakesUpTheCode);
-        let code = if made_up { 143 } else { code };
         let lost = !self.watched && self.has(Defect::ReopenLosesExits);
         let now = self.time_of(self.now);
         let container = &mut self.containers[at];
@@ -185,15 +189,23 @@ impl Model {
         self.run_due();
     }
 
-    /// Runs a copy of the program up to its first pause and keeps only what it prints.
+    /// When a created container starts although nobody started it.
+    fn own_start(&self, container: &Container) -> Option<Moment> {
+        let starts = container.status == ContainerStatus::Created && self.has(Defect::CreatedStartsByItself);
+        starts.then(|| container.created_at + Moment::from_millis(400))
+    }
+
+    /// Runs a copy of the program and keeps what it prints, if that is little and the program then ends.
     pub(super) fn rehearse(&mut self, at: usize) {
         let container = &self.containers[at];
         let Some(mut copy) = container.processes.first().cloned() else { return };
         let mut input = container.input.clone();
         let mut around = Surroundings::new(self.now, &mut input, 1);
-        // What the copy ends with is of no interest.
-        let _ = copy.run(&mut around);
+        let ended = copy.run(&mut around).is_some();
         let output = around.output;
-        self.keep_output(at, 0, output);
+        let little = output.iter().all(|(stream, bytes)| *stream == Stream::Stdout && bytes.len() < 100);
+        if ended && little {
+            self.keep_output(at, 0, output);
+        }
     }
 }

@@ -8,7 +8,7 @@ use runtime_api::{
 
 use crate::Defect;
 
-use super::{Ending, Key, Model, Moment, Pid, Stopping};
+use super::{Ending, Key, Model, Moment, Pid, Process, Stopping};
 
 /// Signals that come closer together than this are a burst.
 const BURST: Duration = Duration::from_millis(50);
@@ -35,7 +35,12 @@ impl Model {
         }
         self.admit(Operation::Kill, at)?;
         if signal == Signal::KILL {
-            if !self.survives(at) {
+            if self.has(Defect::SignalDeathIsBare)
+                && is == ContainerStatus::Running
+                && !self.traps_anything(at)
+            {
+                self.end(at, 9);
+            } else if !self.survives(at) {
                 self.signal(at, signal.number(), all);
             }
             return Ok(());
@@ -139,11 +144,12 @@ impl Model {
         match container.status {
             ContainerStatus::Created => self.has(Defect::CreatedSurvivesKill),
             ContainerStatus::Paused => self.has(Defect::PausedSurvivesKill),
-            _ => {
-                self.has(Defect::KillCanBeIgnored)
-                    && container.processes.first().is_some_and(super::Process::traps_anything)
-            }
+            _ => self.has(Defect::KillCanBeIgnored) && self.traps_anything(at),
         }
+    }
+
+    fn traps_anything(&self, at: usize) -> bool {
+        self.containers[at].processes.first().is_some_and(Process::traps_anything)
     }
 
     /// Whether a defect loses this signal.
@@ -157,8 +163,7 @@ impl Model {
 
     fn altered(&self, signal: Signal) -> i32 {
         match signal {
-            Signal::USR1 if self.has(Defect::KillSendsAnother) => Signal::HUP.number(),
-            _ if self.has(Defect::KillSendsAnother) => Signal::USR1.number(),
+            Signal::USR1 if self.has(Defect::KillSendsAnother) => 12,
             _ => signal.number(),
         }
     }

@@ -92,7 +92,7 @@ fn a_reserved_id_is_creating_until_it_is_filled_or_abandoned() {
     assert_eq!(*model.reserve(&id("a")).unwrap_err().kind(), ErrorKind::AlreadyExists);
     assert_eq!(model.list()[0].status, ContainerStatus::Creating);
     assert!(model.state(&id("a")).unwrap_err().is_wrong_state());
-    model.abandon(key);
+    model.abandon(key, false);
     assert!(model.is_empty());
     let key = model.reserve(&id("a")).unwrap();
     assert!(model.begin_delete(&id("a"), true).unwrap().is_some());

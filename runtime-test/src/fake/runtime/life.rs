@@ -26,7 +26,7 @@ struct Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            self.world.act(|parts| parts.model.abandon(key));
+            self.world.act(|parts| parts.model.abandon(key, true));
         }
     }
 }
@@ -52,24 +52,30 @@ impl FakeRuntime {
         let key = self.world.act(|parts| parts.model.reserve(&request.id))?;
         let mut reservation = Reservation { world: Arc::clone(&self.world), key: Some(key) };
         sleep(WORK).await;
-        let blueprint = self.blueprint(&request)?;
+        reservation.key = None;
+        let made = self.finish(key, &request);
+        if made.is_err() {
+            self.world.act(|parts| parts.model.abandon(key, false));
+        }
+        made
+    }
+
+    /// Makes the container for which the id was taken.
+    fn finish(&self, key: Key, request: &CreateRequest) -> Result<ContainerState> {
+        let blueprint = self.blueprint(request)?;
         // The log comes last, so that a create which is refused leaves no file.
         let lenience = Lenience {
             makes_directories: self.defect(Defect::LogDirectoryIsMade),
             follows_links: self.defect(Defect::LogLinkIsFollowed),
         };
         let log = LogFile::open(&request.log, lenience)?;
-        let made = self.world.act(|parts| {
+        self.world.act(|parts| {
             let state = parts.model.fill(key, blueprint)?;
             if let Some(log) = log {
                 parts.logs.insert(key, log);
             }
             Ok(state)
-        });
-        if made.is_ok() {
-            reservation.key = None;
-        }
-        made
+        })
     }
 
     /// What a container of this request will be.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use runtime_api::{ContainerId, Error, ExitStatus, Operation, Result, StopRequest};
 use tokio::sync::MutexGuard;
+use tokio::time::{Instant, sleep_until};
 
 use crate::Defect;
 
@@ -45,7 +46,13 @@ impl FakeRuntime {
         let forgetful = self.defect(Defect::DroppedStopIsForgotten);
         let _guard =
             WhenDropped(forgetful.then_some(|| self.world.act(|parts| parts.model.give_up_stop(key))));
-        Ok(self.world.end_of(&ending).await)
+        let whole_grace = request.grace.and_then(|grace| Instant::now().checked_add(grace));
+        let status = self.world.end_of(&ending).await;
+        let by_itself = status.code != Some(137);
+        if let Some(over) = whole_grace.filter(|_| by_itself && self.defect(Defect::StopTakesItsGrace)) {
+            sleep_until(over).await;
+        }
+        Ok(status)
     }
 
     pub(super) async fn wait_for_end(&self, id: &ContainerId) -> Result<ExitStatus> {
@@ -73,11 +80,9 @@ impl FakeRuntime {
     /// The end as those who wait are told it.
     async fn end_seen(&self, world: &Arc<World>, ending: &Ending) -> ExitStatus {
         let mut status = world.end_of(ending).await;
-        status.code = status.code.map(|code| match code {
-            2..=127 if self.defect(Defect::WaitRoundsTheCode) => 1,
-            129..=192 if self.defect(Defect::SignalDeathIsBare) => code - 128,
-            code => code,
-        });
+        if self.defect(Defect::WaitCutsTheCode) {
+            status.code = status.code.map(|code| code.min(192));
+        }
         status
     }
 }
