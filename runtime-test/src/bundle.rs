@@ -98,10 +98,10 @@ pub fn write(dir: &Path, workload: &Workload) -> io::Result<()> {
     write_with(dir, workload, &BundleOptions::new())
 }
 
-/// [`write`] with more to say.
+/// [`write()`] with more to say.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_with(dir: &Path, workload: &Workload, options: &BundleOptions) -> io::Result<()> {
     let rootfs = dir.join("rootfs");
     // Runtimes make mount points themselves, but not in a bundle that they may not write to.
