@@ -20,7 +20,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         named.into_iter().map(HandlerName::new).collect::<runtime_api::Result<_>>()?
     };
     let place = tempfile::tempdir()?;
-    let registry = Registry::new().register(FakeFactory::default())?.register(OciFactory::default())?;
+    let registry = Registry::new().register(FakeFactory::new()?)?.register(OciFactory)?;
     let facade = Runtime::new(table, registry, place.path());
     let mut columns = Vec::new();
     for name in &names {

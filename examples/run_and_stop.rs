@@ -17,7 +17,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Says "ready", and ends with code 7 when TERM arrives.
     bundle::write(&bundle, &Workload::exits_on_term(7))?;
 
-    let registry = Registry::new().register(FakeFactory::default())?.register(OciFactory::default())?;
+    let registry = Registry::new().register(FakeFactory::new()?)?.register(OciFactory)?;
     let runtime = Runtime::new(HandlerTable::built_in(), registry, place.path().join("state"));
     let id = ContainerId::new(format!("run-and-stop-{}", std::process::id()))?;
     let log = place.path().join("log");

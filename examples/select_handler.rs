@@ -30,7 +30,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     bundle::write(&bundle, &Workload::exits(3))?;
 
     let table = native::parse(&[Source::new("handlers.toml", TABLE)])?;
-    let registry = Registry::new().register(FakeFactory::default())?.register(OciFactory::default())?;
+    let registry = Registry::new().register(FakeFactory::new()?)?.register(OciFactory)?;
     let runtime = Runtime::new(table, registry, place.path().join("state"));
 
     for name in ["everyday", "small"] {

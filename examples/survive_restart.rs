@@ -40,6 +40,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn open(table: HandlerTable, state: &Path) -> runtime_api::Result<Runtime> {
-    let registry = Registry::new().register(FakeFactory::default())?.register(OciFactory::default())?;
+    let registry = Registry::new().register(FakeFactory::new()?)?.register(OciFactory)?;
     Ok(Runtime::new(table, registry, state))
 }

@@ -26,7 +26,15 @@ const EVERY_LIBRARY: &[&str] =
 
 /// The files that may hold unsafe code, and why no safe way exists there.
 const UNSAFE: &[(&str, &str)] = &[
-    ("runtime-oci/src/process.rs", "real-time signals have no safe constructor in rustix"),
+    (
+        "runtime-oci/src/descriptor.rs",
+        "tokio registers a descriptor of a foreign type by an unsafe function only",
+    ),
+    (
+        "runtime-oci/src/process.rs",
+        "real-time signals and new requests on pid file descriptors have no safe wrapper",
+    ),
+    ("runtime-oci/src/reaper.rs", "a small parent of an exec lives between fork and exec"),
     ("runtime-test/probe/main.rs", "the standard library has no signal handlers and no setsid"),
 ];
 

@@ -99,13 +99,14 @@ async fn a_bundle_that_cannot_be_read_is_named() {
 }
 
 #[tokio::test]
-async fn a_broken_config_is_named_with_its_line() {
+async fn a_broken_config_is_named_with_the_file() {
     on_each_runtime(async |place, runtime| {
         for (name, text, told) in [
             ("empty", "", "config.json"),
             ("cut", "{\n  \"ociVersion\": \"1.0.2\",\n  \"process\": {", "line 3"),
             ("not-a-spec", "[]", "config.json"),
-            ("wrong-type", "{\n\"ociVersion\": 7}", "line 2"),
+            ("no-version", "{}", "ociVersion"),
+            ("wrong-type", "{\n\"ociVersion\": 7}", "ociVersion"),
             ("binary", "\u{0}\u{1}", "config.json"),
         ] {
             let bundle = place.directory().join(name);

@@ -49,10 +49,8 @@ async fn main() -> ExitCode {
 
 async fn demonstrate(arguments: Arguments) -> Result<ExitCode> {
     let table = load::search(arguments.config.as_deref())?;
-    let registry = Registry::new()
-        .register(FakeFactory::default())?
-        .register(OciFactory::default())?
-        .register(VmFactory::default())?;
+    let registry =
+        Registry::new().register(FakeFactory::new()?)?.register(OciFactory)?.register(VmFactory::default())?;
     let place = tempfile::Builder::new().prefix("demo").tempdir().map_err(unusable)?;
     let (bundle, is_own) = match &arguments.bundle {
         Some(bundle) => (bundle.clone(), false),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use runtime_api::HandlerConfig;
+use runtime_api::{Capabilities, HandlerConfig};
 
 use crate::life::{Outcome, Ran};
 
@@ -27,28 +27,36 @@ fn of_life(ran: &Ran) -> String {
     let capabilities = ran.runtime.capabilities();
     let can: Vec<&str> =
         capabilities.iter().filter(|(_, answer)| answer.is_yes()).map(|(each, _)| each.id()).collect();
-    let cannot: Vec<(&str, &str)> = capabilities
-        .iter()
-        .filter_map(|(each, answer)| Some((each.id(), answer.why_not.as_deref()?)))
-        .collect();
     let mut text = format!(
-        "{binary} {version}; printed {}; exit {code}; {:.1} ms; can {}; cannot {} for these reasons:\n",
+        "{binary} {version}; printed {}; exit {code}; {:.1} ms; can {}; cannot, and why:\n",
         shown(&ran.printed),
         ran.took.as_secs_f64() * 1e3,
         can.join(" "),
-        cannot.len(),
     );
-    for (capability, why) in cannot {
-        let _ = writeln!(text, "         {capability}: {why}");
+    for (why, cannot) in reasons(capabilities) {
+        let _ = writeln!(text, "         {}: {why}", cannot.join(" "));
     }
     text
 }
 
-/// The first line in quotes, and how much more there is.
+/// The reasons in the order of the capabilities, each with those that it is given for.
+fn reasons(capabilities: &Capabilities) -> Vec<(&str, Vec<&str>)> {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (capability, answer) in capabilities.iter() {
+        let Some(why) = answer.why_not.as_deref() else { continue };
+        match reasons.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, cannot)) => cannot.push(capability.id()),
+            None => reasons.push((why, vec![capability.id()])),
+        }
+    }
+    reasons
+}
+
+/// The first line in quotes, and how much more there is. With a terminal, lines end in two characters.
 fn shown(printed: &[u8]) -> String {
     let text = String::from_utf8_lossy(printed);
     let line: String = text.lines().next().unwrap_or_default().chars().take(SHOWN).collect();
-    let rest = printed.len().saturating_sub(line.len() + 1);
+    let rest = text.trim_end().len().saturating_sub(line.len());
     if rest == 0 { format!("{line:?}") } else { format!("{line:?} and {rest} bytes more") }
 }
 
@@ -61,6 +69,7 @@ mod tests {
         assert_eq!(shown(b"hello\n"), "\"hello\"");
         assert_eq!(shown(b""), "\"\"");
         assert_eq!(shown(b"one\ntwo\n"), "\"one\" and 4 bytes more");
-        assert_eq!(shown(&[b'x'; 100]), format!("{:?} and 39 bytes more", "x".repeat(60)));
+        assert_eq!(shown(b"with a terminal\r\n"), "\"with a terminal\"");
+        assert_eq!(shown(&[b'x'; 100]), format!("{:?} and 40 bytes more", "x".repeat(60)));
     }
 }

@@ -20,7 +20,7 @@ fn table(place: &Path, text: &str) -> (String, Result<runtime_handlers::HandlerT
 }
 
 fn facade(place: &Path, text: &str) -> Result<Runtime> {
-    let registry = Registry::new().register(FakeFactory::default())?.register(OciFactory::default())?;
+    let registry = Registry::new().register(FakeFactory::new()?)?.register(OciFactory)?;
     Ok(Runtime::new(table(place, text).1?, registry, place.join("state")))
 }
 

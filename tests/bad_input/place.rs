@@ -58,7 +58,7 @@ impl Place {
     pub(crate) async fn open_with(&self, config: &HandlerConfig, name: &str) -> Result<SharedRuntime> {
         let context =
             OpenContext::new(self.directory().join("state").join(name), format!("/manyrun/{}", self.token()));
-        OciFactory::default().open(config, context).await
+        OciFactory.open(config, context).await
     }
 
     /// What is in the state directory of the usual value.

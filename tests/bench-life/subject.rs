@@ -21,7 +21,7 @@ pub(crate) fn serve(runtime: &str, bundle: &Path, state: &Path) -> Result<()> {
         Origin::other("the benchmark"),
     );
     let context = OpenContext::new(state, format!("{CGROUP}/ours"));
-    let runtime = io.block_on(OciFactory::default().open(&config, context))?;
+    let runtime = io.block_on(OciFactory.open(&config, context))?;
     let mut out = std::io::stdout().lock();
     for (number, line) in std::io::stdin().lock().lines().enumerate() {
         if line?.trim() != "go" {

@@ -3,3 +3,9 @@
 pub mod census;
 pub mod host;
 pub mod source;
+
+/// The README, so that its code is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+#[derive(Debug)]
+pub struct Readme;
