@@ -37,8 +37,13 @@ pub(crate) struct Args {
     /// The handler; the configuration's default unless given.
     #[arg(long, value_name = "NAME", conflicts_with = "runtime")]
     handler: Option<HandlerName>,
-    /// A runtime without configuration: KIND[:NAME][@VARIANT], such as fake, oci:crun or oci:/usr/bin/crun.
-    #[arg(long, value_name = "REF", conflicts_with = "config")]
+    // Not a doc comment: rustdoc would take the brackets for a link.
+    #[arg(
+        long,
+        value_name = "REF",
+        conflicts_with = "config",
+        help = "A runtime without configuration: KIND[:NAME][@VARIANT], such as fake, oci:crun or oci:/usr/bin/crun"
+    )]
     runtime: Option<RuntimeRef>,
     /// The handlers' configuration. Unless given: MANYRUN_CONFIG, /etc/manyrun/handlers.toml, the built-in handlers.
     #[arg(long, value_name = "FILE")]

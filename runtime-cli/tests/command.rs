@@ -7,6 +7,8 @@ mod bad_input;
 mod conformance;
 #[path = "command/handlers.rs"]
 mod handlers;
+#[path = "command/host_runtimes.rs"]
+mod host_runtimes;
 #[path = "command/invoke.rs"]
 mod invoke;
 #[path = "command/probe.rs"]

@@ -207,10 +207,22 @@ impl Runtime {
         match reservation::take(&self.base, id).await? {
             Taken::Free(reservation) => Ok(reservation),
             Taken::UnderWay => Err(reservation::taken(id, "it is being created or deleted at this moment")),
-            Taken::Given(whose, reservation) => match self.value(&whose).await?.state(id).await {
-                Err(error) if error.is_not_found() => Ok(reservation),
-                _ => Err(reservation::taken(id, &format!("the handler \"{}\" has it", whose.handler()))),
+            Taken::Given(whose, reservation) => match self.knows(&whose, id).await {
+                Ok(true) => {
+                    Err(reservation::taken(id, &format!("the handler \"{}\" has it", whose.handler())))
+                }
+                Ok(false) => Ok(reservation),
+                Err(error) => Err(error),
             },
+        }
+    }
+
+    /// Whether a container of this id is there. A snapshot whose directory is gone has no containers.
+    async fn knows(&self, snapshot: &Snapshot, id: &ContainerId) -> Result<bool> {
+        match self.value(snapshot).await {
+            Ok(runtime) => Ok(!matches!(runtime.state(id).await, Err(error) if error.is_not_found())),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -240,8 +252,12 @@ impl Runtime {
     /// Where a container lives: by the id's file, or else by asking every snapshot.
     async fn find(&self, id: &ContainerId, operation: Operation) -> Result<(Snapshot, SharedRuntime)> {
         if let Some(snapshot) = reservation::whereabouts(&self.base, id) {
-            let runtime = self.value(&snapshot).await.map_err(|error| error.during(operation))?;
-            return Ok((snapshot, runtime));
+            match self.value(&snapshot).await {
+                Ok(runtime) => return Ok((snapshot, runtime)),
+                // The file names a snapshot whose directory is gone: it says nothing any more.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.during(operation)),
+            }
         }
         let mut closed = Vec::new();
         for snapshot in Snapshot::scan(&self.base)? {

@@ -204,6 +204,18 @@ async fn a_left_over_file_does_not_block_its_id() {
 }
 
 #[tokio::test]
+async fn a_file_that_names_a_lost_snapshot_does_not_block_its_id() {
+    let base = tempfile::tempdir().unwrap();
+    let earlier = over(base.path(), table(&["one"]));
+    earlier.create(None, request("a")).await.unwrap();
+    std::fs::remove_dir_all(base.path().join("one")).unwrap();
+    let later = over(base.path(), table(&["two"]));
+    assert!(later.state(&id("a")).await.unwrap_err().is_not_found());
+    later.create(None, request("a")).await.unwrap();
+    assert_eq!(later.state(&id("a")).await.unwrap().status, ContainerStatus::Created);
+}
+
+#[tokio::test]
 async fn annotations_that_are_not_allowed_are_refused() {
     let base = tempfile::tempdir().unwrap();
     let bundle = tempfile::tempdir().unwrap();
