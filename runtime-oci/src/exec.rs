@@ -109,9 +109,10 @@ impl Backend {
 
     /// Ends the execs whose owner is dead. Nobody reads their output any more, and nobody would ever end them.
     pub(crate) fn end_orphaned_execs(&self, dir: &ContainerDir) {
+        let Ok(execs) = std::fs::read_dir(dir.execs()) else { return };
         let Ok(Some(record)) = crate::record::Record::read(dir) else { return };
         let ours = record.init.map(|init| self.hierarchies.processes_with(init.pid)).unwrap_or_default();
-        for entry in std::fs::read_dir(dir.execs()).into_iter().flatten().flatten() {
+        for entry in execs.flatten() {
             let owner = std::fs::read(entry.path().join("owner.json"))
                 .ok()
                 .and_then(|text| serde_json::from_slice::<Identity>(&text).ok());

@@ -110,9 +110,9 @@ pub(crate) fn is_stopping(record: &Record) -> bool {
     record.stop.is_some_and(|stop| stop.owner.lives())
 }
 
-/// Whether KILL was sent by a stop.
+/// Whether a stop has come to KILL, by somebody who still lives.
 pub(crate) fn is_being_killed(record: &Record) -> bool {
-    record.stop.is_some_and(|stop| stop.stage == StopStage::Killing)
+    record.stop.is_some_and(|stop| stop.stage == StopStage::Killing && stop.owner.lives())
 }
 
 #[cfg(test)]

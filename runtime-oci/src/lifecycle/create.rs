@@ -127,7 +127,7 @@ impl Making {
         if let Some(monitor) = &mut self.monitor {
             // The first process leaves within milliseconds and has then written the daemon's pid. Killed before that,
             // it would leave a daemon that nobody can find.
-            if tokio::time::timeout(FORK_PATIENCE, monitor.report(FORK_PATIENCE)).await.is_err() {
+            if monitor.report(FORK_PATIENCE).await.is_err() {
                 monitor.abandon().await;
             }
         }
@@ -176,6 +176,8 @@ impl Backend {
     }
 }
 
+/// conmon reads this much at once and writes it as one record.
+const SMALLEST_LOG: u64 = 8192;
 /// How long the runtime gets to remove a container.
 pub(super) const DELETE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -225,6 +227,13 @@ fn check_log(log: &LogConfig) -> Result<()> {
     let invalid = |what: &str, path: &Path| {
         Error::new(ErrorKind::ConfigInvalid(what.to_owned())).on(format_args!("log {}", path.display()))
     };
+    if log.max_size.is_some_and(|max| max < SMALLEST_LOG) {
+        let what = format!(
+            "a log of at most {} bytes; the least is {SMALLEST_LOG}",
+            log.max_size.unwrap_or_default()
+        );
+        return Err(Error::new(ErrorKind::InvalidArgument(what)));
+    }
     if !path.is_absolute() {
         return Err(invalid("the path is not absolute", path));
     }
