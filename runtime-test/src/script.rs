@@ -20,7 +20,6 @@
 //!
 //! Traps are armed when their step is reached; waiting steps go on after a trap that does not end the program.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 /// One step of a script.
@@ -142,21 +141,31 @@ pub fn parse<S: AsRef<str>>(args: impl IntoIterator<Item = S>) -> Result<Vec<Ste
 /// that anything lost, doubled or out of order shows.
 #[must_use]
 pub fn filling(bytes: usize) -> Vec<u8> {
-    let mut text = String::with_capacity(bytes + FILL_LINE);
-    let mut number = 0_u64;
+    let mut line = FILL_FIRST_LINE.to_owned().into_bytes();
+    let mut text = Vec::with_capacity(bytes + line.len());
     while text.len() < bytes {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{number:012} {FILL_TAIL}");
-        number += 1;
+        text.extend_from_slice(&line);
+        count_up(&mut line[..FILL_DIGITS]);
     }
     text.truncate(bytes);
-    text.into_bytes()
+    text
 }
 
 /// What the step `args` prints, without the newline: `["args", "out:a b"]`.
 #[must_use]
 pub fn shown_args(args: &[String]) -> String {
     format!("{args:?}")
+}
+
+/// Adds one to a decimal number, as an odometer does.
+fn count_up(digits: &mut [u8]) {
+    for digit in digits.iter_mut().rev() {
+        if *digit != b'9' {
+            *digit += 1;
+            return;
+        }
+        *digit = b'0';
+    }
 }
 
 fn step(arg: &str) -> Result<Step, String> {
@@ -231,8 +240,8 @@ fn number(text: &str) -> Result<u64, String> {
     text.parse().ok().filter(|_| digits).ok_or_else(|| format!("{text:?} is no number"))
 }
 
-const FILL_LINE: usize = 64;
-const FILL_TAIL: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX";
+const FILL_FIRST_LINE: &str = "000000000000 abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX\n";
+const FILL_DIGITS: usize = 12;
 
 #[cfg(test)]
 mod tests {
@@ -306,6 +315,8 @@ mod tests {
             assert_eq!(*byte == b'\n', at % 64 == 63, "byte {at}");
         }
         assert!(text[64..].starts_with(b"000000000001 "));
+        let large = filling(64 * 1101);
+        assert!(large[64 * 1100..].starts_with(b"000000001100 "));
         assert!(filling(0).is_empty());
     }
 }

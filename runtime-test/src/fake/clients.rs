@@ -1,6 +1,7 @@
 //! Those who are attached, and what they have not read yet.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use crate::Defect;
 
@@ -20,8 +21,36 @@ pub(super) enum Taken {
 #[derive(Debug)]
 struct Client {
     container: Key,
-    unread: [Option<VecDeque<u8>>; 2],
+    unread: [Option<Unread>; 2],
     ended: bool,
+}
+
+/// Output in the pieces in which it was written, shared by all clients.
+#[derive(Debug, Default)]
+struct Unread {
+    pieces: VecDeque<Arc<[u8]>>,
+    taken_of_first: usize,
+    bytes: usize,
+}
+
+impl Unread {
+    fn add(&mut self, piece: &Arc<[u8]>) {
+        self.bytes += piece.len();
+        self.pieces.push_back(Arc::clone(piece));
+    }
+
+    fn take(&mut self) -> Option<Vec<u8>> {
+        let first = self.pieces.front()?;
+        let end = first.len().min(self.taken_of_first + PORTION);
+        let portion = first[self.taken_of_first..end].to_vec();
+        self.bytes -= portion.len();
+        self.taken_of_first = end;
+        if end == first.len() {
+            self.pieces.pop_front();
+            self.taken_of_first = 0;
+        }
+        Some(portion)
+    }
 }
 
 /// All clients of a world.
@@ -38,7 +67,7 @@ impl Clients {
     /// Adds a client that wants these of standard output and standard error, from now on.
     pub(super) fn add(&mut self, container: Key, stdout: bool, stderr: bool) -> ClientId {
         self.last += 1;
-        let unread = [stdout, stderr].map(|wanted| wanted.then(VecDeque::new));
+        let unread = [stdout, stderr].map(|wanted| wanted.then(Unread::default));
         self.clients.insert(self.last, Client { container, unread, ended: false });
         self.last
     }
@@ -61,9 +90,10 @@ impl Clients {
         }
         let kept =
             if has(Defect::LargeOutputIsCut) { chunk.bytes.len().min(PORTION) } else { chunk.bytes.len() };
-        for client in takers {
+        let piece: Arc<[u8]> = chunk.bytes[..kept].into();
+        for client in takers.into_iter().filter(|_| !piece.is_empty()) {
             if let Some(unread) = &mut client.unread[index(chunk.stream)] {
-                unread.extend(&chunk.bytes[..kept]);
+                unread.add(&piece);
             }
         }
     }
@@ -79,9 +109,7 @@ impl Clients {
     pub(super) fn take(&mut self, id: ClientId, stream: Stream) -> Taken {
         let Some(client) = self.clients.get_mut(&id) else { return Taken::Ended };
         match &mut client.unread[index(stream)] {
-            Some(unread) if !unread.is_empty() => {
-                Taken::Bytes(unread.drain(..unread.len().min(PORTION)).collect())
-            }
+            Some(unread) if unread.bytes > 0 => unread.take().map_or(Taken::Nothing, Taken::Bytes),
             _ if client.ended => Taken::Ended,
             _ => Taken::Nothing,
         }
@@ -89,7 +117,9 @@ impl Clients {
 
     /// How many bytes a client has not read.
     pub(super) fn unread(&self, id: ClientId) -> usize {
-        self.clients.get(&id).map_or(0, |client| client.unread.iter().flatten().map(VecDeque::len).sum())
+        self.clients
+            .get(&id)
+            .map_or(0, |client| client.unread.iter().flatten().map(|unread| unread.bytes).sum())
     }
 }
 

@@ -78,18 +78,18 @@ impl LogFile {
             Stream::Stderr => "stderr",
         };
         let time = humantime::format_rfc3339_nanos(at).to_string();
-        let prefix = format!("{}+00:00 {name}", time.trim_end_matches('Z'));
+        let prefix = |tag| format!("{}+00:00 {name} {tag} ", time.trim_end_matches('Z'));
+        let (part, full) = (prefix('P'), prefix('F'));
         let mut entries = Vec::with_capacity(bytes.len() * 2);
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (text, ended) = line.strip_suffix(b"\n").map_or((line, false), |text| (text, true));
             let mut rest = text;
             while rest.len() > LONGEST {
-                let (part, later) = rest.split_at(LONGEST);
-                self.entry(&mut entries, &format!("{prefix} P "), part)?;
+                let (head, later) = rest.split_at(LONGEST);
+                self.entry(&mut entries, &part, head)?;
                 rest = later;
             }
-            let tag = if ended { 'F' } else { 'P' };
-            self.entry(&mut entries, &format!("{prefix} {tag} "), rest)?;
+            self.entry(&mut entries, if ended { &full } else { &part }, rest)?;
         }
         self.file.write_all(&entries)
     }
