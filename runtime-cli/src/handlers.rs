@@ -9,7 +9,7 @@ use runtime_handlers::{HandlerTable, Snapshot, load};
 use serde_json::{Value, json};
 
 use crate::json::Output;
-use crate::{backends, fail};
+use crate::{backends, fail, tell};
 
 /// Look at the handlers that the configuration offers.
 ///
@@ -115,7 +115,7 @@ fn check(place: &Place, strict: bool) -> u8 {
         output.say(&format!("note: {note}"));
     }
     for error in &errors {
-        eprintln!("manyrun: {error}");
+        tell(error);
     }
     output.say(&format!(
         "{} handlers, {} errors, {} notes",

@@ -11,6 +11,7 @@ mod probe;
 mod reference;
 mod run;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -57,6 +58,11 @@ fn log_to_stderr() {
 
 /// Tells an error on one line, and gives the exit code that fits it.
 fn fail(error: &Error) -> u8 {
-    eprintln!("manyrun: {}", error.report());
+    tell(&error.report());
     error.exit_code()
+}
+
+/// Writes a line to standard error. That nobody reads it must not keep the command from its work.
+fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "manyrun: {text}");
 }

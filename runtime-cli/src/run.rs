@@ -95,6 +95,7 @@ pub(crate) fn main(args: &Args) -> ExitCode {
         "runtime": told.info,
         "bundle": args.bundle,
         "exit": ended.as_ref().ok().and_then(End::status),
+        "interrupted_by": ended.as_ref().ok().and_then(End::interruption),
         "exit_code": code,
         "error": ended.as_ref().err().map(Error::report),
         "began_at": seconds(began.0),
@@ -184,6 +185,13 @@ impl End {
         };
         // The shell sees eight bits of it, whatever is returned.
         u8::try_from(whole & 0xff).unwrap_or(255)
+    }
+
+    fn interruption(&self) -> Option<String> {
+        match self {
+            Self::Ended(_) => None,
+            Self::Interrupted(signal) => Some(signal.to_string()),
+        }
     }
 
     const fn status(&self) -> Option<&ExitStatus> {

@@ -18,6 +18,7 @@ use super::foreground::Input;
 use super::output::Pumps;
 use super::signals::{Signals, wants_the_end};
 use super::terminal::{self, RawMode};
+use crate::tell;
 
 /// How long an attach may take to be ready.
 const ATTACHED: Duration = Duration::from_secs(30);
@@ -80,7 +81,7 @@ impl Life<'_> {
         match (lived, deleted) {
             (Ok(end), Err(error)) => {
                 // The program ran and has a code: that is what the caller asked for.
-                eprintln!("manyrun: {}", error.report());
+                tell(&error.report());
                 let _ = self.facade.delete(&self.id, DeleteRequest::force()).await;
                 Ok(end)
             }
@@ -120,7 +121,7 @@ impl Life<'_> {
                 signal = signals.next() => return Ok(End::Interrupted(signal)),
             }
         } else if let Some(why) = self.runtime.capabilities().why_not(Capability::Attach) {
-            eprintln!("manyrun: the output is not shown, for the runtime cannot attach: {why}");
+            tell(&format!("the output is not shown, for the runtime cannot attach: {why}"));
         }
         self.runtime.start(&self.id).await?;
         let status = self.wait(signals, attached.as_mut()).await?;
@@ -224,7 +225,7 @@ impl Life<'_> {
             // It has just ended; the wait tells how. A paused one that takes no signals is told of, and goes on.
             Err(error) if error.is_wrong_state() || error.is_not_found() => Ok(()),
             Err(error) if error.is_unsupported() => {
-                eprintln!("manyrun: {}", error.report());
+                tell(&error.report());
                 Ok(())
             }
             sent => sent,
@@ -244,12 +245,12 @@ async fn drain(mut attached: Attached, signals: &mut Signals) {
     tokio::select! {
         () = attached.pumps.drain() => {}
         signal = signals.next() => {
-            eprintln!("manyrun: the rest of the output is given up after {signal}");
+            tell(&format!("the rest of the output is given up after {signal}"));
         }
     }
     let Attached { mut task, .. } = attached;
     match timeout(LAST_WORD, &mut task).await {
-        Ok(Ok(Err(error))) => eprintln!("manyrun: some of the output was lost: {}", error.report()),
+        Ok(Ok(Err(error))) => tell(&format!("some of the output was lost: {}", error.report())),
         Ok(_) => {}
         Err(_) => task.abort(),
     }
