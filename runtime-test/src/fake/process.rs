@@ -320,7 +320,7 @@ mod tests {
         let program = Program {
             argv: workload.argv(),
             env: vec!["A=1".into(), "B=x=y".into(), "A=2".into()],
-            cwd: "/work".into(),
+            cwd: "/srv".into(),
         };
         Process::new(1, init, Arc::new(program))
     }
@@ -349,7 +349,7 @@ mod tests {
         ];
         let mut input = Input::default();
         let mut one = process(true, &Workload::new(steps));
-        assert_eq!(run(&mut one, 5, &mut input), (None, "A=2\nB=x=y\nC unset\n/work\n".into()));
+        assert_eq!(run(&mut one, 5, &mut input), (None, "A=2\nB=x=y\nC unset\n/srv\n".into()));
         assert_eq!(one.wake(), Some(millis(15)));
         assert_eq!(run(&mut one, 14, &mut input), (None, String::new()));
         assert_eq!(run(&mut one, 15, &mut input), (Some(3), "procs 1\n".into()));
