@@ -6,9 +6,10 @@ mod listing;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use runtime_api::{
-    Container, ContainerId, ContainerState, ContainerStore, CreateRequest, DeleteRequest, Error,
+    Container, ContainerId, ContainerState, ContainerStore, CreateRequest, DeleteRequest, Error, ErrorKind,
     HandlerConfig, HandlerName, Operation, RestoreRequest, Result, SharedRuntime,
 };
 use tokio::sync::OnceCell;
@@ -20,7 +21,10 @@ use crate::registry::{Registry, subject};
 use crate::reservation::{self, Reservation, Taken};
 use crate::snapshot::Snapshot;
 use crate::table::HandlerTable;
-use crate::{annotation, stack};
+use crate::{annotation, guard, stack};
+
+/// How long a factory may probe its binaries and recover what an earlier process left.
+const OPENING: Duration = Duration::from_secs(120);
 
 /// Creates containers under handlers, and sends every later call to the configuration the container was created with.
 ///
@@ -94,7 +98,8 @@ impl Runtime {
     /// # Errors
     /// Those of [`Runtime::runtime`] and [`create`](runtime_api::RuntimeImpl::create);
     /// [`AlreadyExists`](runtime_api::ErrorKind::AlreadyExists) also when another handler has the id;
-    /// [`ConfigInvalid`](runtime_api::ErrorKind::ConfigInvalid) when the handler does not allow an annotation.
+    /// [`ConfigInvalid`](runtime_api::ErrorKind::ConfigInvalid) when the handler does not allow an
+    /// annotation or a memory limit of the bundle.
     pub async fn create(
         &self,
         handler: Option<&HandlerName>,
@@ -170,11 +175,9 @@ impl Runtime {
     ) -> Result<ContainerState> {
         let config = self.table.select(handler)?;
         let bundle = BundleFacts::read(&request.bundle);
-        annotation::check(&config.annotations, bundle.annotations.iter().map(String::as_str)).map_err(
-            |error| {
-                error.during(operation).on(format_args!("container \"{}\"", request.id)).hint(subject(config))
-            },
-        )?;
+        bundle.check(config).map_err(|error| {
+            error.during(operation).on(format_args!("container \"{}\"", request.id)).hint(subject(config))
+        })?;
         let snapshot = Snapshot::of(config);
         let runtime = self.value(&snapshot).await?;
         let mut reservation = self.reserve(&request.id).await.map_err(|error| error.during(operation))?;
@@ -192,7 +195,7 @@ impl Runtime {
                 Ok(state)
             }
             Err(error) => {
-                if matches!(error.kind(), runtime_api::ErrorKind::AlreadyExists) {
+                if matches!(error.kind(), ErrorKind::AlreadyExists) {
                     reservation.keep();
                 } else {
                     reservation.give_back();
@@ -287,7 +290,10 @@ impl Runtime {
         let config = self.config(snapshot)?;
         self.registry.check(&config)?;
         let factory = self.registry.factory(&config)?;
-        let opened = factory.open(&config, snapshot.context(&self.base)).await;
+        let opening = factory.open(&config, snapshot.context(&self.base));
+        let opened = tokio::time::timeout(OPENING, opening)
+            .await
+            .unwrap_or_else(|_| Err(Error::new(ErrorKind::TimedOut(OPENING))));
         let backend = opened.map_err(|error| error.during_step("open").on(subject(&config)))?;
         // After the opening, so that a handler that cannot be opened leaves nothing; before any container.
         snapshot.write(&self.base, &config)?;
@@ -308,6 +314,7 @@ impl Runtime {
 struct BundleFacts {
     annotations: Vec<String>,
     terminal: bool,
+    memory_limit: Option<i64>,
 }
 
 impl BundleFacts {
@@ -320,7 +327,15 @@ impl BundleFacts {
         Self {
             annotations: annotations.map(|map| map.keys().cloned().collect()).unwrap_or_default(),
             terminal: spec.pointer("/process/terminal") == Some(&serde_json::Value::Bool(true)),
+            memory_limit: spec.pointer("/linux/resources/memory/limit").and_then(serde_json::Value::as_i64),
         }
+    }
+
+    /// Refuses what the handler's policies do not allow.
+    fn check(&self, config: &HandlerConfig) -> Result<()> {
+        annotation::check(&config.annotations, self.annotations.iter().map(String::as_str))?;
+        guard::enough_memory(self.memory_limit, config.min_memory)
+            .map_err(|what| Error::new(ErrorKind::ConfigInvalid(what)))
     }
 }
 

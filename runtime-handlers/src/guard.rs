@@ -16,13 +16,23 @@ use crate::intercept::{Asked, Call, Interceptor, Rest};
 const SMALLEST_LOG: u64 = 8192;
 
 /// The layer that checks capabilities and arguments.
-#[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Guard;
+pub struct Guard {
+    min_memory: Option<u64>,
+}
+
+impl Guard {
+    /// Refuses updates to a memory limit below this many bytes, too.
+    #[must_use]
+    pub const fn min_memory(mut self, bytes: Option<u64>) -> Self {
+        self.min_memory = bytes;
+        self
+    }
+}
 
 impl Interceptor for Guard {
     fn around<'a>(&'a self, call: &'a Call<'a>, rest: Rest<'a>) -> Rest<'a> {
-        match check(call) {
+        match check(call, self.min_memory) {
             Ok(()) => rest,
             Err(error) => {
                 let error = error.during(call.operation).on(call.subject());
@@ -32,7 +42,7 @@ impl Interceptor for Guard {
     }
 }
 
-fn check(call: &Call<'_>) -> Result<()> {
+fn check(call: &Call<'_>, min_memory: Option<u64>) -> Result<()> {
     call.capabilities.require_for(call.operation)?;
     match &call.asked {
         Asked::Kill(request) if request.all => call.capabilities.require(Capability::KillAll),
@@ -41,7 +51,7 @@ fn check(call: &Call<'_>) -> Result<()> {
             program(process, call)?;
             positive(*timeout, "the time limit")
         }
-        Asked::Update(request) => update(request),
+        Asked::Update(request) => update(request, min_memory),
         Asked::Checkpoint(request) => checkpoint(request, call),
         Asked::Port(0) => Err(invalid("port 0 is no port to connect to")),
         _ => Ok(()),
@@ -82,11 +92,22 @@ fn program(process: &ProcessRequest, call: &Call<'_>) -> Result<()> {
     Ok(())
 }
 
-fn update(request: &UpdateRequest) -> Result<()> {
+fn update(request: &UpdateRequest, min_memory: Option<u64>) -> Result<()> {
     if request.resources == Default::default() {
         return Err(invalid("no limits are given"));
     }
-    Ok(())
+    let limit = request.resources.memory().as_ref().and_then(|memory| memory.limit());
+    enough_memory(limit, min_memory).map_err(|what| invalid(&what))
+}
+
+/// Compares a container's memory limit with the handler's smallest one. Negative limits mean "unlimited".
+pub(crate) fn enough_memory(limit: Option<i64>, min: Option<u64>) -> std::result::Result<(), String> {
+    match (limit.and_then(|limit| u64::try_from(limit).ok()), min) {
+        (Some(limit), Some(min)) if limit < min => {
+            Err(format!("the memory limit of {limit} bytes is below the handler's min_memory of {min} bytes"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn checkpoint(request: &CheckpointRequest, call: &Call<'_>) -> Result<()> {
@@ -125,7 +146,7 @@ mod tests {
 
     async fn refused<T: std::fmt::Debug>(call: impl AsyncFnOnce(&Intercepted) -> Result<T>) -> Error {
         let toy = Arc::new(Toy::new("web"));
-        let guarded = Intercepted::new(toy.clone(), vec![Box::new(Guard)]).unwrap();
+        let guarded = Intercepted::new(toy.clone(), vec![Box::new(Guard::default())]).unwrap();
         let error = call(&guarded).await.unwrap_err();
         assert!(toy.calls().is_empty(), "the backend was called: {:?}", toy.calls());
         error
@@ -175,9 +196,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_limit_below_the_handlers_smallest_is_refused() {
+        let toy = Arc::new(Toy::boundless("web"));
+        let guard = Guard::default().min_memory(Some(12 << 20));
+        let guarded = Intercepted::new(toy.clone(), vec![Box::new(guard)]).unwrap();
+        let update = |limit| {
+            let memory = oci_spec::runtime::LinuxMemoryBuilder::default().limit(limit).build().unwrap();
+            let mut resources = oci_spec::runtime::LinuxResources::default();
+            resources.set_memory(Some(memory));
+            UpdateRequest::new(resources)
+        };
+        let error = guarded.update(&id("a"), update(1 << 20)).await.unwrap_err();
+        assert!(error.to_string().contains("below the handler's min_memory of 12582912"), "{error}");
+        let error = guarded.update(&id("a"), UpdateRequest::new(Default::default())).await.unwrap_err();
+        assert!(error.to_string().contains("no limits are given"), "{error}");
+        assert!(toy.calls().is_empty());
+        guarded.update(&id("a"), update(-1)).await.unwrap();
+        guarded.update(&id("a"), update(12 << 20)).await.unwrap();
+        assert_eq!(toy.calls().len(), 2);
+    }
+
+    #[tokio::test]
     async fn what_is_right_passes() {
         let toy = Arc::new(Toy::new("web"));
-        let guarded = Intercepted::new(toy.clone(), vec![Box::new(Guard)]).unwrap();
+        let guarded = Intercepted::new(toy.clone(), vec![Box::new(Guard::default())]).unwrap();
         guarded.create(CreateRequest::new(id("a"), "/b")).await.unwrap();
         guarded.exec_sync(&id("a"), ExecSyncRequest::new(ProcessRequest::new(["x"]))).await.unwrap();
         assert_eq!(toy.calls(), ["create a", "exec.sync a"]);

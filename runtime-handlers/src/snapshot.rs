@@ -5,7 +5,7 @@
 //! configuration itself is in `handler.json` there.
 //!
 //! Not part of the name are the origin, and what the layers and the facade of this crate apply in front of the backend:
-//! `annotations`, `timeouts` and `capabilities.disable`. Changing those changes what callers may do, not where the
+//! `annotations`, `timeouts`, `min_memory` and `capabilities.disable`. Changing those changes what callers may do, not where the
 //! containers are; the current table's values count for as long as it has the handler.
 
 use std::fmt;
@@ -52,7 +52,6 @@ impl Snapshot {
             "config_path": config.config_path,
             "options": config.options,
             "monitor": config.monitor,
-            "min_memory": config.min_memory,
             "privileged_without_host_devices": config.privileged_without_host_devices,
             "seccomp_profile": config.seccomp_profile,
             "pull_image_in_guest": config.pull_image_in_guest,
@@ -229,6 +228,7 @@ mod tests {
         policy.origin = Origin::other("elsewhere");
         policy.timeouts.create = Some(Duration::from_secs(9));
         policy.annotations.denied.push("x".into());
+        policy.min_memory = Some(1);
         policy.disabled.push((Capability::Pause, "somewhere".into()));
         assert_eq!(Snapshot::of(&policy), same);
         let mut other = config.clone();

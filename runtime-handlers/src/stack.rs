@@ -27,7 +27,7 @@ pub fn standard(backend: SharedRuntime, config: &HandlerConfig) -> Result<Shared
         backend,
         vec![
             Box::new(Trace),
-            Box::new(Guard),
+            Box::new(Guard::default().min_memory(config.min_memory)),
             Box::new(Deadline::new(config.timeouts)),
             Box::new(Narrow::new(config.disabled.clone())),
         ],

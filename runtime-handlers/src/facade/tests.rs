@@ -216,6 +216,23 @@ async fn a_file_that_names_a_lost_snapshot_does_not_block_its_id() {
 }
 
 #[tokio::test]
+async fn a_memory_limit_below_the_handlers_smallest_is_refused() {
+    let base = tempfile::tempdir().unwrap();
+    let bundle = tempfile::tempdir().unwrap();
+    let spec = r#"{"ociVersion":"1.0.2","linux":{"resources":{"memory":{"limit":1048576}}}}"#;
+    std::fs::write(bundle.path().join("config.json"), spec).unwrap();
+    let mut roomy = toy_config("roomy");
+    roomy.min_memory = Some(12 << 20);
+    let runtime = over(base.path(), HandlerTable::new([roomy, toy_config("small")]));
+    let request = CreateRequest::new(id("a"), bundle.path());
+    let error = runtime.create(Some(&name("roomy")), request.clone()).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::ConfigInvalid(_)), "{error:?}");
+    assert!(error.to_string().contains("1048576"), "{error}");
+    assert_eq!(traces(base.path(), "a"), 0);
+    runtime.create(Some(&name("small")), request).await.unwrap();
+}
+
+#[tokio::test]
 async fn annotations_that_are_not_allowed_are_refused() {
     let base = tempfile::tempdir().unwrap();
     let bundle = tempfile::tempdir().unwrap();
