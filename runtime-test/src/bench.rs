@@ -28,13 +28,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a program that cannot be watched is given to arm its traps.
 const BLIND_START: Duration = Duration::from_secs(1);
 
-/// What a clause works with. It knows every container that the clause made, so that the suite can remove them.
+/// What a clause works with.
 pub struct Bench {
     clause: &'static Clause,
     harness: Arc<dyn Harness>,
     scratch: Scratch,
-    runtime: Mutex<SharedRuntime>,
-    ids: Mutex<Vec<ContainerId>>,
+    /// Nothing only while a reopen is under way.
+    runtime: Mutex<Option<SharedRuntime>>,
     anonymous: AtomicUsize,
 }
 
@@ -54,15 +54,8 @@ impl Bench {
         harness: Arc<dyn Harness>,
         scratch: Scratch,
     ) -> runtime_api::Result<Self> {
-        let runtime = Mutex::new(harness.open(&scratch).await?);
-        Ok(Self {
-            clause,
-            harness,
-            scratch,
-            runtime,
-            ids: Mutex::default(),
-            anonymous: AtomicUsize::default(),
-        })
+        let runtime = Mutex::new(Some(harness.open(&scratch).await?));
+        Ok(Self { clause, harness, scratch, runtime, anonymous: AtomicUsize::default() })
     }
 
     /// The clause.
@@ -78,9 +71,21 @@ impl Bench {
     }
 
     /// The runtime value, the newest after [`Bench::reopen`].
+    ///
+    /// # Panics
+    /// While [`Bench::reopen`] is under way.
     #[must_use]
     pub fn runtime(&self) -> SharedRuntime {
-        Arc::clone(&locked(&self.runtime))
+        self.current().unwrap_or_else(|| panic!("the runtime is being reopened"))
+    }
+
+    /// The runtime value, if there is one now.
+    pub(crate) fn current(&self) -> Option<SharedRuntime> {
+        locked(&self.runtime).clone()
+    }
+
+    pub(crate) const fn harness(&self) -> &Arc<dyn Harness> {
+        &self.harness
     }
 
     /// Whether the runtime declares the capability.
@@ -95,15 +100,19 @@ impl Bench {
         self.has(Capability::Log) || self.has(Capability::Attach)
     }
 
-    /// Ends the runtime value and opens another one over the same state directory. `meanwhile` passes in between.
+    /// Ends and drops the runtime value, lets `meanwhile` pass without any, and opens another one over the same state
+    /// directory.
     ///
     /// # Errors
     /// When the second value cannot be opened.
     pub async fn reopen(&self, meanwhile: Duration) -> Checked {
-        self.runtime().shutdown().await;
+        let last = locked(&self.runtime).take();
+        if let Some(last) = last {
+            last.shutdown().await;
+        }
         tokio::time::sleep(meanwhile).await;
         let next = self.harness.open(&self.scratch).await?;
-        *locked(&self.runtime) = next;
+        *locked(&self.runtime) = Some(next);
         Ok(())
     }
 
@@ -114,18 +123,7 @@ impl Bench {
     #[must_use]
     pub fn id(&self, name: &str) -> ContainerId {
         let text = format!("{}-{name}", self.scratch.token());
-        let id = ContainerId::new(text).unwrap_or_else(|error| panic!("clause {}: {error}", self.clause.id));
-        let mut ids = locked(&self.ids);
-        if !ids.contains(&id) {
-            ids.push(id.clone());
-        }
-        id
-    }
-
-    /// Every id that was given out.
-    #[must_use]
-    pub fn ids(&self) -> Vec<ContainerId> {
-        locked(&self.ids).clone()
+        ContainerId::new(text).unwrap_or_else(|error| panic!("clause {}: {error}", self.clause.id))
     }
 
     /// A new bundle that runs `workload`.

@@ -48,7 +48,7 @@ pub struct ListArgs {
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RunArgs {
-    /// The runtime: KIND[:NAME][@VARIANT], such as fake, fake:minimal or oci:crun.
+    /// The runtime, such as fake, fake:minimal, oci:crun or oci:/usr/bin/crun.
     #[arg(long, value_name = "REF")]
     pub runtime: String,
     /// Only clauses whose id begins with this: an id, an area or a part. May be given several times.
@@ -103,6 +103,10 @@ pub fn run(command: &ConformanceCommand, resolve: Resolve<'_>) -> ExitCode {
 /// [`run`] for a program that has the command at another place: `words` stand between its name and the sub-command.
 #[must_use]
 pub fn run_as(command: &ConformanceCommand, resolve: Resolve<'_>, words: &[&str]) -> ExitCode {
+    ExitCode::from(exit_code(command, resolve, words))
+}
+
+fn exit_code(command: &ConformanceCommand, resolve: Resolve<'_>, words: &[&str]) -> u8 {
     let done = match command {
         ConformanceCommand::List(args) => commands::list(args),
         ConformanceCommand::Explain(args) => commands::explain(args),
@@ -113,7 +117,7 @@ pub fn run_as(command: &ConformanceCommand, resolve: Resolve<'_>, words: &[&str]
     };
     done.unwrap_or_else(|error| {
         eprintln!("conformance: {}", error.report());
-        ExitCode::from(USAGE)
+        USAGE
     })
 }
 
@@ -160,3 +164,6 @@ fn self_call(words: &[&str]) -> Result<SelfCall> {
 fn resolved(resolve: Resolve<'_>, reference: &str) -> Result<Arc<dyn Harness>> {
     resolve(reference).map(Arc::from)
 }
+
+#[cfg(test)]
+mod tests;

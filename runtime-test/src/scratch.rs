@@ -26,9 +26,22 @@ impl Scratch {
     /// # Errors
     /// [`ErrorKind::Internal`] when it cannot be made.
     pub fn new() -> Result<Self> {
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    /// Makes a fresh directory in memory where the host has such a place, and otherwise as [`Scratch::new`] does. It is
+    /// for runtimes on virtual time, which run no program from it.
+    ///
+    /// # Errors
+    /// As [`Scratch::new`].
+    pub fn new_in_memory() -> Result<Self> {
+        Self::new_in(Path::new("/dev/shm")).or_else(|_| Self::new())
+    }
+
+    fn new_in(parent: &Path) -> Result<Self> {
         // A short name: runtimes put sockets below it, and their paths are limited to 108 bytes.
-        let made = tempfile::Builder::new().prefix(PREFIX).rand_bytes(10).tempdir();
-        let dir = made.map_err(|error| unusable(&std::env::temp_dir(), error))?;
+        let made = tempfile::Builder::new().prefix(PREFIX).rand_bytes(10).tempdir_in(parent);
+        let dir = made.map_err(|error| unusable(parent, error))?;
         let scratch = Self::open(&dir.keep())?;
         for part in [scratch.state_dir(), scratch.bundles_dir(), scratch.logs_dir()] {
             fs::create_dir(&part).map_err(|error| unusable(&part, error))?;

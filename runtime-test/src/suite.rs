@@ -51,3 +51,6 @@ impl Outcome {
         self
     }
 }
+
+#[cfg(test)]
+mod tests;

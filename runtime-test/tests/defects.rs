@@ -9,12 +9,14 @@ use runtime_test::{Defect, FakeHarness, Harness, clauses};
 /// The clauses that fail over a fake with this defect. Their scratch directories are of no interest here.
 fn broken_by(defect: Defect) -> BTreeMap<String, String> {
     let harness: Arc<dyn Harness> = Arc::new(FakeHarness::full().with_defect(defect));
-    let report = suite::run(&harness, &Options::default(), None, |_| {}).unwrap();
+    let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let options = Options { jobs, ..Options::default() };
+    let report = suite::run(&harness, &options, None, |_| {}).expect("every clause is selected");
     let failures = report.clauses.into_iter().filter(|clause| clause.verdict.is_failure());
     failures
         .map(|clause| {
             for kept in clause.evidence.iter().filter_map(|line| line.strip_prefix("kept ")) {
-                std::fs::remove_dir_all(kept).unwrap();
+                std::fs::remove_dir_all(kept).expect("a kept directory is ours");
             }
             (clause.id, format!("{}: {}", clause.verdict, clause.reason.unwrap_or_default()))
         })

@@ -18,8 +18,8 @@ fn bullets() -> Vec<String> {
         if let Some(begun) = text.strip_prefix(" - ") {
             bullets.push(begun.trim().to_owned());
             open = true;
-        } else if let Some(rest) = text.strip_prefix("   ").filter(|_| open) {
-            let bullet = bullets.last_mut().unwrap();
+        } else if let (Some(rest), Some(bullet), true) = (text.strip_prefix("   "), bullets.last_mut(), open)
+        {
             bullet.push(' ');
             bullet.push_str(rest.trim());
         } else {

@@ -3,44 +3,61 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use runtime_api::{ContainerId, DeleteRequest, SharedRuntime};
+use runtime_api::{ContainerState, DeleteRequest, SharedRuntime};
 use tokio::time::timeout;
 
 use crate::{Bench, Harness, Scratch, audit};
 
-/// How long one forced delete may take. The contract says five seconds; a slow machine gets more.
-const DELETE_LIMIT: Duration = Duration::from_secs(20);
+/// How long one call may take. The contract gives a forced delete five seconds; a slow machine gets more.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// How long things may take to vanish that end by themselves, such as a monitor.
 const SETTLE: Duration = Duration::from_secs(5);
 
-/// Deletes every container of the bench by force and ends its runtime. Gives what is wrong afterwards.
+/// Deletes every container by force and ends the runtime. Gives what is wrong afterwards.
 pub(super) async fn clear(bench: &Bench) -> Vec<String> {
-    let runtime = bench.runtime();
-    let mut wrong = delete_all(&runtime, &bench.ids()).await;
-    wrong.extend(still_listed(&runtime).await);
-    if timeout(DELETE_LIMIT, runtime.shutdown()).await.is_err() {
+    match bench.current() {
+        Some(runtime) => clear_through(&runtime).await,
+        // The clause ended in the middle of a reopen.
+        None => clear_afresh(bench.harness(), bench.scratch()).await,
+    }
+}
+
+/// The same through a new runtime value, where the clause's own is gone: it, or its process, was killed or crashed.
+pub(super) async fn clear_afresh(harness: &Arc<dyn Harness>, scratch: &Scratch) -> Vec<String> {
+    match timeout(LIMIT, harness.open(scratch)).await {
+        Ok(Ok(runtime)) => clear_through(&runtime).await,
+        Ok(Err(error)) => vec![format!("clean-up: {}", error.report())],
+        Err(_) => vec!["clean-up: the runtime cannot be opened in time".to_owned()],
+    }
+}
+
+/// What the list does not show is found by the audit, if there is anything.
+async fn clear_through(runtime: &SharedRuntime) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for state in listed(runtime, &mut wrong).await {
+        match timeout(LIMIT, runtime.delete(&state.id, DeleteRequest::force())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => wrong.push(format!("clean-up: {}", error.report())),
+            Err(_) => wrong.push(format!("clean-up: a forced delete of \"{}\" does not answer", state.id)),
+        }
+    }
+    for state in listed(runtime, &mut wrong).await {
+        wrong.push(format!("container \"{}\" is still {}", state.id, state.status));
+    }
+    if timeout(LIMIT, runtime.shutdown()).await.is_err() {
         wrong.push("the runtime value did not end its own tasks".to_owned());
     }
     wrong
 }
 
-/// The same for a scratch whose bench is gone, because its process was killed or crashed.
-pub(super) async fn clear_after_a_crash(harness: &Arc<dyn Harness>, scratch: &Scratch) -> Vec<String> {
-    let runtime = match timeout(DELETE_LIMIT, harness.open(scratch)).await {
-        Ok(Ok(runtime)) => runtime,
-        Ok(Err(error)) => return vec![format!("clean-up: {}", error.report())],
-        Err(_) => return vec!["clean-up: the runtime cannot be opened in time".to_owned()],
-    };
-    let ids = match timeout(DELETE_LIMIT, runtime.list()).await {
-        Ok(Ok(states)) => states.into_iter().map(|state| state.id).collect(),
-        Ok(Err(error)) => return vec![format!("clean-up: {}", error.report())],
-        Err(_) => return vec!["clean-up: the runtime cannot list its containers in time".to_owned()],
-    };
-    let mut wrong = delete_all(&runtime, &ids).await;
-    wrong.extend(still_listed(&runtime).await);
-    runtime.shutdown().await;
-    wrong
+async fn listed(runtime: &SharedRuntime, wrong: &mut Vec<String>) -> Vec<ContainerState> {
+    match timeout(LIMIT, runtime.list()).await {
+        Ok(Ok(states)) => return states,
+        Ok(Err(error)) => wrong.push(format!("clean-up: {}", error.report())),
+        Err(_) => wrong.push("clean-up: the list does not answer".to_owned()),
+    }
+    Vec::new()
 }
 
 /// Looks for leftovers until there are none or they had time enough to vanish.
@@ -60,27 +77,4 @@ pub(super) async fn leftovers(harness: &dyn Harness, scratch: &Scratch) -> Vec<S
         found = look();
     }
     found
-}
-
-async fn delete_all(runtime: &SharedRuntime, ids: &Vec<ContainerId>) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for id in ids {
-        match timeout(DELETE_LIMIT, runtime.delete(id, DeleteRequest::force())).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => wrong.push(format!("forced delete: {}", error.report())),
-            Err(_) => wrong.push(format!("forced delete of \"{id}\" took more than {DELETE_LIMIT:?}")),
-        }
-    }
-    wrong
-}
-
-async fn still_listed(runtime: &SharedRuntime) -> Vec<String> {
-    match timeout(DELETE_LIMIT, runtime.list()).await {
-        Ok(Ok(states)) => states
-            .iter()
-            .map(|state| format!("container \"{}\" is still {}", state.id, state.status))
-            .collect(),
-        Ok(Err(error)) => vec![format!("list after the clean-up: {}", error.report())],
-        Err(_) => vec!["list after the clean-up does not answer".to_owned()],
-    }
 }

@@ -44,7 +44,8 @@ pub fn keeps(harness: impl Harness, clause: &'static Clause) {
 
 /// Runs one clause over a fresh scratch, which is removed unless the clause fails or is to be kept.
 pub(crate) fn run_here(clause: &'static Clause, harness: &Arc<dyn Harness>, keep: bool) -> Outcome {
-    match Scratch::new() {
+    let scratch = if harness.virtual_time() { Scratch::new_in_memory() } else { Scratch::new() };
+    match scratch {
         Ok(scratch) => {
             let outcome = run_over(clause, harness, &scratch);
             put_away(outcome, scratch, keep)

@@ -39,7 +39,7 @@ pub(super) fn run(
         match run_over(clause, &harness.reference(), call, &scratch).await {
             Ok(outcome) => outcome,
             Err(broken) => {
-                let mut leaks = cleanup::clear_after_a_crash(harness, &scratch).await;
+                let mut leaks = cleanup::clear_afresh(harness, &scratch).await;
                 leaks.extend(cleanup::leftovers(&**harness, &scratch).await);
                 broken.with_leaks(&leaks)
             }
