@@ -245,3 +245,47 @@ fn a_deleted_container_still_tells_those_who_wait() {
     assert_eq!(model.begin_delete(&id("a"), true).unwrap(), None);
     assert!(model.begin_delete(&id("a"), false).unwrap_err().is_not_found());
 }
+
+/// What the probe does with these arguments when it is run for real, as a program that is no init.
+fn for_real(dir: &std::path::Path, args: &[&str]) -> (i32, Vec<u8>, Vec<u8>) {
+    use std::os::unix::process::ExitStatusExt;
+    let mut command = std::process::Command::new(dir.join(crate::probe::NAME));
+    command.args(args).env_clear().env("A", "1").current_dir("/").stdin(std::process::Stdio::null());
+    let output = loop {
+        match command.output() {
+            // Another test that forks at this moment holds the file open for writing until its exec.
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
+            output => break output.unwrap(),
+        }
+    };
+    let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap());
+    (code, output.stdout, output.stderr)
+}
+
+#[test]
+fn the_model_does_what_the_probe_does() {
+    let dir = tempfile::tempdir().unwrap();
+    crate::probe::install(dir.path()).unwrap();
+    let scripts: &[&[&str]] = &[
+        &[],
+        &["out:a b", "raw:c", "err:d", "args", "env:A", "env:B", "cwd", "exit:3"],
+        &["out:x", "raise:15", "out:never"],
+        &["raise:9"],
+        &["trap:15:say", "raise:15", "raise:15", "sleep:5", "exit:1"],
+        &["trap:10:exit:4", "raise:10", "exit:5"],
+        &["trap:15:ignore", "raise:15", "out:still"],
+        &["trap:40:say", "raise:40", "raise:40", "exit:2"],
+        &["raise:17", "raise:28", "fill:1000", "cat", "exit:255"],
+        &["out:a", "bad"],
+    ];
+    for args in scripts {
+        let mut model = started(&Workload::forever());
+        let argv = std::iter::once("/manyrun-probe").chain(args.iter().copied()).map(str::to_owned).collect();
+        let program = Program { argv, env: vec!["A=1".to_owned()], cwd: "/".into() };
+        let key = model.exec(&id("a"), program, ExecLimits { timeout: None, output: 10_000 }).unwrap();
+        model.advance(secs(10));
+        let outcome = model.collect(key).unwrap();
+        let played = (outcome.code().unwrap(), outcome.stdout, outcome.stderr);
+        assert_eq!(played, for_real(dir.path(), args), "{args:?}");
+    }
+}
