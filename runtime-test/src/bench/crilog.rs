@@ -8,10 +8,6 @@ use std::fmt;
 pub(crate) struct CriLog {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
-    /// The length of the longest record's text.
-    pub(crate) longest: usize,
-    /// How many records there are.
-    pub(crate) records: usize,
 }
 
 /// A record that is not in the format.
@@ -53,8 +49,6 @@ pub(crate) fn read(text: &str) -> Result<CriLog, Malformed> {
             "P" => {}
             _ => return Err(malformed("has a tag other than P and F")),
         }
-        log.longest = log.longest.max(content.len());
-        log.records += 1;
     }
     Ok(log)
 }
@@ -91,7 +85,6 @@ mod tests {
         );
         let log = read(&text).unwrap();
         assert_eq!((log.stdout.as_str(), log.stderr.as_str()), ("abcd\n\n", "oh no\n"));
-        assert_eq!((log.longest, log.records), (5, 4));
     }
 
     #[test]

@@ -197,14 +197,14 @@ impl<'a> Subject<'a> {
             return Ok(Some(Output { stdout: text(tap.stdout()), stderr: text(tap.stderr()) }));
         }
         if self.bench.has(Capability::Log) {
-            let CriLog { stdout, stderr, .. } = self.log()?;
+            let CriLog { stdout, stderr } = self.log()?;
             return Ok(Some(Output { stdout, stderr }));
         }
         Ok(None)
     }
 
     /// What its log file says; empty while there is no file.
-    pub(crate) fn log(&self) -> Checked<CriLog> {
+    fn log(&self) -> Checked<CriLog> {
         let path = self.bench.log_path(&self.id);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,

@@ -241,7 +241,9 @@ async fn ends_with_the_container(bench: &Bench) -> Checked {
     let container = bench.ready(&Workload::ready_forever()).await?;
     let program = Workload::says("hello").then(Step::Forever);
     let exec = container.executing(ExecSyncRequest::new(program.process()));
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // The init, the program, and the one that looks.
+    sees_processes(&container, 3).await?;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     ensure!(!exec.is_finished(), "the exec ended before its container");
     container.kill(Signal::KILL).await?;
     let Ok(outcome) = tokio::time::timeout(Duration::from_secs(15), joined(exec)).await else {
@@ -254,17 +256,22 @@ async fn ends_with_the_container(bench: &Bench) -> Checked {
     Ok(())
 }
 
-/// Looks from inside: the init and the one that looks. What was killed may take a moment to be reaped.
+/// The init and the one that looks. What was killed may take a moment to be reaped.
 async fn only_the_init_is_left(container: &crate::Subject<'_>) -> Checked {
+    sees_processes(container, 2).await
+}
+
+/// Looks from inside until there are so many processes, the one that looks included.
+async fn sees_processes(container: &crate::Subject<'_>, count: usize) -> Checked {
     let mut seen = String::new();
     for _ in 0..50 {
         seen = text(&container.exec(&Workload::new([Step::Procs])).await?.stdout);
-        if seen == "procs 2\n" {
+        if seen == format!("procs {count}\n") {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    Err(Violation::new(format!("more than the init and the one that looks is left in the container: {}", seen.trim())))
+    Err(Violation::new(format!("there must be {count} processes in the container, and there are: {}", seen.trim())))
 }
 
 fn text(bytes: &[u8]) -> String {
