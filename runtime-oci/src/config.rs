@@ -65,6 +65,9 @@ impl OciConfig {
         };
         let options: Options = serde_json::from_value(serde_json::Value::Object(config.options.clone()))
             .map_err(|error| invalid(format!("options: {error}")))?;
+        if let Some(key) = unheeded(config) {
+            return Err(invalid(format!("{key} has no effect for the kind oci, so it is not accepted")));
+        }
         let mut env = Vec::new();
         for pair in &config.monitor.env {
             let Some((name, value)) = pair.split_once('=').filter(|(name, _)| !name.is_empty()) else {
@@ -96,6 +99,20 @@ impl OciConfig {
             disabled: config.disabled.clone(),
         })
     }
+}
+
+/// The first key that is set and that this backend would not heed. A setting without effect is worse than an error.
+fn unheeded(config: &HandlerConfig) -> Option<&'static str> {
+    let keys = [
+        (config.config_path.is_some(), "config_path"),
+        (!config.platform_paths.is_empty(), "platform_paths"),
+        (config.monitor.cgroup.is_some(), "monitor.cgroup"),
+        (config.monitor.exec_cgroup.is_some(), "monitor.exec_cgroup"),
+        (config.exec_cpu_affinity.is_some(), "exec_cpu_affinity"),
+        (config.pull_image_in_guest, "pull_image_in_guest"),
+        (config.stream_websockets, "stream_websockets"),
+    ];
+    keys.iter().find(|(set, _)| *set).map(|(_, key)| *key)
 }
 
 /// The first candidate that is there, as an absolute path; the error tells what was looked for.
@@ -137,6 +154,14 @@ mod tests {
         config.options.insert("no_pvot".into(), true.into());
         let text = OciConfig::from_handler(&config).unwrap_err().to_string();
         assert!(text.contains("no_pvot") && text.contains("/etc/h.toml:3"), "{text}");
+    }
+
+    #[test]
+    fn a_key_without_effect_is_refused() {
+        let mut config = handler();
+        config.monitor.exec_cgroup = Some("container".into());
+        let text = OciConfig::from_handler(&config).unwrap_err().to_string();
+        assert!(text.contains("monitor.exec_cgroup"), "{text}");
     }
 
     #[test]
