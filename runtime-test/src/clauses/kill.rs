@@ -125,7 +125,8 @@ clause! {
 }
 async fn created_accepts_signals(bench: &Bench) -> Checked {
     let container = bench.created(&Workload::exits(7)).await?;
-    // Whether an init that has not run the program reacts is the runtime's affair; 0 to 31 have other defaults.
+    // WINCH, which nobody dies of by default; whether an init that has not run the program reacts at all is the
+    // runtime's affair.
     container.kill(Signal::from_number(28)?).await?;
     let state = container.state().await?;
     ensure!(
