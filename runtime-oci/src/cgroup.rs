@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use tokio::time::Instant;
 
 use runtime_api::{Error, ErrorKind, Rejection, Result};
 
@@ -118,41 +119,62 @@ impl Hierarchies {
 
     /// Removes a container's default cgroup where the runtime left it, and its parents once they are empty.
     pub(crate) async fn prune(&self, cgroup: &str) {
-        // A create may be about to make a child of what looks empty: it holds the gate open, we close it for a moment.
-        // Whoever keeps us from closing it is alive, and tidies up at the end of its own container.
-        for _ in 0..25 {
-            if let Some(_closed) = self.gate(FlockOperation::NonBlockingLockExclusive) {
-                for root in &self.roots {
-                    let mine = inside(root, cgroup);
-                    for each in mine.ancestors().take_while(|each| each.starts_with(root) && *each != root) {
-                        // Full or gone is fine: somebody else's container is in it, or nobody was here.
-                        let _ = std::fs::remove_dir(each);
-                    }
-                }
-                return;
+        for root in &self.roots {
+            // Gone, as a rule: the runtime removed it.
+            let _ = std::fs::remove_dir(inside(root, cgroup));
+        }
+        // Whoever else is below the same parent tidies up at the end of its own container.
+        if self.roots.iter().any(|root| inside(root, cgroup).parent().is_some_and(has_children)) {
+            return;
+        }
+        // A create may be about to make a child of what looks empty. Those that come wait at the turnstile for those
+        // that are under way; a runtime that hangs is not waited for any longer than this, and leaves empty cgroups.
+        let Some(_turnstile) = self.take(TURNSTILE, FlockOperation::NonBlockingLockExclusive).await else {
+            return;
+        };
+        let Some(_gate) = self.take(GATE, FlockOperation::NonBlockingLockExclusive).await else { return };
+        for root in &self.roots {
+            let mine = inside(root, cgroup);
+            for each in mine.ancestors().skip(1).take_while(|each| each.starts_with(root) && *each != root) {
+                // Full or gone is fine: somebody else's container is in it, or nobody was here.
+                let _ = std::fs::remove_dir(each);
             }
-            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 
     /// Held while a runtime makes cgroups, so that nobody removes a parent under it.
     pub(crate) async fn hold_open(&self) -> Option<File> {
-        let rounds = if self.roots.is_empty() { 0 } else { 200 };
-        for _ in 0..rounds {
-            if let Some(gate) = self.gate(FlockOperation::NonBlockingLockShared) {
-                return Some(gate);
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        None
+        let _turnstile = self.take(TURNSTILE, FlockOperation::NonBlockingLockShared).await;
+        self.take(GATE, FlockOperation::NonBlockingLockShared).await
     }
 
-    /// A lock that all processes of the host share, whatever state directory they use: the first hierarchy's root.
-    fn gate(&self, operation: FlockOperation) -> Option<File> {
-        let file = File::open(self.roots.first()?).ok()?;
-        flock(file.as_fd(), operation).ok()?;
+    /// Takes one of two locks that all processes of the host share, whatever their state directory: files of the first
+    /// hierarchy, which are only locked and never written.
+    async fn take(&self, name: &str, operation: FlockOperation) -> Option<File> {
+        let path = self.roots.first()?.join(name);
+        let file = File::open(&path).ok()?;
+        let deadline = Instant::now() + GATE_PATIENCE;
+        while flock(file.as_fd(), operation).is_err() {
+            if Instant::now() >= deadline {
+                tracing::debug!(path = %path.display(), "a lock on the cgroups was not got in time");
+                return None;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         Some(file)
     }
+}
+
+/// Shared by creates, exclusive for a moment to whoever removes empty parents.
+const GATE: &str = ".";
+/// Where creates line up while somebody waits for the gate.
+const TURNSTILE: &str = "cgroup.procs";
+/// A create takes milliseconds.
+const GATE_PATIENCE: Duration = Duration::from_secs(2);
+
+fn has_children(cgroup: &Path) -> bool {
+    let children = std::fs::read_dir(cgroup).into_iter().flatten().flatten();
+    children.into_iter().any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
 }
 
 /// The processes in a cgroup and below it.

@@ -280,13 +280,13 @@ mod tests {
         let handler = runtime_api::HandlerConfig::new(name, kind, runtime_api::Origin::other("test"));
         let mut config = OciConfig::from_handler(&handler).unwrap();
         let runtime = at.path().join("rt");
+        // Another process writes the file: a descriptor of ours, open for writing, would be in every process that other
+        // tests fork meanwhile, and a file that is open for writing cannot be run.
         let script = |version: &str| {
-            std::fs::write(
-                &runtime,
-                format!("#!/bin/sh\n[ \"$1\" = --version ] && echo rt version {version}\n"),
-            )
-            .unwrap();
-            std::fs::set_permissions(&runtime, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            let text = format!("#!/bin/sh\n[ \"$1\" = --version ] && echo rt version {version}\n");
+            let write = "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\"";
+            let done = std::process::Command::new("sh").args(["-c", write]).arg(&runtime).arg(text).status();
+            assert!(done.unwrap().success());
         };
         script("1.0");
         assert_eq!(gather(&layout, &config, Some(&runtime), None, "b").await.version.as_deref(), Some("1.0"));

@@ -10,6 +10,9 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
@@ -137,9 +140,35 @@ pub(crate) fn tree(root: Identity) -> Vec<Identity> {
     found
 }
 
-/// Kills a process and everything below it. Each is stopped first and the tree is read again until nothing new turns
-/// up, so that a program that forks all the time cannot outrun the walk.
-pub(crate) fn kill_tree(root: Identity) {
+/// Every other process with an argument that is `path` or lies below it.
+pub(crate) fn naming(path: &Path) -> Vec<Identity> {
+    let own = Identity::own();
+    let wanted = path.as_os_str().as_bytes();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        let Some(process) = Identity::of(pid).filter(|process| *process != own) else { continue };
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let names = |argument: &[u8]| {
+            // `--log=PATH` names it too.
+            let value =
+                argument.iter().position(|byte| *byte == b'=').map_or(argument, |at| &argument[at + 1..]);
+            [argument, value].iter().any(|text| {
+                text.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+            })
+        };
+        if line.split(|byte| *byte == 0).any(names) {
+            found.push(process);
+        }
+    }
+    found
+}
+
+/// Kills a process and everything below it, and gives what was found. Each is stopped first and the tree is read again
+/// until nothing new turns up, so that a program that forks all the time cannot outrun the walk.
+pub(crate) fn kill_tree(root: Identity) -> Vec<Identity> {
     const ROUNDS: usize = 32;
     let stop = Signal::from_number(19).unwrap_or(Signal::KILL);
     let mut stopped: Vec<Identity> = Vec::new();
@@ -154,8 +183,21 @@ pub(crate) fn kill_tree(root: Identity) {
             stopped.push(each);
         }
     }
-    for each in stopped {
+    for each in &stopped {
         let _ = each.signal(Signal::KILL);
+    }
+    stopped
+}
+
+/// Kills processes and waits until they are gone, a few seconds at most.
+pub(crate) async fn end_all(processes: impl IntoIterator<Item = Identity>) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    let open: Vec<PidFd> = processes.into_iter().filter_map(Identity::open).collect();
+    for process in &open {
+        let _ = process.signal(Signal::KILL);
+    }
+    for process in open {
+        let _ = tokio::time::timeout_at(deadline, process.ended()).await;
     }
 }
 
@@ -186,6 +228,23 @@ mod tests {
         assert!(!stranger.lives());
         // Signal 9 to a pid that is ours with another start time: this test would not survive it.
         assert!(!stranger.signal(Signal::KILL).unwrap());
+    }
+
+    #[test]
+    fn a_process_is_found_by_a_path_in_its_arguments() {
+        let path = Path::new("/nonexistent/of-this-test/c1");
+        let script = "sleep 60; true";
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", script, "--log=/nonexistent/of-this-test/c1/oci-log"])
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        // The arguments are there once the new program is.
+        while !std::fs::read(format!("/proc/{pid}/cmdline")).unwrap().starts_with(b"sh") {}
+        assert_eq!(naming(path).iter().map(|process| process.pid).collect::<Vec<_>>(), [pid]);
+        assert!(naming(Path::new("/nonexistent/of-this-test/c")).is_empty());
+        kill_tree(Identity::of(pid).unwrap());
+        child.wait().unwrap();
     }
 
     #[tokio::test]

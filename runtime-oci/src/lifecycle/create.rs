@@ -9,8 +9,7 @@ use std::time::Duration;
 use rustix::fs::{RenameFlags, renameat_with};
 
 use runtime_api::{
-    ContainerState, ContainerStatus, CreateRequest, Error, ErrorKind, LogConfig, LogDriver, Operation,
-    Result, Signal,
+    ContainerState, ContainerStatus, CreateRequest, Error, ErrorKind, LogConfig, LogDriver, Operation, Result,
 };
 
 use crate::backend::Backend;
@@ -20,7 +19,7 @@ use crate::exits::Entry;
 use crate::layout::ContainerDir;
 use crate::lock::Held;
 use crate::observe::{self, Sight};
-use crate::process::Identity;
+use crate::process::{self, Identity, end_all, kill_tree};
 use crate::record::{Phase, Record, cannot_write};
 use crate::spec::SpecDocument;
 
@@ -140,13 +139,13 @@ impl Backend {
     /// Removes what a create made, in whatever state it is: the monitor, the container, the cgroup, the log that the
     /// create made, the directory. Each part may be missing.
     pub(crate) async fn demolish(&self, record: &Record, dir: &ContainerDir, held: &mut Held) {
-        // The runtime dies with conmon, which is its parent and has asked the kernel for that.
-        if let Some(daemon) = conmon::daemon(dir) {
-            end_process(daemon).await;
+        // conmon, the runtime below it and what that has made so far. All of them must be gone before anything is looked
+        // for: a runtime that still runs would make it a moment later.
+        // They are found by their arguments, for a conmon that was started a moment ago has not written its pid yet.
+        for process in process::naming(dir.path()) {
+            end_all(kill_tree(process)).await;
         }
-        if let Some(init) = self.init_from_pidfile(record, dir) {
-            end_process(init).await;
-        }
+        end_all(self.init_from_pidfile(record, dir)).await;
         if self.root().join(record.id.as_str()).exists()
             && let Err(error) =
                 self.run_verb(dir, &["delete", "--force", record.id.as_str()], DELETE_LIMIT).await
@@ -157,9 +156,7 @@ impl Backend {
             record.cgroup.as_deref().filter(|cgroup| *cgroup == self.default_cgroup(&record.id))
         {
             // The cgroup is ours alone, and it was empty before: what is in it now is a half-made init.
-            for init in self.hierarchies.processes_in(cgroup).into_iter().filter_map(Identity::of) {
-                end_process(init).await;
-            }
+            end_all(self.hierarchies.processes_in(cgroup).into_iter().filter_map(Identity::of)).await;
             self.hierarchies.prune(cgroup).await;
         }
         if let Some(log) = &record.made_log {
@@ -180,14 +177,6 @@ impl Backend {
 const SMALLEST_LOG: u64 = 8192;
 /// How long the runtime gets to remove a container.
 pub(super) const DELETE_LIMIT: Duration = Duration::from_secs(30);
-
-/// Kills a process and waits until it is gone, a few seconds at most.
-pub(crate) async fn end_process(process: Identity) {
-    let Some(fd) = process.open() else { return };
-    if fd.signal(Signal::KILL).unwrap_or(false) {
-        let _ = tokio::time::timeout(Duration::from_secs(5), fd.ended()).await;
-    }
-}
 
 /// Fills a directory and gives it its name, which reserves the id.
 async fn fill(

@@ -6,13 +6,13 @@ use runtime_api::{
     ContainerId, DeleteRequest, Error, ErrorKind, ExitCause, ExitStatus, Operation, Result, Signal,
 };
 
-use super::create::{DELETE_LIMIT, end_process, hidden_name};
+use super::create::{DELETE_LIMIT, hidden_name};
 use crate::backend::{Backend, Locked};
 use crate::conmon;
 use crate::layout::ContainerDir;
 use crate::lock::Held;
 use crate::observe::Sight;
-use crate::process::Identity;
+use crate::process::{Identity, end_all};
 use crate::record::{Phase, Record};
 
 /// How long the processes of a container may live after KILL.
@@ -78,7 +78,7 @@ impl Backend {
         {
             // It has nothing more to watch. One that hangs, on a disk or on a client, must not outlive its container.
             if tokio::time::timeout(MONITOR_LIMIT, monitor.1.ended()).await.is_err() {
-                end_process(monitor.0).await;
+                end_all([monitor.0]).await;
             }
         }
         let default = self.default_cgroup(&id);
