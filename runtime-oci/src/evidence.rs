@@ -85,9 +85,15 @@ fn key(config: &OciConfig, runtime: Option<&Path>, monitor: Option<&Path>, boot_
     }
     key.push(std::env::var("PATH").unwrap_or_default());
     key.push(rustix::process::geteuid().as_raw().to_string());
-    key.push(std::fs::read_to_string("/proc/cgroups").unwrap_or_default());
+    key.push(cgroup_layout(&std::fs::read_to_string("/proc/cgroups").unwrap_or_default()));
     key.push(format!("{:?} {:?}", config.args, config.env));
     key
+}
+
+/// Which controller is on which hierarchy: all but the third column, which counts cgroups and changes all the time.
+fn cgroup_layout(table: &str) -> String {
+    let row = |line: &str| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+    table.lines().map(row).collect::<Vec<_>>().join(",")
 }
 
 fn print_of(path: &Path) -> String {
@@ -269,6 +275,13 @@ mod tests {
         assert!(too_old(conmon, Some("2.0.29")).unwrap().contains("at least 2.1.0"));
         assert_eq!(too_old(conmon, Some("2.1.6")), None);
         assert_eq!(too_old(conmon, Some("git")), None);
+    }
+
+    #[test]
+    fn the_number_of_cgroups_is_no_part_of_the_key() {
+        let table = |count| format!("#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t2\t{count}\t1\n");
+        assert_eq!(cgroup_layout(&table(1)), cgroup_layout(&table(7)));
+        assert!(cgroup_layout(&table(1)).contains("cpu 2"));
     }
 
     #[tokio::test]
