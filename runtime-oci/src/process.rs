@@ -233,9 +233,10 @@ mod tests {
     #[test]
     fn a_process_is_found_by_a_path_in_its_arguments() {
         let path = Path::new("/nonexistent/of-this-test/c1");
-        let script = "sleep 60; true";
+        // It waits for input, without a process below it that would have its arguments for a moment.
         let mut child = std::process::Command::new("sh")
-            .args(["-c", script, "--log=/nonexistent/of-this-test/c1/oci-log"])
+            .args(["-c", "read line", "--log=/nonexistent/of-this-test/c1/oci-log"])
+            .stdin(std::process::Stdio::piped())
             .spawn()
             .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
