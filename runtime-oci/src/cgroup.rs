@@ -117,8 +117,9 @@ impl Hierarchies {
         Ok(())
     }
 
-    /// Removes a container's default cgroup where the runtime left it, and its parents once they are empty.
-    pub(crate) async fn prune(&self, cgroup: &str) {
+    /// Removes a container's default cgroup where the runtime left it, and its parents once they are empty. `own_gate`
+    /// is a directory that those who share the parent lock.
+    pub(crate) async fn prune(&self, cgroup: &str, own_gate: &Path) {
         for root in &self.roots {
             // Gone, as a rule: the runtime removed it.
             let _ = std::fs::remove_dir(inside(root, cgroup));
@@ -127,63 +128,77 @@ impl Hierarchies {
         if self.roots.iter().any(|root| inside(root, cgroup).parent().is_some_and(has_children)) {
             return;
         }
-        // A create may be about to make a child of what looks empty. Those that come wait at the turnstile for those
-        // that are under way; a runtime that hangs is not waited for any longer than this, and leaves empty cgroups.
-        let Some(_turnstile) = self.take(TURNSTILE, FlockOperation::NonBlockingLockExclusive).await else {
-            return;
-        };
-        let Some(_gate) = self.take(GATE, FlockOperation::NonBlockingLockExclusive).await else { return };
-        for root in &self.roots {
-            let mine = inside(root, cgroup);
-            for each in mine.ancestors().skip(1).take_while(|each| each.starts_with(root) && *each != root) {
-                // Full or gone is fine: somebody else's container is in it, or nobody was here.
-                let _ = std::fs::remove_dir(each);
+        if let Some(_closed) = take(own_gate, FlockOperation::NonBlockingLockExclusive).await {
+            for parent in self.roots.iter().filter_map(|root| Some(inside(root, cgroup).parent()?.to_owned()))
+            {
+                let _ = std::fs::remove_dir(parent);
+            }
+        }
+        let Some(host_gate) = self.host_gate() else { return };
+        if let Some(_closed) = take(&host_gate, FlockOperation::NonBlockingLockExclusive).await {
+            // Whatever is empty below the topmost cgroup goes, not only what is ours: others may have had to leave
+            // theirs because we were in the way.
+            for root in &self.roots {
+                let top = inside(root, cgroup)
+                    .ancestors()
+                    .find(|each| each.parent() == Some(root))
+                    .map(Path::to_owned);
+                for each in top.iter().flat_map(|top| children(top).chain([top.clone()])) {
+                    // Full or gone is fine: somebody's container is in it, or nobody was here.
+                    let _ = std::fs::remove_dir(each);
+                }
             }
         }
     }
 
     /// Held while a runtime makes cgroups, so that nobody removes a parent under it.
-    pub(crate) async fn hold_open(&self) -> Option<File> {
-        let _turnstile = self.take(TURNSTILE, FlockOperation::NonBlockingLockShared).await;
-        self.take(GATE, FlockOperation::NonBlockingLockShared).await
+    pub(crate) async fn hold_open(&self, own_gate: &Path) -> [Option<File>; 2] {
+        let Some(host_gate) = self.host_gate() else { return [None, None] };
+        [
+            take(own_gate, FlockOperation::NonBlockingLockShared).await,
+            take(&host_gate, FlockOperation::NonBlockingLockShared).await,
+        ]
     }
 
-    /// Takes one of two locks that all processes of the host share, whatever their state directory: files of the first
-    /// hierarchy, which are only locked and never written.
-    async fn take(&self, name: &str, operation: FlockOperation) -> Option<File> {
-        let path = self.roots.first()?.join(name);
-        let file = File::open(&path).ok()?;
-        let deadline = Instant::now() + GATE_PATIENCE;
-        while flock(file.as_fd(), operation).is_err() {
-            if Instant::now() >= deadline {
-                tracing::debug!(path = %path.display(), "a lock on the cgroups was not got in time");
-                return None;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        Some(file)
+    /// A lock that all processes of the host share, whatever their state directory: the root of the first hierarchy,
+    /// which is only locked and never written.
+    fn host_gate(&self) -> Option<PathBuf> {
+        self.roots.first().cloned()
     }
 }
 
-/// Shared by creates, exclusive for a moment to whoever removes empty parents.
-const GATE: &str = ".";
-/// Where creates line up while somebody waits for the gate.
-const TURNSTILE: &str = "cgroup.procs";
-/// A create takes milliseconds.
-const GATE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long anybody waits at a gate. A create takes milliseconds; one that hangs must not hold up others, and leaves
+/// empty cgroups to whoever is last.
+const GATE_PATIENCE: Duration = Duration::from_millis(250);
+
+async fn take(gate: &Path, operation: FlockOperation) -> Option<File> {
+    let file = File::open(gate).ok()?;
+    let deadline = Instant::now() + GATE_PATIENCE;
+    while flock(file.as_fd(), operation).is_err() {
+        if Instant::now() >= deadline {
+            tracing::debug!(gate = %gate.display(), "a lock on cgroups was not got in time");
+            return None;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Some(file)
+}
+
+fn children(cgroup: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = std::fs::read_dir(cgroup).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path())
+}
 
 fn has_children(cgroup: &Path) -> bool {
-    let children = std::fs::read_dir(cgroup).into_iter().flatten().flatten();
-    children.into_iter().any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+    children(cgroup).next().is_some()
 }
 
 /// The processes in a cgroup and below it.
 fn processes(cgroup: &Path) -> Vec<i32> {
     let procs = std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
     let mut pids: Vec<i32> = procs.lines().filter_map(|line| line.parse().ok()).collect();
-    let children = std::fs::read_dir(cgroup).into_iter().flatten().flatten();
-    for child in children.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-        pids.extend(processes(&child.path()));
+    for child in children(cgroup) {
+        pids.extend(processes(&child));
     }
     pids
 }

@@ -5,13 +5,14 @@
 //! of JSON: the container's pid, or -1 and a message. End of file without a line means that the runtime failed and said
 //! nothing, or that the daemon died.
 
+use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::time::{Instant, timeout_at};
@@ -107,15 +108,15 @@ pub(crate) enum Report {
 
 impl Monitor {
     /// Starts conmon and lets it begin.
-    pub(crate) async fn start(line: CommandLine) -> Result<Self> {
+    pub(crate) fn start(line: CommandLine) -> Result<Self> {
         let (sync, sync_peer) = pair()?;
-        let (start, start_peer) = pair()?;
+        let (mut start, start_peer) = pair()?;
+        // The byte waits in the socket's buffer until conmon gets there. After the start nothing here waits, so nobody
+        // can be cut off between a conmon that runs and the value that knows of it.
+        start.write_all(b"x").map_err(|error| lost(&line, "").caused_by(error))?;
+        let sync = stream(sync)?;
         let child = line.spawn_with(vec![(3, sync_peer), (4, start_peer)])?;
-        let mut start = stream(start)?;
-        let monitor = Self { line, child, sync: stream(sync)? };
-        // The byte goes into the socket's buffer; conmon reads it when it gets there.
-        start.write_all(b"x").await.map_err(|error| lost(&monitor.line, "").caused_by(error))?;
-        Ok(monitor)
+        Ok(Self { line, child, sync })
     }
 
     /// Waits for the report, and for the first process, so that it is reaped.
@@ -156,9 +157,11 @@ impl Monitor {
         &self.line
     }
 
-    /// Ends a first process that has not exited by itself.
-    pub(crate) async fn abandon(&mut self) {
-        let _ = self.child.kill().await;
+    /// Waits until the first process has forked the daemon and left, or kills it.
+    pub(crate) async fn abandon(&mut self, limit: Duration) {
+        if tokio::time::timeout(limit, self.child.wait()).await.is_err() {
+            let _ = self.child.kill().await;
+        }
     }
 }
 

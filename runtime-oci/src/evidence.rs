@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::command::CommandLine;
+use crate::complaint::account;
 use crate::config::OciConfig;
 use crate::layout::Layout;
 
@@ -213,9 +214,11 @@ async fn ask_no_cgroups(runtime: &Path, config: &OciConfig, layout: &Layout) -> 
     let asked = shown(&command);
     match command.run(LIMIT).await {
         Ok(done) if done.code == 0 => Finding { yes: true, asked, said: "exit code 0".into() },
-        Ok(done) => {
-            Finding { yes: false, asked, said: format!("exit code {}: {}", done.code, first(&done.stderr)) }
-        }
+        Ok(done) => Finding {
+            yes: false,
+            asked,
+            said: format!("exit code {}: {}", done.code, account(None, &done.stderr)),
+        },
         Err(error) => Finding { yes: false, asked, said: shorten(&error.to_string()) },
     }
 }
@@ -228,11 +231,6 @@ fn shown(command: &CommandLine) -> String {
 fn shorten(text: &str) -> String {
     let last = text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("nothing");
     last.chars().take(SHOWN).collect()
-}
-
-fn first(text: &str) -> String {
-    let first = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("nothing");
-    first.chars().take(SHOWN).collect()
 }
 
 /// The oldest conmon that has what the command line of `conmon.rs` uses.

@@ -9,4 +9,4 @@ mod state;
 mod stop;
 mod wait;
 
-pub(crate) use create::{Making, named};
+pub(crate) use create::Making;

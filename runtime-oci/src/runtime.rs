@@ -15,19 +15,19 @@ use runtime_api::{
 };
 
 use crate::backend::Backend;
-use crate::lifecycle::{Making, named};
+use crate::lifecycle::Making;
 
 /// One OCI runtime behind one handler, over one state directory.
 #[derive(Debug)]
 pub struct OciRuntime {
     backend: Arc<Backend>,
-    tasks: Tasks,
+    tasks: Arc<Tasks>,
 }
 
 impl OciRuntime {
     pub(crate) fn new(backend: Backend) -> Result<Self> {
         let watch = crate::exits::watch_directory(&backend.layout.exits())?;
-        let tasks = Tasks::default();
+        let tasks: Arc<Tasks> = Arc::default();
         tasks.spawn(crate::exits::pass_on(watch, Arc::clone(&backend.entries)));
         Ok(Self { backend: Arc::new(backend), tasks })
     }
@@ -56,33 +56,28 @@ impl RuntimeImpl for OciRuntime {
     }
 
     async fn create(&self, request: CreateRequest) -> Result<ContainerState> {
-        let backend = Arc::clone(&self.backend);
-        let (mut told, result) = oneshot::channel();
-        // In a task, so that a create whose caller goes away is undone and not left where it was.
-        self.tasks.spawn(async move {
-            let request_for_names = request.clone();
-            let mut making = match Making::begin(backend, request).await {
-                Ok(making) => making,
-                Err(error) => return drop(told.send(Err(named(error, &request_for_names)))),
-            };
-            let made = tokio::select! {
-                made = making.finish() => Some(made),
-                () = told.closed() => None,
-            };
-            match made {
-                Some(Ok(state)) => {
-                    if told.send(Ok(state)).is_err() {
-                        making.undo().await;
-                    }
-                }
-                Some(Err(error)) => {
-                    making.undo().await;
-                    let _ = told.send(Err(named(error, &request_for_names)));
-                }
-                None => making.undo().await,
+        let id = request.id.clone();
+        let named = |error: Error| error.during(Operation::Create).on(format_args!("container \"{id}\""));
+        let making = Making::begin(Arc::clone(&self.backend), request).await.map_err(named)?;
+        let mut unfinished = Unfinished { making: Some(Box::new(making)), tasks: Arc::clone(&self.tasks) };
+        let made = match &mut unfinished.making {
+            Some(making) => making.finish().await,
+            None => Err(shut_down(Operation::Create)),
+        };
+        match made {
+            Ok(state) => {
+                // Between the last wait and here nothing can cut us off: either it is undone or the caller has it.
+                unfinished.making = None;
+                Ok(state)
             }
-        });
-        result.await.unwrap_or_else(|_| Err(shut_down(Operation::Create)))
+            Err(error) => {
+                if let Some(undone) = unfinished.undo() {
+                    // A sender that is dropped has done its work, or was ended with the runtime value.
+                    let _ = undone.await;
+                }
+                Err(named(error))
+            }
+        }
     }
 
     async fn start(&self, id: &ContainerId) -> Result<()> {
@@ -141,6 +136,34 @@ impl RuntimeImpl for OciRuntime {
 
 fn shut_down(operation: Operation) -> Error {
     Error::new(ErrorKind::Unavailable("the runtime value is being shut down".into())).during(operation)
+}
+
+/// A create that is undone unless it comes to its end, whether it fails or its caller goes away.
+#[derive(Debug)]
+struct Unfinished {
+    making: Option<Box<Making>>,
+    tasks: Arc<Tasks>,
+}
+
+impl Unfinished {
+    /// Undoes it in a task, which goes on without its caller; the receiver is told when it is done. Outside of a tokio
+    /// runtime, as when the program ends, it is left to the next open, which finds it Creating and nobody at work.
+    fn undo(&mut self) -> Option<oneshot::Receiver<()>> {
+        let making = self.making.take()?;
+        tokio::runtime::Handle::try_current().ok()?;
+        let (done, undone) = oneshot::channel();
+        self.tasks.spawn(async move {
+            making.undo().await;
+            let _ = done.send(());
+        });
+        Some(undone)
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let _ = self.undo();
+    }
 }
 
 /// The tasks of one value. They end with it.

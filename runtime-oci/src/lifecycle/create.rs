@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::fs::{RenameFlags, renameat_with};
 
 use runtime_api::{
-    ContainerState, ContainerStatus, CreateRequest, Error, ErrorKind, LogConfig, LogDriver, Operation, Result,
+    ContainerState, ContainerStatus, CreateRequest, Error, ErrorKind, LogConfig, LogDriver, Result,
 };
 
 use crate::backend::Backend;
@@ -25,6 +25,9 @@ use crate::spec::SpecDocument;
 
 /// How long conmon's first process gets to fork its daemon when a create is undone.
 const FORK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often the processes of a create that is undone are looked for.
+const ROUNDS: usize = 16;
 
 /// A container in the making.
 #[derive(Debug)]
@@ -62,16 +65,7 @@ impl Making {
         }
         let entry = backend.entries.of(&request.id);
         let copy = spec.private_copy((!backend.config.systemd_cgroup).then_some(default_cgroup.as_str()));
-        let hidden = ContainerDir::at(hidden_name(&dir));
-        std::fs::create_dir(hidden.path()).map_err(|error| cannot_write(hidden.path(), error))?;
-        let filled = fill(&hidden, &dir, &entry, &record, &copy).await;
-        let mut held = match filled {
-            Ok(held) => held,
-            Err(error) => {
-                let _ = std::fs::remove_dir_all(hidden.path());
-                return Err(error);
-            }
-        };
+        let mut held = fill(&dir, &entry, &record, &copy).await?;
         // Only now, when the id is ours: what another container of this id has in its cgroup is not in our way.
         if !backend.config.systemd_cgroup
             && let Err(error) = backend.hierarchies.check_unused(cgroup)
@@ -98,8 +92,8 @@ impl Making {
             stdin: self.request.stdin,
             terminal: self.record.terminal,
         };
-        let gate = backend.hierarchies.hold_open().await;
-        let monitor = self.monitor.insert(Monitor::start(args.command_line()).await?);
+        let gate = backend.hierarchies.hold_open(&backend.layout.cgroup_gate()).await;
+        let monitor = self.monitor.insert(Monitor::start(args.command_line())?);
         let report = monitor.report(backend.config.create_timeout).await?;
         drop(gate);
         let pid = match report {
@@ -124,11 +118,8 @@ impl Making {
     /// Removes everything that was made.
     pub(crate) async fn undo(mut self) {
         if let Some(monitor) = &mut self.monitor {
-            // The first process leaves within milliseconds and has then written the daemon's pid. Killed before that,
-            // it would leave a daemon that nobody can find.
-            if monitor.report(FORK_PATIENCE).await.is_err() {
-                monitor.abandon().await;
-            }
+            // The first process leaves within milliseconds; then it is reaped here and nowhere else.
+            monitor.abandon(FORK_PATIENCE).await;
         }
         self.backend.demolish(&self.record, &self.dir, &mut self.held).await;
         self.entry.touch();
@@ -140,24 +131,33 @@ impl Backend {
     /// create made, the directory. Each part may be missing.
     pub(crate) async fn demolish(&self, record: &Record, dir: &ContainerDir, held: &mut Held) {
         // conmon, the runtime below it and what that has made so far. All of them must be gone before anything is looked
-        // for: a runtime that still runs would make it a moment later.
-        // They are found by their arguments, for a conmon that was started a moment ago has not written its pid yet.
-        for process in process::naming(dir.path()) {
-            end_all(kill_tree(process)).await;
+        // for: a runtime that still runs would make it a moment later. They are found by their arguments, for a conmon
+        // that was started a moment ago has not written its pid yet; and again, for it may just have forked.
+        for _ in 0..ROUNDS {
+            let found = process::naming(dir.path());
+            if found.is_empty() {
+                break;
+            }
+            for each in found {
+                end_all(kill_tree(each)).await;
+            }
         }
         end_all(self.init_from_pidfile(record, dir)).await;
-        if self.root().join(record.id.as_str()).exists()
+        let state = self.root().join(record.id.as_str());
+        if state.exists()
             && let Err(error) =
                 self.run_verb(dir, &["delete", "--force", record.id.as_str()], DELETE_LIMIT).await
         {
-            tracing::warn!(id = %record.id, error = %error.report(), "the runtime cannot remove a failed create");
+            tracing::debug!(id = %record.id, error = %error.report(), "the runtime cannot remove a failed create");
         }
+        // A runtime that was cut off early does not know its own directory, and says that there is no such container.
+        let _ = std::fs::remove_dir_all(&state);
         if let Some(cgroup) =
             record.cgroup.as_deref().filter(|cgroup| *cgroup == self.default_cgroup(&record.id))
         {
             // The cgroup is ours alone, and it was empty before: what is in it now is a half-made init.
             end_all(self.hierarchies.processes_in(cgroup).into_iter().filter_map(Identity::of)).await;
-            self.hierarchies.prune(cgroup).await;
+            self.hierarchies.prune(cgroup, &self.layout.cgroup_gate()).await;
         }
         if let Some(log) = &record.made_log {
             let _ = std::fs::remove_file(log);
@@ -179,22 +179,27 @@ const SMALLEST_LOG: u64 = 8192;
 pub(super) const DELETE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Fills a directory and gives it its name, which reserves the id.
-async fn fill(
-    hidden: &ContainerDir,
-    dir: &ContainerDir,
-    entry: &Entry,
-    record: &Record,
-    config: &[u8],
-) -> Result<Held> {
-    let held = Held::make(hidden, &entry.queue).await?;
-    std::fs::write(hidden.config(), config).map_err(|error| cannot_write(&hidden.config(), error))?;
-    record.write(hidden)?;
-    let named =
-        renameat_with(rustix::fs::CWD, hidden.path(), rustix::fs::CWD, dir.path(), RenameFlags::NOREPLACE);
-    match named {
+async fn fill(dir: &ContainerDir, entry: &Entry, record: &Record, config: &[u8]) -> Result<Held> {
+    let hidden = Hidden(ContainerDir::at(hidden_name(dir)));
+    let at = &hidden.0;
+    std::fs::create_dir(at.path()).map_err(|error| cannot_write(at.path(), error))?;
+    let held = Held::make(at, &entry.queue).await?;
+    std::fs::write(at.config(), config).map_err(|error| cannot_write(&at.config(), error))?;
+    record.write(at)?;
+    match renameat_with(rustix::fs::CWD, at.path(), rustix::fs::CWD, dir.path(), RenameFlags::NOREPLACE) {
         Ok(()) => Ok(held),
         Err(rustix::io::Errno::EXIST) => Err(Error::new(ErrorKind::AlreadyExists)),
         Err(error) => Err(cannot_write(dir.path(), error.into())),
+    }
+}
+
+/// A directory that has not got its name; it goes when that fails, or when the caller goes away.
+struct Hidden(ContainerDir);
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        // Once it has its name there is nothing here any more.
+        let _ = std::fs::remove_dir_all(self.0.path());
     }
 }
 
@@ -238,9 +243,4 @@ fn check_log(log: &LogConfig) -> Result<()> {
         Ok(there) if there.is_dir() => Err(invalid("it is a directory", path)),
         _ => Ok(()),
     }
-}
-
-/// Names what a create failed on.
-pub(crate) fn named(error: Error, request: &CreateRequest) -> Error {
-    error.during(Operation::Create).on(format_args!("container \"{}\"", request.id))
 }

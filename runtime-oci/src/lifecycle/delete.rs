@@ -86,7 +86,7 @@ impl Backend {
         self.forget(&locked.record, &locked.dir, &mut locked.held, Some(&status));
         locked.entry.touch();
         if pruned {
-            self.hierarchies.prune(&default).await;
+            self.hierarchies.prune(&default, &self.layout.cgroup_gate()).await;
         }
         Ok(())
     }

@@ -4,7 +4,8 @@ use runtime_api::{ContainerId, ContainerState, Error, Operation, Result};
 
 use crate::backend::Backend;
 use crate::observe::{self, Sight};
-use crate::record::{Record, cannot_write};
+use crate::record::{Phase, Record, cannot_write};
+use crate::recovery::is_free;
 
 impl Backend {
     /// The state of a container, or `NotFound`.
@@ -46,10 +47,12 @@ impl Backend {
         let Some(record) = Record::read(&dir)? else { return Ok(None) };
         let entry = self.entries.of(id);
         let sight = self.look_until_settled(&record, &dir, &entry).await?;
-        if sight != Sight::Lost {
+        let cut_off = record.phase == Phase::Starting && is_free(&dir)?;
+        if sight != Sight::Lost && !cut_off {
             return Ok(Some(observe::state(&record, &sight)));
         }
-        // That it was lost is final once it is written down, so that everybody is told the same time.
+        // That the end was lost, or whether a start that was cut off had succeeded, is final once it is written down,
+        // so that everybody is told the same.
         let Some(mut locked) = self.lock(id).await? else { return Ok(None) };
         let sight = self.settle(&mut locked).await?;
         Ok(Some(observe::state(&locked.record, &sight)))
