@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runtime_api::{
-    Capabilities, ContainerId, Error, ErrorKind, ExitCause, ExitStatus, Operation, Rejection, Result,
-    RuntimeInfo,
+    Capabilities, ContainerId, ContainerStatus, Error, ErrorKind, ExitCause, ExitStatus, Operation,
+    Rejection, Result, RuntimeInfo,
 };
 
 use crate::cgroup::Hierarchies;
@@ -19,7 +19,7 @@ use crate::exits::{Entries, Entry};
 use crate::layout::{ContainerDir, Layout};
 use crate::lock::Held;
 use crate::observe::{self, Sight};
-use crate::process::Identity;
+use crate::process::{self, Identity};
 use crate::record::{Phase, Record};
 
 #[derive(Debug)]
@@ -83,10 +83,17 @@ impl Backend {
     /// Looks at a locked container, waits a moment for the exit file of one that is just ending, and writes down what
     /// nobody else will write: that an end was lost.
     pub(crate) async fn settle(&self, locked: &mut Locked) -> Result<Sight> {
-        if locked.record.phase == Phase::Starting {
-            self.resolve_start(locked).await?;
-        }
         let sight = self.look_until_settled(&locked.record, &locked.dir, &locked.entry).await?;
+        if locked.record.phase == Phase::Starting {
+            // We hold the lock, so whoever asked for the start is done or dead.
+            if sight == Sight::Alive(ContainerStatus::Created) {
+                locked.record.phase = Phase::Created;
+                locked.record.started_at = None;
+            } else {
+                locked.record.phase = Phase::Started;
+            }
+            locked.save()?;
+        }
         if sight != Sight::Lost {
             return Ok(sight);
         }
@@ -94,21 +101,6 @@ impl Backend {
         locked.record.exit = Some(exit.clone());
         locked.save()?;
         Ok(Sight::Stopped(exit))
-    }
-
-    /// We hold the lock and a start is on record: whoever began it died before it could say how it went. The runtime
-    /// knows.
-    async fn resolve_start(&self, locked: &mut Locked) -> Result<()> {
-        let id = locked.record.id.to_string();
-        let said = self.run_verb(&locked.dir, &["state", &id], Duration::from_secs(10)).await;
-        let state = said.ok().and_then(|done| serde_json::from_slice::<serde_json::Value>(&done.stdout).ok());
-        if state.is_some_and(|state| state["status"] == "created") {
-            locked.record.phase = Phase::Created;
-        } else {
-            locked.record.phase = Phase::Started;
-            locked.record.started_at = Some(std::time::SystemTime::now());
-        }
-        locked.save()
     }
 
     /// Looks until the container is not between its end and its exit file, which takes conmon a few milliseconds. A
@@ -128,6 +120,15 @@ impl Backend {
                 return Ok(sight);
             }
             let _ = tokio::time::timeout(Duration::from_millis(5), changes.changed()).await;
+        }
+    }
+
+    /// Every process of a container that can be found: those of its own cgroup, else those below its init.
+    pub(crate) fn members(&self, record: &Record) -> Vec<Identity> {
+        let Some(init) = record.init.filter(|init| init.lives()) else { return Vec::new() };
+        match &record.own_cgroup {
+            Some(cgroup) => self.hierarchies.members(cgroup).into_iter().filter_map(Identity::of).collect(),
+            None => process::tree(init),
         }
     }
 

@@ -60,15 +60,29 @@ impl Hierarchies {
 
     /// Whether a process is frozen by its cgroup.
     pub(crate) fn is_frozen(&self, pid: i32) -> bool {
-        let (Some(cgroup), Some(file)) = (self.of_process(pid), self.freezer_file()) else { return false };
-        let state = std::fs::read_to_string(cgroup.join(file)).unwrap_or_default();
+        let (Some(path), Some(file), Some(root)) = (self.path_of(pid), self.freezer_file(), self.freezing())
+        else {
+            return false;
+        };
+        let state = std::fs::read_to_string(inside(root, &path).join(file)).unwrap_or_default();
         matches!(state.trim(), "FROZEN" | "FREEZING" | "1")
     }
 
-    /// The cgroup of a process in the hierarchy that freezes; `None` in the root, which is nobody's own.
-    fn of_process(&self, pid: i32) -> Option<PathBuf> {
+    /// Thaws a cgroup without the runtime's help.
+    pub(crate) fn thaw(&self, path: &str) -> std::io::Result<()> {
+        let (Some(root), Some(file)) = (self.freezing(), self.freezer_file()) else { return Ok(()) };
+        let word = if self.freezer.is_some() { "THAWED" } else { "0" };
+        std::fs::write(inside(root, path).join(file), word)
+    }
+
+    /// The hierarchy by which processes are frozen, and by which we know which belong together.
+    fn freezing(&self) -> Option<&PathBuf> {
+        self.freezer.as_ref().or(self.unified.as_ref())
+    }
+
+    /// The cgroup of a process in that hierarchy; `None` in the root, which is nobody's own.
+    pub(crate) fn path_of(&self, pid: i32) -> Option<String> {
         let membership = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        let root = self.freezer.as_ref().or(self.unified.as_ref())?;
         let wanted = |controllers: &str| match self.freezer {
             Some(_) => controllers.split(',').any(|one| one == "freezer"),
             None => controllers.is_empty(),
@@ -77,12 +91,12 @@ impl Hierarchies {
             let mut fields = line.splitn(3, ':').skip(1);
             wanted(fields.next()?).then(|| fields.next()).flatten()
         })?;
-        (path != "/").then(|| inside(root, path))
+        (path != "/").then(|| path.to_owned())
     }
 
-    /// Every process in the cgroup of `pid` and below it.
-    pub(crate) fn processes_with(&self, pid: i32) -> Vec<i32> {
-        self.of_process(pid).map(|cgroup| processes(&cgroup)).unwrap_or_default()
+    /// Every process in a cgroup of that hierarchy and below it.
+    pub(crate) fn members(&self, path: &str) -> Vec<i32> {
+        self.freezing().map(|root| processes(&inside(root, path))).unwrap_or_default()
     }
 
     /// Every process in a cgroup, whichever hierarchy has it.
@@ -106,6 +120,12 @@ impl Hierarchies {
                 return Err(refuse(format!("cgroup {} already holds process {pid}", here.display())));
             }
             for above in here.ancestors().skip(1).take_while(|above| above.starts_with(root)) {
+                if above != root && Some(root) == self.freezing() && !direct_processes(above).is_empty() {
+                    let above = above.display();
+                    return Err(refuse(format!(
+                        "cgroup {above}, in which it would lie, holds processes of its own"
+                    )));
+                }
                 let frozen = |file: &str, value: &str| {
                     std::fs::read_to_string(above.join(file)).is_ok_and(|state| state.trim() == value)
                 };
@@ -195,12 +215,16 @@ fn has_children(cgroup: &Path) -> bool {
 
 /// The processes in a cgroup and below it.
 fn processes(cgroup: &Path) -> Vec<i32> {
-    let procs = std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
-    let mut pids: Vec<i32> = procs.lines().filter_map(|line| line.parse().ok()).collect();
+    let mut pids = direct_processes(cgroup);
     for child in children(cgroup) {
         pids.extend(processes(&child));
     }
     pids
+}
+
+fn direct_processes(cgroup: &Path) -> Vec<i32> {
+    let procs = std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    procs.lines().filter_map(|line| line.parse().ok()).collect()
 }
 
 /// A path inside a hierarchy; `..` cannot lead out of it.
@@ -245,6 +269,9 @@ mod tests {
         std::fs::write(at.path().join("a/b/c/cgroup.procs"), "42\n").unwrap();
         let error = host.check_unused("/a/b").unwrap_err().to_string();
         assert!(error.contains("already holds process 42"), "{error}");
+        let nested = Hierarchies { freezer: Some(at.path().to_owned()), ..host.clone() };
+        std::fs::write(at.path().join("a/cgroup.procs"), "43\n").unwrap();
+        assert!(nested.check_unused("/a/y").unwrap_err().to_string().contains("of its own"));
         std::fs::write(at.path().join("a/freezer.state"), "FROZEN\n").unwrap();
         assert!(host.check_unused("/a/x").unwrap_err().to_string().contains("is frozen"));
     }

@@ -7,6 +7,7 @@
 
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,7 +23,7 @@ use runtime_api::{ContainerId, Error, ErrorKind, LogConfig, LogDriver, Peer, Res
 use crate::command::{CommandLine, Kept};
 use crate::config::OciConfig;
 use crate::layout::{ContainerDir, Layout};
-use crate::process::Identity;
+use crate::process::{self, Identity};
 
 /// The most that conmon reports: it cuts the runtime's message at 8 KiB, and escaping may multiply that by six.
 const REPORT_LIMIT: u64 = 64 * 1024;
@@ -165,9 +166,24 @@ impl Monitor {
     }
 }
 
-/// conmon's daemon, from the file in which its first process left the pid.
+/// conmon's daemon, from the file in which its first process left the pid; if it still is the one of this container.
 pub(crate) fn daemon(dir: &ContainerDir) -> Option<Identity> {
-    Identity::of(pid_in(&dir.monitor_pidfile())?)
+    let daemon = Identity::of(pid_in(&dir.monitor_pidfile())?)?;
+    daemon.has_arguments(|arguments| works_on(arguments, dir)).then_some(daemon)
+}
+
+/// Every process that conmon and the runtime run for a container, the container's own not included.
+pub(crate) fn at_work_on(dir: &ContainerDir) -> Vec<Identity> {
+    process::with_arguments(|arguments| works_on(arguments, dir))
+}
+
+/// Whether a command line is one of those that we make, or that conmon makes from ours. Only whole options count: an
+/// editor or a `tail` that has a file of the container open is none of ours.
+fn works_on(arguments: &[&[u8]], dir: &ContainerDir) -> bool {
+    let path = dir.path().as_os_str().as_bytes();
+    let log = [b"--log=".as_slice(), dir.oci_log().as_os_str().as_bytes()].concat();
+    let named = |pair: &[&[u8]]| matches!(pair[0], b"-b" | b"--bundle" | b"--persist-dir") && pair[1] == path;
+    arguments.windows(2).any(named) || arguments.contains(&log.as_slice())
 }
 
 /// The pid in a pid file; `None` if there is no such file or it is empty.
@@ -227,6 +243,24 @@ mod tests {
         assert_eq!(parse(b""), Report::Silent);
         assert_eq!(parse(b"{\"data\": -1, \"message\": \"\x1f\xff\"}\n"), Report::Failed(" \u{fffd}".into()));
         assert_eq!(parse(b"oops"), Report::Failed("oops".into()));
+    }
+
+    #[test]
+    fn only_our_own_command_lines_are_taken_for_work_on_a_container() {
+        let dir = Layout::new("/s").container(&ContainerId::new("web").unwrap());
+        let ours: [&[&[u8]]; 3] = [
+            &[b"conmon", b"--persist-dir", b"/s/containers/web"],
+            &[b"crun", b"create", b"--bundle", b"/s/containers/web", b"web"],
+            &[b"runc", b"--log=/s/containers/web/oci-log", b"start", b"web"],
+        ];
+        let others: [&[&[u8]]; 4] = [
+            &[b"tail", b"-F", b"/s/containers/web/oci-log"],
+            &[b"conmon", b"--persist-dir", b"/s/containers/web2"],
+            &[b"vi", b"/s/containers/web"],
+            &[b""],
+        ];
+        assert!(ours.iter().all(|arguments| works_on(arguments, &dir)));
+        assert!(!others.iter().any(|arguments| works_on(arguments, &dir)));
     }
 
     #[test]

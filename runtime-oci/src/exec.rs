@@ -69,7 +69,8 @@ impl Backend {
     fn begin_exec(&self, locked: &Locked, id: &ContainerId, process: &ProcessRequest) -> Result<Running> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let place = locked.dir.execs().join(format!("{}.{number}", std::process::id()));
+        // The owner is in the name, so that there is no moment at which it cannot be told.
+        let place = locked.dir.execs().join(format!("{}.{}.{number}", self.own.pid, self.own.start));
         std::fs::create_dir_all(&place).map_err(|error| cannot_write(&place, error))?;
         let guard = Place(place.clone());
         let write = |name: &str, content: &Value| {
@@ -77,7 +78,6 @@ impl Backend {
             std::fs::write(&path, content.to_string()).map_err(|error| cannot_write(&path, error))
         };
         let own = read_process(&locked.dir)?;
-        write("owner.json", &json!(self.own))?;
         write("process.json", &merged(own, process))?;
         let line = self
             .command(&place.join("log"))?
@@ -111,23 +111,26 @@ impl Backend {
     pub(crate) fn end_orphaned_execs(&self, dir: &ContainerDir) {
         let Ok(execs) = std::fs::read_dir(dir.execs()) else { return };
         let Ok(Some(record)) = crate::record::Record::read(dir) else { return };
-        let ours = record.init.map(|init| self.hierarchies.processes_with(init.pid)).unwrap_or_default();
+        let ours = self.members(&record);
         for entry in execs.flatten() {
-            let owner = std::fs::read(entry.path().join("owner.json"))
-                .ok()
-                .and_then(|text| serde_json::from_slice::<Identity>(&text).ok());
+            let owner = entry.file_name().to_str().and_then(owner_of);
             if owner.is_some_and(Identity::lives) {
                 continue;
             }
-            // The pid may be somebody else's by now: only a process in the container's cgroup is meant.
-            let command =
-                pid_in(&entry.path().join("pid")).filter(|pid| ours.contains(pid)).and_then(Identity::of);
-            if let Some(command) = command.filter(|command| Some(*command) != record.init) {
+            // The pid may be somebody else's by now: only a process of the container is meant.
+            let command = pid_in(&entry.path().join("pid")).and_then(Identity::of);
+            if let Some(command) = command.filter(|one| ours.contains(one) && Some(*one) != record.init) {
                 kill_tree(command);
             }
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
+}
+
+/// Whose exec it is, from the name of its directory.
+fn owner_of(name: &str) -> Option<Identity> {
+    let mut parts = name.split('.');
+    Some(Identity { pid: parts.next()?.parse().ok()?, start: parts.next()?.parse().ok()? })
 }
 
 /// An exec's directory, removed when the exec is over.

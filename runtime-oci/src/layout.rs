@@ -13,7 +13,7 @@
 //!     exit, oom             from conmon, at the end
 //!     attach, ctl, winsz    conmon's socket and fifos
 //!     pidfile, conmon-pidfile, oci-log
-//!     execs/<n>/            one running exec: owner, process, pid
+//!     execs/<owner>.<n>/    one running exec: process.json, pid, log
 //! ```
 
 use std::path::{Path, PathBuf};

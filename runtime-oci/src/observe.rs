@@ -10,6 +10,7 @@ use runtime_api::{ContainerState, ContainerStatus, Error, ErrorKind, ExitCause, 
 
 use crate::cgroup::Hierarchies;
 use crate::layout::ContainerDir;
+use crate::process::Identity;
 use crate::record::{Phase, Record, StopStage};
 
 /// What can be seen of a container right now.
@@ -35,27 +36,40 @@ pub(crate) fn look(record: &Record, dir: &ContainerDir, host: &Hierarchies) -> R
     if record.phase == Phase::Creating {
         return Ok(Sight::Creating);
     }
-    if let Some(exit) = exit_file(dir)? {
+    if let Some(exit) = exit_file(record, dir)? {
         return Ok(Sight::Stopped(exit));
     }
     if let Some(init) = record.init.filter(|init| init.lives()) {
-        let status = match record.phase {
-            Phase::Created | Phase::Starting => ContainerStatus::Created,
-            _ if record.started_at.is_none() => ContainerStatus::Created,
-            _ if host.is_frozen(init.pid) => ContainerStatus::Paused,
-            _ => ContainerStatus::Running,
-        };
-        return Ok(Sight::Alive(status));
+        return Ok(Sight::Alive(if !has_started(record, init) {
+            ContainerStatus::Created
+        } else if host.is_frozen(init.pid) {
+            ContainerStatus::Paused
+        } else {
+            ContainerStatus::Running
+        }));
     }
-    if record.monitor.is_some_and(crate::process::Identity::lives) {
+    if record.monitor.is_some_and(Identity::lives) {
         return Ok(Sight::Ending);
     }
     // The monitor may have written the file and gone between the two looks above.
-    Ok(exit_file(dir)?.map_or(Sight::Lost, Sight::Stopped))
+    Ok(exit_file(record, dir)?.map_or(Sight::Lost, Sight::Stopped))
+}
+
+/// Whether the init has become the program. What it runs decides before what was written down: whoever asked for the
+/// start may have died, or been told too late.
+fn has_started(record: &Record, init: Identity) -> bool {
+    match record.phase {
+        Phase::Started => true,
+        Phase::Deleting => record.started_at.is_some(),
+        Phase::Creating | Phase::Created | Phase::Starting => match (record.init_program, init.program()) {
+            (Some(waiting), Some(now)) => now != waiting,
+            _ => false,
+        },
+    }
 }
 
 /// Reads the exit file. conmon writes it whole, by a rename.
-fn exit_file(dir: &ContainerDir) -> Result<Option<ExitStatus>> {
+fn exit_file(record: &Record, dir: &ContainerDir) -> Result<Option<ExitStatus>> {
     let path = dir.exit();
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
@@ -70,7 +84,10 @@ fn exit_file(dir: &ContainerDir) -> Result<Option<ExitStatus>> {
     );
     // The file `oom` appears for any process of the container; only a KILL ties it to the end of the init.
     let cause = if code == 137 && dir.oom().exists() { ExitCause::OomKilled } else { ExitCause::Exited };
-    Ok(Some(ExitStatus::new(Some(code), cause, SystemTime::UNIX_EPOCH + since)))
+    // The file system's clock ticks in milliseconds, and a short program starts and ends within one tick.
+    let not_before = record.started_at.unwrap_or(record.created_at);
+    let finished_at = (SystemTime::UNIX_EPOCH + since).max(not_before);
+    Ok(Some(ExitStatus::new(Some(code), cause, finished_at)))
 }
 
 fn unreadable(path: &std::path::Path) -> Error {
@@ -95,7 +112,8 @@ pub(crate) fn state(record: &Record, sight: &Sight) -> ContainerState {
         Sight::Alive(_) => record.init.and_then(|init| u32::try_from(init.pid).ok()),
         _ => None,
     };
-    state.started_at = record.started_at;
+    // On record it is the time at which the start was asked for.
+    state.started_at = record.started_at.filter(|_| status != ContainerStatus::Created);
     state.exit = match sight {
         Sight::Stopped(exit) => Some(exit.clone()),
         _ => None,
@@ -118,7 +136,6 @@ pub(crate) fn is_being_killed(record: &Record) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::Identity;
     use runtime_api::ContainerId;
 
     fn container() -> (tempfile::TempDir, ContainerDir, Record) {

@@ -10,8 +10,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
@@ -43,6 +42,19 @@ impl Identity {
     /// Whether the process still lives.
     pub(crate) fn lives(self) -> bool {
         Self::of(self.pid) == Some(self)
+    }
+
+    /// Whether the process was started with arguments as wanted.
+    pub(crate) fn has_arguments(self, wanted: impl Fn(&[&[u8]]) -> bool) -> bool {
+        let line = std::fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        let arguments: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        wanted(&arguments)
+    }
+
+    /// Which file the process runs: device and inode. `None` once it is gone, or where we may not look.
+    pub(crate) fn program(self) -> Option<(u64, u64)> {
+        let program = std::fs::metadata(format!("/proc/{}/exe", self.pid)).ok()?;
+        Some((program.dev(), program.ino()))
     }
 
     /// A descriptor for exactly this process; `None` if it is gone.
@@ -140,26 +152,16 @@ pub(crate) fn tree(root: Identity) -> Vec<Identity> {
     found
 }
 
-/// Every other process with an argument that is `path` or lies below it.
-pub(crate) fn naming(path: &Path) -> Vec<Identity> {
+/// Every other process whose arguments are as wanted.
+pub(crate) fn with_arguments(wanted: impl Fn(&[&[u8]]) -> bool) -> Vec<Identity> {
     let own = Identity::own();
-    let wanted = path.as_os_str().as_bytes();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
         };
         let Some(process) = Identity::of(pid).filter(|process| *process != own) else { continue };
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let names = |argument: &[u8]| {
-            // `--log=PATH` names it too.
-            let value =
-                argument.iter().position(|byte| *byte == b'=').map_or(argument, |at| &argument[at + 1..]);
-            [argument, value].iter().any(|text| {
-                text.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-            })
-        };
-        if line.split(|byte| *byte == 0).any(names) {
+        if process.has_arguments(&wanted) {
             found.push(process);
         }
     }
@@ -228,24 +230,6 @@ mod tests {
         assert!(!stranger.lives());
         // Signal 9 to a pid that is ours with another start time: this test would not survive it.
         assert!(!stranger.signal(Signal::KILL).unwrap());
-    }
-
-    #[test]
-    fn a_process_is_found_by_a_path_in_its_arguments() {
-        let path = Path::new("/nonexistent/of-this-test/c1");
-        // It waits for input, without a process below it that would have its arguments for a moment.
-        let mut child = std::process::Command::new("sh")
-            .args(["-c", "read line", "--log=/nonexistent/of-this-test/c1/oci-log"])
-            .stdin(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let pid = i32::try_from(child.id()).unwrap();
-        // The arguments are there once the new program is.
-        while !std::fs::read(format!("/proc/{pid}/cmdline")).unwrap().starts_with(b"sh") {}
-        assert_eq!(naming(path).iter().map(|process| process.pid).collect::<Vec<_>>(), [pid]);
-        assert!(naming(Path::new("/nonexistent/of-this-test/c")).is_empty());
-        kill_tree(Identity::of(pid).unwrap());
-        child.wait().unwrap();
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ pub(crate) enum Phase {
     Creating,
     /// The process exists.
     Created,
-    /// A start was asked for; whether it happened is not known before the next phase.
+    /// A start was asked for, at the time in `started_at`; whether it happened, the init's program tells.
     Starting,
     /// The program was started.
     Started,
@@ -63,6 +63,10 @@ pub(crate) struct Record {
     pub(crate) started_at: Option<SystemTime>,
     #[serde(default)]
     pub(crate) init: Option<Identity>,
+    /// The file that the init runs while it waits to be started: device and inode. Once it runs another one, the program
+    /// was started, whoever asked for it and whether or not we could write it down.
+    #[serde(default)]
+    pub(crate) init_program: Option<(u64, u64)>,
     #[serde(default)]
     pub(crate) monitor: Option<Identity>,
     #[serde(default)]
@@ -72,9 +76,12 @@ pub(crate) struct Record {
     pub(crate) exit: Option<ExitStatus>,
     #[serde(default)]
     pub(crate) stop_signal: Option<Signal>,
-    /// The cgroup below the root of each hierarchy.
+    /// The cgroup that the spec names, or that we named.
     #[serde(default)]
     pub(crate) cgroup: Option<String>,
+    /// The cgroup in which the init was found, if it is the container's alone and not that of whoever made it.
+    #[serde(default)]
+    pub(crate) own_cgroup: Option<String>,
     #[serde(default)]
     pub(crate) terminal: bool,
     /// The log file, when this create made it.
@@ -97,11 +104,13 @@ impl Record {
             created_at: SystemTime::now(),
             started_at: None,
             init: None,
+            init_program: None,
             monitor: None,
             stop: None,
             exit: None,
             stop_signal: None,
             cgroup: None,
+            own_cgroup: None,
             terminal: false,
             made_log: None,
             annotations: BTreeMap::new(),

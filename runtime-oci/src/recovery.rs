@@ -82,6 +82,6 @@ impl Backend {
 }
 
 /// Whether nobody is at work on a container.
-pub(crate) fn is_free(dir: &ContainerDir) -> Result<bool> {
+fn is_free(dir: &ContainerDir) -> Result<bool> {
     Ok(Witness::open(dir)?.is_none_or(|witness| witness.is_free()))
 }

@@ -112,10 +112,12 @@ impl RuntimeImpl for OciRuntime {
     }
 
     async fn exec_sync(&self, id: &ContainerId, request: ExecSyncRequest) -> Result<ExecOutcome> {
+        self.backend.capabilities.require_for(Operation::ExecSync)?;
         self.backend.exec_sync(id, request).await
     }
 
     async fn attach(&self, id: &ContainerId, request: AttachRequest, streams: Streams) -> Result<AttachEnd> {
+        self.backend.capabilities.require_for(Operation::Attach)?;
         self.backend.attach(id, request, streams).await
     }
 

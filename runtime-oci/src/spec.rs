@@ -1,6 +1,7 @@
 //! The bundle: read once, never written. The runtime gets a private copy.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -32,7 +33,7 @@ impl SpecDocument {
             Error::new(ErrorKind::ConfigInvalid(what.to_owned()))
                 .on(format_args!("bundle file {}", path.display()))
         };
-        let text = std::fs::read(&path).map_err(|error| invalid("it cannot be read").caused_by(error))?;
+        let text = read_bounded(&path).map_err(|error| invalid("it cannot be read").caused_by(error))?;
         let raw: Value =
             serde_json::from_slice(&text).map_err(|error| invalid("it is not JSON").caused_by(error))?;
         let spec = Self { bundle: real, raw };
@@ -41,6 +42,11 @@ impl SpecDocument {
     }
 
     fn check(&self) -> std::result::Result<(), String> {
+        for key in ["linux", "process"] {
+            if self.raw.get(key).is_some_and(|value| !value.is_object() && !value.is_null()) {
+                return Err(format!("{key} is not an object"));
+            }
+        }
         let at = |pointer: &str| self.raw.pointer(pointer);
         let text = |pointer: &str| at(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
         if text("/ociVersion").is_none() {
@@ -79,6 +85,22 @@ impl SpecDocument {
         self.raw.pointer("/linux/cgroupsPath").and_then(Value::as_str).filter(|path| !path.is_empty())
     }
 
+    /// Refuses a cgroup path that means one thing to us and another to a runtime.
+    pub(crate) fn check_cgroup_path(&self) -> Result<()> {
+        let Some(path) = self.cgroup() else { return Ok(()) };
+        let plain = Path::new(path)
+            .components()
+            .all(|part| matches!(part, std::path::Component::RootDir | std::path::Component::Normal(_)));
+        if plain && path.starts_with('/') && path.len() > 1 {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::ConfigInvalid(format!(
+            "linux.cgroupsPath {path:?} is not an absolute path without '.' and '..' below the root"
+        )))
+        .on(format_args!("bundle file {}", self.bundle.join("config.json").display()))
+        .hint("leave it out, and the container gets a cgroup of its own"))
+    }
+
     /// The text of the private copy: relative paths are joined to the bundle's real path, because the copy lies
     /// elsewhere, and a cgroup is named where the spec names none. Nothing else changes.
     pub(crate) fn private_copy(&self, default_cgroup: Option<&str>) -> Vec<u8> {
@@ -98,6 +120,22 @@ impl SpecDocument {
         }
         copy.to_string().into_bytes()
     }
+}
+
+/// Reads a regular file of at most 16 MiB. A pipe or a device would hold up the caller, or never end.
+fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    const LIMIT: u64 = 16 * 1024 * 1024;
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::RDONLY;
+    let file = std::fs::File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is not a regular file"));
+    }
+    let mut text = Vec::new();
+    file.take(LIMIT + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > LIMIT {
+        return Err(std::io::Error::other("it is larger than 16 MiB"));
+    }
+    Ok(text)
 }
 
 /// A bind mount has that type, or one of the two options.
@@ -177,6 +215,7 @@ mod tests {
         let cases = [
             ("/ociVersion", json!(null), "ociVersion"),
             ("/root", json!({}), "root.path"),
+            ("/process", json!("x"), "process is not an object"),
             ("/process/args", json!([]), "process.args"),
             ("/process/args", json!([1]), "process.args"),
             ("/process/terminal", json!("yes"), "process.terminal"),
@@ -191,8 +230,25 @@ mod tests {
             let error = SpecDocument::read(at.path()).unwrap_err().to_string();
             assert!(error.contains(wanted) && error.contains("config.json"), "{error}");
         }
+        for odd in [json!("x"), json!([])] {
+            let mut config = small();
+            config["linux"] = odd;
+            assert!(
+                SpecDocument::read(bundle(&config).path()).unwrap_err().to_string().contains("linux is not")
+            );
+        }
+        for odd in ["/x/../busy", "rel", "/", "/../a"] {
+            let mut config = small();
+            config["linux"] = json!({"cgroupsPath": odd});
+            let spec = SpecDocument::read(bundle(&config).path()).unwrap();
+            assert!(spec.check_cgroup_path().unwrap_err().to_string().contains("cgroupsPath"), "{odd}");
+        }
         let at = tempfile::tempdir().unwrap();
         assert!(SpecDocument::read(&at.path().join("nope")).unwrap_err().to_string().contains("nope"));
+        let pipe = at.path().join("config.json");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert!(SpecDocument::read(at.path()).unwrap_err().to_string().contains("cannot be read"));
+        std::fs::remove_file(&pipe).unwrap();
         std::fs::write(at.path().join("config.json"), "{").unwrap();
         assert!(SpecDocument::read(at.path()).unwrap_err().to_string().contains("not JSON"));
     }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use rustix::fs::{RenameFlags, renameat_with};
 
 use runtime_api::{
-    ContainerState, ContainerStatus, CreateRequest, Error, ErrorKind, LogConfig, LogDriver, Result,
+    ContainerId, ContainerState, ContainerStatus, CreateRequest, Error, ErrorKind, LogConfig, LogDriver,
+    Result,
 };
 
 use crate::backend::Backend;
@@ -19,7 +20,7 @@ use crate::exits::Entry;
 use crate::layout::ContainerDir;
 use crate::lock::Held;
 use crate::observe::{self, Sight};
-use crate::process::{self, Identity, end_all, kill_tree};
+use crate::process::{Identity, end_all, kill_tree};
 use crate::record::{Phase, Record, cannot_write};
 use crate::spec::SpecDocument;
 
@@ -49,6 +50,9 @@ impl Making {
         backend.monitor()?;
         let spec = SpecDocument::read(&request.bundle)?;
         check_log(&request.log)?;
+        if !backend.config.systemd_cgroup {
+            spec.check_cgroup_path()?;
+        }
         let default_cgroup = backend.default_cgroup(&request.id);
         let cgroup = spec.cgroup().unwrap_or(&default_cgroup);
         let mut record = Record::new(request.id.clone(), spec.bundle.clone(), backend.boot_id.clone());
@@ -63,6 +67,7 @@ impl Making {
         if dir.path().exists() && !backend.reclaim(&request.id).await? {
             return Err(Error::new(ErrorKind::AlreadyExists));
         }
+        backend.check_root(&request.id)?;
         let entry = backend.entries.of(&request.id);
         let copy = spec.private_copy((!backend.config.systemd_cgroup).then_some(default_cgroup.as_str()));
         let mut held = fill(&dir, &entry, &record, &copy).await?;
@@ -108,7 +113,9 @@ impl Making {
             }
         };
         self.record.init = Identity::of(pid);
+        self.record.init_program = self.record.init.and_then(Identity::program);
         self.record.monitor = conmon::daemon(&self.dir);
+        self.record.own_cgroup = backend.own_cgroup(&self.record);
         self.record.phase = Phase::Created;
         self.record.write(&self.dir)?;
         self.entry.touch();
@@ -134,7 +141,7 @@ impl Backend {
         // for: a runtime that still runs would make it a moment later. They are found by their arguments, for a conmon
         // that was started a moment ago has not written its pid yet; and again, for it may just have forked.
         for _ in 0..ROUNDS {
-            let found = process::naming(dir.path());
+            let found = conmon::at_work_on(dir);
             if found.is_empty() {
                 break;
             }
@@ -143,15 +150,7 @@ impl Backend {
             }
         }
         end_all(self.init_from_pidfile(record, dir)).await;
-        let state = self.root().join(record.id.as_str());
-        if state.exists()
-            && let Err(error) =
-                self.run_verb(dir, &["delete", "--force", record.id.as_str()], DELETE_LIMIT).await
-        {
-            tracing::debug!(id = %record.id, error = %error.report(), "the runtime cannot remove a failed create");
-        }
-        // A runtime that was cut off early does not know its own directory, and says that there is no such container.
-        let _ = std::fs::remove_dir_all(&state);
+        self.remove_half_made(record, dir).await;
         if let Some(cgroup) =
             record.cgroup.as_deref().filter(|cgroup| *cgroup == self.default_cgroup(&record.id))
         {
@@ -163,6 +162,48 @@ impl Backend {
             let _ = std::fs::remove_file(log);
         }
         self.forget(record, dir, held, None);
+    }
+
+    /// Removes what the runtime knows of a container that was not made. Its root may be shared with others: what does not
+    /// name our directory as its bundle is somebody else's container of the same name.
+    async fn remove_half_made(&self, record: &Record, dir: &ContainerDir) {
+        let state = self.root().join(record.id.as_str());
+        if !state.exists() {
+            return;
+        }
+        let id = record.id.as_str();
+        let said = self.run_verb(dir, &["state", id], DELETE_LIMIT).await.ok();
+        let said = said.and_then(|done| serde_json::from_slice::<serde_json::Value>(&done.stdout).ok());
+        let bundle = said.as_ref().and_then(|state| state["bundle"].as_str());
+        let ours = bundle.map(|bundle| Path::new(bundle) == dir.path());
+        if ours == Some(true)
+            && let Err(error) = self.run_verb(dir, &["delete", "--force", id], DELETE_LIMIT).await
+        {
+            tracing::warn!(%id, error = %error.report(), "the runtime cannot remove a failed create");
+        }
+        // A runtime that was cut off early does not know its own directory, and says that there is no such container.
+        if ours == Some(true) || (ours.is_none() && self.config.root.is_none()) {
+            let _ = std::fs::remove_dir_all(&state);
+        }
+    }
+
+    /// Refuses an id that is taken in a root that others use too. In a root of our own it can only be a leftover.
+    fn check_root(&self, id: &ContainerId) -> Result<()> {
+        let state = self.root().join(id.as_str());
+        if self.config.root.is_none() || !state.exists() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::AlreadyExists)
+            .hint(format!("the runtime has a container of this id that is not ours: {}", state.display())))
+    }
+
+    /// The cgroup of a new init, unless it is one that it shares with us or with its monitor, as where cgroups are off.
+    fn own_cgroup(&self, record: &Record) -> Option<String> {
+        let of = |process: Identity| self.hierarchies.path_of(process.pid);
+        let cgroup = of(record.init?)?;
+        let makers = [Some(self.own), record.monitor];
+        let shared = makers.into_iter().flatten().any(|one| of(one).as_ref() == Some(&cgroup));
+        (!shared).then_some(cgroup)
     }
 
     /// The init from its pid file, if it is in the cgroup that the record names: the pid may be somebody else's by now.

@@ -12,7 +12,7 @@ use crate::conmon;
 use crate::layout::ContainerDir;
 use crate::lock::Held;
 use crate::observe::Sight;
-use crate::process::{Identity, end_all};
+use crate::process::end_all;
 use crate::record::{Phase, Record};
 
 /// How long the processes of a container may live after KILL.
@@ -95,9 +95,9 @@ impl Backend {
     async fn end(&self, locked: &mut Locked) -> Result<ExitStatus> {
         if let Some(init) = locked.record.init.filter(|init| init.lives()) {
             let frozen = self.hierarchies.is_frozen(init.pid);
-            let others = self.hierarchies.processes_with(init.pid);
+            let others = self.members(&locked.record);
             self.signal(locked, Signal::KILL)?;
-            for process in others.into_iter().filter_map(Identity::of) {
+            for process in others {
                 // Without a pid namespace of its own the container's other processes outlive its init.
                 let _ = process.signal(Signal::KILL);
             }

@@ -1,6 +1,8 @@
 //! Kill: no fork. The signal goes through a pid file descriptor, after the start time was compared.
 
-use runtime_api::{ContainerId, ContainerStatus, Error, ErrorKind, KillRequest, Operation, Result, Signal};
+use runtime_api::{
+    Capability, ContainerId, ContainerStatus, Error, ErrorKind, KillRequest, Operation, Result, Signal,
+};
 
 use crate::backend::{Backend, Locked};
 use crate::observe::Sight;
@@ -8,8 +10,19 @@ use crate::process::Identity;
 
 impl Backend {
     pub(crate) async fn kill(&self, id: &ContainerId, request: KillRequest) -> Result<()> {
-        let (locked, sight) = self.admit(Operation::Kill, id).await?;
         let named = |error: Error| error.during(Operation::Kill).on(format_args!("container \"{id}\""));
+        if request.all {
+            self.capabilities.require(Capability::KillAll).map_err(named)?;
+        }
+        let (locked, sight) = self.admit(Operation::Kill, id).await?;
+        let needed = match sight {
+            Sight::Alive(ContainerStatus::Created) => Some(Capability::KillCreated),
+            Sight::Alive(ContainerStatus::Paused) => Some(Capability::KillPaused),
+            _ => None,
+        };
+        if let Some(needed) = needed.filter(|_| request.signal != Signal::KILL) {
+            self.capabilities.require(needed).map_err(named)?;
+        }
         if request.all {
             self.signal_all(&locked, request.signal).map_err(named)?;
         }
@@ -27,13 +40,11 @@ impl Backend {
         init.signal(signal).map(|_| ()).map_err(|error| not_delivered(init, signal, error))
     }
 
-    /// Signals every other process of the container's cgroup.
+    /// Signals every process but the init.
     fn signal_all(&self, locked: &Locked, signal: Signal) -> Result<()> {
-        let Some(init) = locked.record.init.filter(|init| init.lives()) else { return Ok(()) };
-        for pid in self.hierarchies.processes_with(init.pid) {
-            if let Some(process) = Identity::of(pid).filter(|process| *process != init) {
-                process.signal(signal).map_err(|error| not_delivered(process, signal, error))?;
-            }
+        let others = self.members(&locked.record).into_iter().filter(|one| Some(*one) != locked.record.init);
+        for process in others {
+            process.signal(signal).map_err(|error| not_delivered(process, signal, error))?;
         }
         Ok(())
     }

@@ -31,7 +31,13 @@ impl Backend {
             Err(error) if self.is_gone(&error) || !locked.record.init.is_some_and(|init| init.lives()) => {
                 Ok(())
             }
-            Err(error) => Err(error),
+            // The kernel can do it alone; the runtime's own note of the pause goes with the container.
+            Err(error) => {
+                match locked.record.own_cgroup.as_deref().map(|cgroup| self.hierarchies.thaw(cgroup)) {
+                    Some(Ok(())) => Ok(()),
+                    _ => Err(error),
+                }
+            }
         }
     }
 }

@@ -4,8 +4,7 @@ use runtime_api::{ContainerId, ContainerState, Error, Operation, Result};
 
 use crate::backend::Backend;
 use crate::observe::{self, Sight};
-use crate::record::{Phase, Record, cannot_write};
-use crate::recovery::is_free;
+use crate::record::{Record, cannot_write};
 
 impl Backend {
     /// The state of a container, or `NotFound`.
@@ -47,12 +46,10 @@ impl Backend {
         let Some(record) = Record::read(&dir)? else { return Ok(None) };
         let entry = self.entries.of(id);
         let sight = self.look_until_settled(&record, &dir, &entry).await?;
-        let cut_off = record.phase == Phase::Starting && is_free(&dir)?;
-        if sight != Sight::Lost && !cut_off {
+        if sight != Sight::Lost {
             return Ok(Some(observe::state(&record, &sight)));
         }
-        // That the end was lost, or whether a start that was cut off had succeeded, is final once it is written down,
-        // so that everybody is told the same.
+        // That it was lost is final once it is written down, so that everybody is told the same time.
         let Some(mut locked) = self.lock(id).await? else { return Ok(None) };
         let sight = self.settle(&mut locked).await?;
         Ok(Some(observe::state(&locked.record, &sight)))
