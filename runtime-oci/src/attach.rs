@@ -12,6 +12,7 @@ use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::socket::{UnixAddr, getpeername};
 use rustix::fs::{Mode, OFlags};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
@@ -34,6 +35,9 @@ const BACKLOG: usize = 8 * 1024 * 1024;
 /// and for how long.
 const STALL: Duration = Duration::from_secs(1);
 
+/// How long conmon may take to accept a client.
+const CONNECT: Duration = Duration::from_secs(5);
+
 /// conmon's names for the streams.
 const STDOUT: u8 = 2;
 const STDERR: u8 = 3;
@@ -50,8 +54,9 @@ impl Backend {
             self.capabilities.require(Capability::AttachResize).map_err(named)?;
         }
         let (locked, _) = self.admit(Operation::Attach, id).await?;
-        let socket = connect(&locked.dir.attach()).await.map_err(named)?;
+        let path = locked.dir.attach();
         drop(locked);
+        let socket = connect(&path).await.map_err(named)?;
         if let Some(attached) = request.attached {
             // The caller may have stopped listening; it is attached all the same.
             let _ = attached.send(());
@@ -102,7 +107,19 @@ async fn connect(path: &Path) -> Result<UnixSeqpacket> {
         rustix::fs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| failed(error.into()))?;
     let short: PathBuf = format!("/proc/self/fd/{}", directory.as_raw_fd()).into();
-    UnixSeqpacket::connect(short.join(path.file_name().unwrap_or_default())).await.map_err(failed)
+    let address = short.join(path.file_name().unwrap_or_default());
+    let deadline = Instant::now() + CONNECT;
+    loop {
+        let socket = UnixSeqpacket::connect(&address).await.map_err(failed)?;
+        // When many connect at once and the queue is full, the kernel says "later", which is taken for "soon connected".
+        match getpeername::<UnixAddr>(socket.as_raw_fd()) {
+            Err(nix::errno::Errno::ENOTCONN) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Err(nix::errno::Errno::ENOTCONN) => return Err(Error::new(ErrorKind::TimedOut(CONNECT))),
+            _ => return Ok(socket),
+        }
+    }
 }
 
 /// Passes input on. True when the detach keys were seen; at the end of input it half-closes the socket.

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use runtime_api::{
     Capabilities, ContainerId, ContainerStatus, Error, ErrorKind, ExitCause, ExitStatus, Operation,
     Rejection, Result, RuntimeInfo,
@@ -19,8 +21,12 @@ use crate::exits::{Entries, Entry};
 use crate::layout::{ContainerDir, Layout};
 use crate::lock::Held;
 use crate::observe::{self, Sight};
+use crate::owner::Life;
 use crate::process::{self, Identity};
 use crate::record::{Phase, Record};
+
+/// How long a container may be between its end and its exit file before that is told as it is.
+pub(crate) const ENDING: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(crate) struct Backend {
@@ -38,6 +44,7 @@ pub(crate) struct Backend {
     pub(crate) entries: Arc<Entries>,
     pub(crate) boot_id: String,
     pub(crate) own: Identity,
+    pub(crate) life: Life,
 }
 
 /// A container whose lock is held: nobody else changes it.
@@ -83,7 +90,8 @@ impl Backend {
     /// Looks at a locked container, waits a moment for the exit file of one that is just ending, and writes down what
     /// nobody else will write: that an end was lost.
     pub(crate) async fn settle(&self, locked: &mut Locked) -> Result<Sight> {
-        let sight = self.look_until_settled(&locked.record, &locked.dir, &locked.entry).await?;
+        let patience = Instant::now() + ENDING;
+        let sight = self.look_until_settled(&locked.record, &locked.dir, &locked.entry, patience).await?;
         if locked.record.phase == Phase::Starting {
             // We hold the lock, so whoever asked for the start is done or dead.
             if sight == Sight::Alive(ContainerStatus::Created) {
@@ -104,19 +112,18 @@ impl Backend {
     }
 
     /// Looks until the container is not between its end and its exit file, which takes conmon a few milliseconds. A
-    /// monitor that does not get there, because a client does not read, is no reason to hold up the caller for long.
+    /// monitor that does not get there is no reason to hold up the caller for long.
     pub(crate) async fn look_until_settled(
         &self,
         record: &Record,
         dir: &ContainerDir,
         entry: &Entry,
+        deadline: Instant,
     ) -> Result<Sight> {
-        const PATIENCE: Duration = Duration::from_secs(5);
         let mut changes = entry.changes();
-        let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             let sight = observe::look(record, dir, &self.hierarchies)?;
-            if sight != Sight::Ending || tokio::time::Instant::now() >= deadline {
+            if sight != Sight::Ending || Instant::now() >= deadline {
                 return Ok(sight);
             }
             let _ = tokio::time::timeout(Duration::from_millis(5), changes.changed()).await;

@@ -13,9 +13,11 @@ use std::time::Duration;
 use command_fds::{CommandFdExt as _, FdMapping, FdMappingCollision};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use runtime_api::{CommandDetail, Error, ErrorKind, Result};
+
+use crate::process::{Identity, kill_tree};
 
 /// How much of standard error is kept.
 const STDERR_TAIL: usize = 8 * 1024;
@@ -115,10 +117,10 @@ impl CommandLine {
     /// `Unavailable` when there is no such binary, `TimedOut` at the deadline (it is killed). A code that is not zero
     /// is no error here.
     pub(crate) async fn run(&self, limit: Duration) -> Result<Finished> {
-        let deadline = Instant::now() + limit;
         let mut command = self.command();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = self.start(&mut command)?;
+        let mut running = Foreground::new(self.start(&mut command)?);
+        let child = &mut running.child;
         let mut stdout = Kept::first(STDOUT_LIMIT);
         let mut stderr = Kept::last(STDERR_TAIL);
         let (out, err) = (child.stdout.take(), child.stderr.take());
@@ -134,16 +136,19 @@ impl CommandLine {
                     }
                 }
             };
-            timeout_at(deadline, all).await
+            timeout(limit, all).await
         };
         let stderr = String::from_utf8_lossy(&stderr.bytes).into_owned();
         match ended {
-            Ok(Ok(status)) => Ok(Finished { code: code_of(status), stdout: stdout.bytes, stderr }),
+            Ok(Ok(status)) => {
+                running.over = true;
+                Ok(Finished { code: code_of(status), stdout: stdout.bytes, stderr })
+            }
             Ok(Err(error)) => Err(Error::new(ErrorKind::Internal("a command's end cannot be read".into()))
                 .with_command(self.detail(None, stderr))
                 .caused_by(error)),
             Err(_late) => {
-                let _ = child.kill().await;
+                running.end().await;
                 Err(Error::new(ErrorKind::TimedOut(limit)).with_command(self.detail(None, stderr)))
             }
         }
@@ -172,6 +177,41 @@ impl CommandLine {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         crate::reaper::stay_until_the_command_ends(&mut command, path);
         self.start(&mut command)
+    }
+}
+
+/// A command at work. Dropped before its end it takes everything below it along: a hook of a runtime must not go on when
+/// the runtime was killed.
+#[derive(Debug)]
+struct Foreground {
+    child: Child,
+    identity: Option<Identity>,
+    over: bool,
+}
+
+impl Foreground {
+    fn new(child: Child) -> Self {
+        let identity = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Identity::of);
+        Self { child, identity, over: false }
+    }
+
+    /// Kills it, and waits a moment for the kernel to be done with it.
+    async fn end(&mut self) {
+        self.kill();
+        let _ = timeout(DRAIN, self.child.wait()).await;
+    }
+
+    fn kill(&mut self) {
+        if let Some(identity) = self.identity.filter(|_| !self.over) {
+            kill_tree(identity);
+        }
+        self.over = true;
+    }
+}
+
+impl Drop for Foreground {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 
@@ -254,13 +294,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_command_started_is_killed_with_it_at_the_deadline() {
+        let at = tempfile::tempdir().unwrap();
+        let file = at.path().join("pid");
+        let script = format!("setsid sleep 60 & echo $! > {}; wait", file.display());
+        let line = CommandLine::new("/bin/sh").args(["-c", &script]);
+        line.run(Duration::from_millis(300)).await.unwrap_err();
+        let pid: i32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
+        for _ in 0..200 {
+            if Identity::of(pid).is_none() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("process {pid} is still there");
+    }
+
+    #[tokio::test]
+    async fn an_endless_deadline_is_none() {
+        CommandLine::new("/bin/true").run(Duration::MAX).await.unwrap();
+    }
+
+    #[tokio::test]
     async fn a_grandchild_that_holds_the_pipe_is_not_waited_for() {
         let line = CommandLine::new("/bin/sh").args(["-c", "sleep 60 & echo $!"]);
-        let begun = Instant::now();
+        let begun = tokio::time::Instant::now();
         let done = line.run(LIMIT).await.unwrap();
         assert!(begun.elapsed() < Duration::from_secs(15));
         let pid: i32 = String::from_utf8(done.stdout).unwrap().trim().parse().unwrap();
-        crate::process::Identity::of(pid).unwrap().signal(runtime_api::Signal::KILL).unwrap();
+        Identity::of(pid).unwrap().signal(runtime_api::Signal::KILL).unwrap();
     }
 
     #[tokio::test]

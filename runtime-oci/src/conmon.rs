@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::process::Child;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use runtime_api::{ContainerId, Error, ErrorKind, LogConfig, LogDriver, Peer, Result, StdinMode};
 
@@ -122,7 +122,6 @@ impl Monitor {
 
     /// Waits for the report, and for the first process, so that it is reaped.
     pub(crate) async fn report(&mut self, limit: Duration) -> Result<Report> {
-        let deadline = Instant::now() + limit;
         let mut line = Vec::new();
         let mut sync = (&mut self.sync).take(REPORT_LIMIT);
         let read = async {
@@ -139,11 +138,11 @@ impl Monitor {
         let first = async {
             let status = self.child.wait().await;
             // The daemon has let go of the pipe unless something is wrong, and then there is something to read.
-            let _ = tokio::time::timeout(Duration::from_millis(200), stderr.fill(pipe)).await;
+            let _ = timeout(Duration::from_millis(200), stderr.fill(pipe)).await;
             status
         };
         let late = |_| Error::new(ErrorKind::TimedOut(limit)).with_command(self.line.detail(None, ""));
-        let ((), status) = timeout_at(deadline, async { tokio::join!(read, first) }).await.map_err(late)?;
+        let ((), status) = timeout(limit, async { tokio::join!(read, first) }).await.map_err(late)?;
         let code = status.ok().map(crate::command::code_of);
         let said = String::from_utf8_lossy(&stderr.bytes).into_owned();
         match parse(&line) {
@@ -160,8 +159,8 @@ impl Monitor {
 
     /// Waits until the first process has forked the daemon and left, or kills it.
     pub(crate) async fn abandon(&mut self, limit: Duration) {
-        if tokio::time::timeout(limit, self.child.wait()).await.is_err() {
-            let _ = self.child.kill().await;
+        if timeout(limit, self.child.wait()).await.is_err() {
+            let _ = timeout(limit, self.child.kill()).await;
         }
     }
 }

@@ -61,6 +61,10 @@ pub(crate) async fn gather(
         return kept.findings;
     }
     let findings = ask(layout, config, runtime, monitor).await;
+    if runtime.is_some() && findings.name.is_none() {
+        // It was there and did not answer, as on a machine under heavy load. The next one to open it asks again.
+        return findings;
+    }
     let kept = Kept { key, findings };
     if let Err(error) = keep(&file, &kept) {
         // Only speed is lost.

@@ -5,14 +5,16 @@
 //! at the time limit, or at the next open after the owner died, the command itself is killed with its descendants.
 //! Killing the runtime's process alone would leave the command running.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Child;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use runtime_api::{
     ContainerId, ContainerStatus, Error, ErrorKind, ExecEnd, ExecOutcome, ExecSyncRequest, Operation,
@@ -37,7 +39,7 @@ impl Backend {
     pub(crate) async fn exec_sync(&self, id: &ContainerId, request: ExecSyncRequest) -> Result<ExecOutcome> {
         let named = |error: Error| error.during(Operation::ExecSync).on(format_args!("container \"{id}\""));
         check(&request.process, request.timeout).map_err(named)?;
-        let deadline = request.timeout.map(|limit| Instant::now() + limit);
+        let begun = Instant::now();
         // Begun under the lock: a stop that turns to KILL either sees this exec or has refused it.
         let (locked, _) = self.admit(Operation::ExecSync, id).await?;
         if observe::is_being_killed(&locked.record) {
@@ -52,11 +54,27 @@ impl Backend {
         let dir = locked.dir.clone();
         drop(locked);
         let mut output = Output::new(request.output_limit);
-        let ended = running.collect(&mut output, deadline).await.map_err(named)?;
-        let Some(code) = ended else {
-            running.kill().await;
-            return Ok(output.outcome(ExecEnd::TimedOut));
-        };
+        let left = request.timeout.map(|limit| limit.saturating_sub(begun.elapsed()));
+        let status =
+            match running.collect(&mut output, left, self.config.exec_timeout).await.map_err(named)? {
+                Collected::Ended(status) => status,
+                Collected::TimedOut => {
+                    running.kill().await;
+                    return Ok(output.outcome(ExecEnd::TimedOut));
+                }
+                Collected::NeverBegan => {
+                    running.kill().await;
+                    let late = Error::new(ErrorKind::TimedOut(self.config.exec_timeout));
+                    return Err(named(late.with_command(running.line.detail(None, ""))));
+                }
+            };
+        if status.signal().is_some() {
+            // Somebody killed the process that collects the code, so the command has no one to tell it to.
+            self.kill_command(&dir, &running);
+            let gone = ErrorKind::Internal("the process that waits for the exec was killed".into());
+            return Err(named(Error::new(gone)));
+        }
+        let code = code_of(status);
         if running.never_ran(code) {
             let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
             let message = complaint::account(Some(&running.log()), &stderr);
@@ -89,6 +107,16 @@ impl Backend {
         let child = line.spawn_reaped(&place.join("pid"))?;
         let reaper = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Identity::of);
         Ok(Running { line, child, reaper, over: false, place: guard })
+    }
+
+    /// Kills a command that has lost its parent: by its pid file, if that process is still the container's.
+    fn kill_command(&self, dir: &ContainerDir, running: &Running) {
+        let Ok(Some(record)) = crate::record::Record::read(dir) else { return };
+        let ours = self.members(&record);
+        let command = pid_in(&running.pid_file()).and_then(Identity::of);
+        if let Some(command) = command.filter(|one| ours.contains(one) && Some(*one) != record.init) {
+            kill_tree(command);
+        }
     }
 
     /// The command did not run: either the container is no longer running, or the runtime has a reason of its own.
@@ -143,6 +171,13 @@ impl Drop for Place {
     }
 }
 
+/// How the wait for an exec ended.
+enum Collected {
+    Ended(ExitStatus),
+    TimedOut,
+    NeverBegan,
+}
+
 /// An exec at work. Dropped before its end it takes its command and all descendants with it.
 #[derive(Debug)]
 struct Running {
@@ -159,37 +194,55 @@ impl Running {
         self.place.0.join("log")
     }
 
-    /// Reads both streams until the command has ended, and gives its code; `None` at the deadline.
-    async fn collect(&mut self, output: &mut Output, deadline: Option<Instant>) -> Result<Option<i32>> {
+    fn pid_file(&self) -> PathBuf {
+        self.place.0.join("pid")
+    }
+
+    /// Reads both streams until the command has ended, for at most `limit`; the command must run within `start_limit`.
+    async fn collect(
+        &mut self,
+        output: &mut Output,
+        limit: Option<Duration>,
+        start_limit: Duration,
+    ) -> Result<Collected> {
         let (stdout, stderr) = (self.child.stdout.take(), self.child.stderr.take());
+        let pid_file = self.pid_file();
         let child = &mut self.child;
         let all = async {
             let mut reading = std::pin::pin!(output.read(stdout, stderr));
-            tokio::select! {
-                () = &mut reading => child.wait().await,
-                status = child.wait() => {
-                    let _ = timeout(DRAIN, &mut reading).await;
-                    status
+            let mut begun = std::pin::pin!(tokio::time::sleep(start_limit));
+            let (mut open, mut watching) = (true, true);
+            loop {
+                tokio::select! {
+                    () = &mut reading, if open => open = false,
+                    status = child.wait() => {
+                        if open {
+                            let _ = timeout(DRAIN, &mut reading).await;
+                        }
+                        return status.map(Collected::Ended);
+                    }
+                    () = &mut begun, if watching => {
+                        watching = false;
+                        if pid_in(&pid_file).is_none() {
+                            return Ok(Collected::NeverBegan);
+                        }
+                    }
                 }
             }
         };
-        let ended = match deadline {
+        let ended = match limit {
             None => all.await,
-            Some(deadline) => match timeout_at(deadline, all).await {
-                Ok(ended) => ended,
-                Err(_late) => return Ok(None),
-            },
+            Some(limit) => timeout(limit, all).await.unwrap_or(Ok(Collected::TimedOut)),
         };
-        self.over = true;
-        let failed = |error| {
+        self.over = matches!(ended, Ok(Collected::Ended(_)));
+        ended.map_err(|error| {
             Error::new(ErrorKind::Internal("the end of an exec cannot be read".into())).caused_by(error)
-        };
-        ended.map(|status| Some(code_of(status))).map_err(failed)
+        })
     }
 
     /// Whether the runtime failed before it ran the command: it writes the pid file once the command runs.
     fn never_ran(&self, code: i32) -> bool {
-        code != 0 && pid_in(&self.place.0.join("pid")).is_none()
+        code != 0 && pid_in(&self.pid_file()).is_none()
     }
 
     /// Kills the command with its descendants, and waits a moment for their parent to notice.

@@ -18,6 +18,7 @@ use crate::config::{OciConfig, find_binary};
 use crate::dialect::Dialect;
 use crate::evidence;
 use crate::layout::Layout;
+use crate::owner::Life;
 use crate::process::{Identity, boot_id};
 use crate::runtime::OciRuntime;
 
@@ -105,6 +106,7 @@ async fn prepare(handler: &HandlerConfig, context: OpenContext) -> Result<Backen
         entries: Arc::default(),
         boot_id,
         own: Identity::own(),
+        life: Life::begin(),
     })
 }
 

@@ -24,6 +24,7 @@ mod layout;
 mod lifecycle;
 mod lock;
 mod observe;
+mod owner;
 mod process;
 mod reaper;
 mod record;

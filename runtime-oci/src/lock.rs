@@ -36,7 +36,16 @@ pub(crate) struct Held {
 impl Held {
     /// Takes the lock of a container that exists; `None` when there is no such container (any more).
     pub(crate) async fn acquire(dir: &ContainerDir, queue: &Arc<Mutex<()>>) -> Result<Option<Self>> {
-        let deadline = Instant::now() + PATIENCE;
+        Self::acquire_within(dir, queue, PATIENCE).await
+    }
+
+    /// [`Held::acquire`] with another patience.
+    pub(crate) async fn acquire_within(
+        dir: &ContainerDir,
+        queue: &Arc<Mutex<()>>,
+        patience: Duration,
+    ) -> Result<Option<Self>> {
+        let deadline = Instant::now() + patience;
         let path = dir.lock();
         let Ok(in_process) = timeout_at(deadline, Arc::clone(queue).lock_owned()).await else {
             return Err(busy("another caller in this process".into()));

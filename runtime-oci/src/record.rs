@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use runtime_api::{ContainerId, Error, ErrorKind, ExitStatus, Result, Signal};
 
 use crate::layout::ContainerDir;
+use crate::owner::Owner;
 use crate::process::Identity;
 
 /// The version of the record's shape. A record of a later version is not touched.
@@ -41,11 +42,11 @@ pub(crate) enum StopStage {
     Killing,
 }
 
-/// A stop, and whose it is. Once the owner is dead it no longer counts.
+/// A stop, and whose it is. Once the owner is gone it no longer counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StopPhase {
     pub(crate) stage: StopStage,
-    pub(crate) owner: Identity,
+    pub(crate) owner: Owner,
 }
 
 /// One container's record.

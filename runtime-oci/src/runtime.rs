@@ -133,6 +133,14 @@ impl RuntimeImpl for OciRuntime {
 
     async fn shutdown(&self) {
         self.tasks.end().await;
+        self.backend.life.end();
+    }
+}
+
+impl Drop for OciRuntime {
+    fn drop(&mut self) {
+        // The tasks are ended with the value, a moment before the last of them lets go of the backend.
+        self.backend.life.end();
     }
 }
 

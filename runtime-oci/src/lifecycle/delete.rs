@@ -12,13 +12,15 @@ use crate::conmon;
 use crate::layout::ContainerDir;
 use crate::lock::Held;
 use crate::observe::Sight;
-use crate::process::end_all;
+use crate::process::{end_all, kill_tree};
 use crate::record::{Phase, Record};
 
 /// How long the processes of a container may live after KILL.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
+/// How long a forced delete waits for others before it kills the command that they wait for.
+const FORCE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long conmon may live after its container: it syncs the log to the disk.
-const MONITOR_LIMIT: Duration = Duration::from_secs(5);
+const MONITOR_LIMIT: Duration = Duration::from_secs(2);
 
 impl Backend {
     pub(crate) async fn delete(&self, id: &ContainerId, request: DeleteRequest) -> Result<()> {
@@ -42,23 +44,38 @@ impl Backend {
         }
     }
 
-    /// Locks a container for a forced delete. A record that cannot be read is no obstacle: what it would tell is then
-    /// taken from the pid files.
+    /// Locks a container for a forced delete. A command that hangs while it holds the lock is killed, and with it whoever
+    /// waits for it gives up the lock. A record that cannot be read is no obstacle: what it would tell is then taken from
+    /// the pid files.
     async fn lock_for_force(&self, id: &ContainerId) -> Result<Option<Locked>> {
-        match self.lock(id).await {
+        let dir = self.layout.container(id);
+        let entry = self.entries.of(id);
+        let held = match Held::acquire_within(&dir, &entry.queue, FORCE_PATIENCE).await {
+            Err(error) if matches!(error.kind(), ErrorKind::Busy { .. }) => {
+                for process in conmon::at_work_on(&dir) {
+                    if Some(process) != conmon::daemon(&dir) {
+                        end_all(kill_tree(process)).await;
+                    }
+                }
+                Held::acquire_within(&dir, &entry.queue, FORCE_PATIENCE * 2).await?
+            }
+            other => other?,
+        };
+        let Some(held) = held else { return Ok(None) };
+        let record = match Record::read(&dir) {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(None),
             Err(error) if matches!(error.kind(), ErrorKind::ConfigInvalid(_)) => {
-                let dir = self.layout.container(id);
-                let entry = self.entries.of(id);
-                let Some(held) = Held::acquire(&dir, &entry.queue).await? else { return Ok(None) };
                 let mut record = Record::new(id.clone(), dir.path().to_owned(), self.boot_id.clone());
                 record.phase = Phase::Started;
                 record.cgroup = Some(self.default_cgroup(id));
                 record.monitor = conmon::daemon(&dir);
                 record.init = self.init_from_pidfile(&record, &dir);
-                Ok(Some(Locked { held, record, dir, entry }))
+                record
             }
-            other => other,
-        }
+            Err(error) => return Err(error),
+        };
+        Ok(Some(Locked { held, record, dir, entry }))
     }
 
     /// Ends and removes a locked container.

@@ -1,8 +1,10 @@
 //! State and list: looks, without a lock and without a command.
 
+use tokio::time::Instant;
+
 use runtime_api::{ContainerId, ContainerState, Error, Operation, Result};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, ENDING};
 use crate::observe::{self, Sight};
 use crate::record::{Record, cannot_write};
 
@@ -10,7 +12,7 @@ impl Backend {
     /// The state of a container, or `NotFound`.
     pub(crate) async fn state(&self, id: &ContainerId) -> Result<ContainerState> {
         let named = |error: Error| error.during(Operation::State).on(format_args!("container \"{id}\""));
-        match self.look_at(id).await.map_err(named)? {
+        match self.look_at(id, Instant::now() + ENDING).await.map_err(named)? {
             Some(state) => Ok(state),
             None => Err(Error::not_found(Operation::State, id)),
         }
@@ -19,8 +21,10 @@ impl Backend {
     /// The states of all containers, the oldest first.
     pub(crate) async fn list(&self) -> Result<Vec<ContainerState>> {
         let mut states = Vec::new();
+        // One for all: a hundred monitors that hang must not take a hundred times as long as one.
+        let deadline = Instant::now() + ENDING;
         for id in self.ids().map_err(|error| error.during(Operation::List))? {
-            match self.look_at(&id).await {
+            match self.look_at(&id, deadline).await {
                 Ok(Some(state)) => states.push(state),
                 Ok(None) => {}
                 // One damaged record must not hide the others; asking for that container tells what is wrong.
@@ -41,11 +45,11 @@ impl Backend {
         Ok(entries.flatten().filter_map(|entry| ContainerId::new(entry.file_name().to_str()?).ok()).collect())
     }
 
-    async fn look_at(&self, id: &ContainerId) -> Result<Option<ContainerState>> {
+    async fn look_at(&self, id: &ContainerId, deadline: Instant) -> Result<Option<ContainerState>> {
         let dir = self.layout.container(id);
         let Some(record) = Record::read(&dir)? else { return Ok(None) };
         let entry = self.entries.of(id);
-        let sight = self.look_until_settled(&record, &dir, &entry).await?;
+        let sight = self.look_until_settled(&record, &dir, &entry, deadline).await?;
         if sight != Sight::Lost {
             return Ok(Some(observe::state(&record, &sight)));
         }

@@ -16,6 +16,7 @@ use runtime_api::{
 
 use crate::backend::{Backend, Locked};
 use crate::observe::{self, Sight};
+use crate::process::end_all;
 use crate::record::{StopPhase, StopStage};
 
 /// The pause between two KILLs grows up to this.
@@ -73,7 +74,7 @@ impl Backend {
     async fn kill_until_gone(&self, id: &ContainerId, told: oneshot::Sender<Result<ExitStatus>>) {
         let named = |error: Error| error.during(Operation::Stop).on(format_args!("container \"{id}\""));
         let limit = self.config.kill_timeout;
-        let deadline = Instant::now() + limit;
+        let begun = Instant::now();
         let mut told = Some(told);
         let mut pause = Duration::from_millis(20);
         let mut tell = |result: Result<ExitStatus>| {
@@ -86,6 +87,8 @@ impl Backend {
             match self.kill_once(id).await {
                 Ok(Some(status)) => return tell(Ok(status)),
                 Ok(None) => {}
+                // Somebody else is at work on it, and will be done.
+                Err(error) if matches!(error.kind(), ErrorKind::Busy { .. } | ErrorKind::TimedOut(_)) => {}
                 // Deleted meanwhile, or not ours to kill: repeating will not help.
                 Err(error) => return tell(Err(named(error))),
             }
@@ -93,7 +96,7 @@ impl Backend {
                 Ok(result) => return tell(result),
                 Err(_still_there) => {}
             }
-            if Instant::now() >= deadline {
+            if begun.elapsed() >= limit {
                 tell(Err(named(
                     Error::new(ErrorKind::TimedOut(limit))
                         .retry(runtime_api::Retry::Later)
@@ -111,6 +114,14 @@ impl Backend {
         if let Sight::Stopped(status) = sight {
             return Ok(Some(status));
         }
+        if let (Sight::Ending, Some(monitor)) = (&sight, locked.record.monitor) {
+            // The init is gone and the monitor has not said so for seconds: it hangs, and would for ever.
+            end_all([monitor]).await;
+            return match self.settle(&mut locked).await? {
+                Sight::Stopped(status) => Ok(Some(status)),
+                _ => Ok(None),
+            };
+        }
         self.mark(&mut locked, StopStage::Killing)?;
         self.signal(&locked, Signal::KILL)?;
         if sight == Sight::Alive(ContainerStatus::Paused) {
@@ -121,7 +132,7 @@ impl Backend {
 
     /// Notes how far the stop has come, and whose it is.
     fn mark(&self, locked: &mut Locked, stage: StopStage) -> Result<()> {
-        let phase = StopPhase { stage, owner: self.own };
+        let phase = StopPhase { stage, owner: self.life.owner() };
         if locked.record.stop.is_some_and(|known| known.stage >= stage && known.owner.lives()) {
             return Ok(());
         }
