@@ -208,6 +208,12 @@ impl Backend {
         matches!(error.kind(), ErrorKind::Rejected { class: Rejection::Other, message } if self.dialect.says_gone(message))
     }
 
+    /// Removes the cgroups that only a value's containers needed; false if somebody was in the way for a moment.
+    pub(crate) fn prune_cgroups(&self) -> bool {
+        let idle = self.ids().is_ok_and(|ids| ids.is_empty());
+        !idle || self.hierarchies.prune(&self.cgroup_parent, &self.layout.cgroup_gate())
+    }
+
     /// Where a container goes whose spec names no cgroup.
     pub(crate) fn default_cgroup(&self, id: &ContainerId) -> String {
         format!("{}/{id}", self.cgroup_parent.trim_end_matches('/'))

@@ -137,38 +137,39 @@ impl Hierarchies {
         Ok(())
     }
 
-    /// Removes a container's default cgroup where the runtime left it, and its parents once they are empty. `own_gate`
-    /// is a directory that those who share the parent lock.
-    pub(crate) async fn prune(&self, cgroup: &str, own_gate: &Path) {
+    /// Removes a container's cgroup where the runtime left it.
+    pub(crate) fn remove(&self, cgroup: &str) {
         for root in &self.roots {
             // Gone, as a rule: the runtime removed it.
             let _ = std::fs::remove_dir(inside(root, cgroup));
         }
-        // Whoever else is below the same parent tidies up at the end of its own container.
-        if self.roots.iter().any(|root| inside(root, cgroup).parent().is_some_and(has_children)) {
-            return;
+    }
+
+    /// Removes the cgroup below which a value's containers lay, and its parents, once they are empty; false if somebody
+    /// was in the way for a moment. `own_gate` is a directory that those who share the cgroup lock. This is for the end
+    /// of a value and not for that of each container: the next one would have to make them all again, in every hierarchy.
+    pub(crate) fn prune(&self, parent: &str, own_gate: &Path) -> bool {
+        let Some(_closed) = try_take(own_gate, FlockOperation::NonBlockingLockExclusive) else {
+            return false;
+        };
+        for root in &self.roots {
+            // Full or gone is fine: somebody's container is in it, or nobody was here.
+            let _ = std::fs::remove_dir(inside(root, parent));
         }
-        if let Some(_closed) = take(own_gate, FlockOperation::NonBlockingLockExclusive).await {
-            for parent in self.roots.iter().filter_map(|root| Some(inside(root, cgroup).parent()?.to_owned()))
-            {
-                let _ = std::fs::remove_dir(parent);
+        let Some(host_gate) = self.host_gate() else { return true };
+        let Some(_closed) = try_take(&host_gate, FlockOperation::NonBlockingLockExclusive) else {
+            return false;
+        };
+        // Whatever is empty below the topmost cgroup goes, not only what is ours: others may have had to leave theirs
+        // because we were in the way.
+        for root in &self.roots {
+            let top =
+                inside(root, parent).ancestors().find(|each| each.parent() == Some(root)).map(Path::to_owned);
+            for each in top.iter().flat_map(|top| children(top).chain([top.clone()])) {
+                let _ = std::fs::remove_dir(each);
             }
         }
-        let Some(host_gate) = self.host_gate() else { return };
-        if let Some(_closed) = take(&host_gate, FlockOperation::NonBlockingLockExclusive).await {
-            // Whatever is empty below the topmost cgroup goes, not only what is ours: others may have had to leave
-            // theirs because we were in the way.
-            for root in &self.roots {
-                let top = inside(root, cgroup)
-                    .ancestors()
-                    .find(|each| each.parent() == Some(root))
-                    .map(Path::to_owned);
-                for each in top.iter().flat_map(|top| children(top).chain([top.clone()])) {
-                    // Full or gone is fine: somebody's container is in it, or nobody was here.
-                    let _ = std::fs::remove_dir(each);
-                }
-            }
-        }
+        true
     }
 
     /// Held while a runtime makes cgroups, so that nobody removes a parent under it.
@@ -192,25 +193,27 @@ impl Hierarchies {
 const GATE_PATIENCE: Duration = Duration::from_millis(250);
 
 async fn take(gate: &Path, operation: FlockOperation) -> Option<File> {
-    let file = File::open(gate).ok()?;
     let deadline = Instant::now() + GATE_PATIENCE;
-    while flock(file.as_fd(), operation).is_err() {
+    loop {
+        if let Some(taken) = try_take(gate, operation) {
+            return Some(taken);
+        }
         if Instant::now() >= deadline {
             tracing::debug!(gate = %gate.display(), "a lock on cgroups was not got in time");
             return None;
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    Some(file)
+}
+
+fn try_take(gate: &Path, operation: FlockOperation) -> Option<File> {
+    let file = File::open(gate).ok()?;
+    flock(file.as_fd(), operation).ok().map(|()| file)
 }
 
 fn children(cgroup: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     let entries = std::fs::read_dir(cgroup).into_iter().flatten().flatten();
     entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path())
-}
-
-fn has_children(cgroup: &Path) -> bool {
-    children(cgroup).next().is_some()
 }
 
 /// The processes in a cgroup and below it.

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::oneshot;
@@ -134,6 +135,12 @@ impl RuntimeImpl for OciRuntime {
     async fn shutdown(&self) {
         self.tasks.end().await;
         self.backend.life.end();
+        for _ in 0..100 {
+            if self.backend.prune_cgroups() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 
@@ -141,6 +148,8 @@ impl Drop for OciRuntime {
     fn drop(&mut self) {
         // The tasks are ended with the value, a moment before the last of them lets go of the backend.
         self.backend.life.end();
+        // Whoever is in the way now is at work on a container, and tidies up when its own value ends.
+        self.backend.prune_cgroups();
     }
 }
 

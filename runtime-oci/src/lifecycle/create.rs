@@ -156,7 +156,7 @@ impl Backend {
         {
             // The cgroup is ours alone, and it was empty before: what is in it now is a half-made init.
             end_all(self.hierarchies.processes_in(cgroup).into_iter().filter_map(Identity::of)).await;
-            self.hierarchies.prune(cgroup, &self.layout.cgroup_gate()).await;
+            self.hierarchies.remove(cgroup);
         }
         if let Some(log) = &record.made_log {
             let _ = std::fs::remove_file(log);

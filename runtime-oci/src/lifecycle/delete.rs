@@ -98,12 +98,10 @@ impl Backend {
                 end_all([monitor.0]).await;
             }
         }
-        let default = self.default_cgroup(&id);
-        let pruned = locked.record.cgroup.as_deref() == Some(default.as_str());
         self.forget(&locked.record, &locked.dir, &mut locked.held, Some(&status));
         locked.entry.touch();
-        if pruned {
-            self.hierarchies.prune(&default, &self.layout.cgroup_gate()).await;
+        if locked.record.cgroup == Some(self.default_cgroup(&id)) {
+            self.hierarchies.remove(&self.default_cgroup(&id));
         }
         Ok(())
     }
