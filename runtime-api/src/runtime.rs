@@ -83,6 +83,10 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// - A log whose parent directory is missing is refused with `ConfigInvalid`. `create.rejects-missing-log-directory`
     /// - A log path that is a symbolic link is refused with `ConfigInvalid` and not followed.
     ///   `create.rejects-symlinked-log`
+    /// - Where `log` is declared the log has one record for each line: a time in RFC 3339 with a fraction, `stdout` or
+    ///   `stderr`, `F`, and the text; times do not go back within a stream. `log.cri-format`
+    /// - A piece of a line that is too long for one record, or that was never ended, has `P` in the place of `F`.
+    ///   `log.marks-pieces`
     /// - The bundle is never written to. `create.leaves-bundle-unchanged`
     /// - A change to `config.json` after the create has no effect. `create.ignores-later-changes`
     /// - One bundle may run many times at once. `create.shares-a-bundle`
@@ -93,7 +97,7 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// - Soon after the drop, or at the next open, the id is free again. `create.dropped-leaves-nothing`
     ///
     /// # Errors
-    /// `AlreadyExists`, `ConfigInvalid` (bundle, log), `Rejected` (the runtime said no), `Unavailable` (the runtime's or
+    /// `AlreadyExists`, `ConfigInvalid` (bundle, log), `Unsupported` (a log where `log` is not declared), `Rejected` (the runtime said no), `Unavailable` (the runtime's or
     /// the monitor's binary is missing), `TimedOut`, `PermissionDenied`, `Exhausted`.
     async fn create(&self, request: CreateRequest) -> Result<ContainerState>;
 

@@ -32,6 +32,10 @@ macro_rules! each_clause {
                 shares_a_bundle,
                 dropped_leaves_nothing,
             }
+            log {
+                cri_format,
+                marks_pieces,
+            }
             start {
                 runs_the_program,
                 twice_is_refused,

@@ -157,6 +157,11 @@ defects! {
     ShortLifeHasNoCode = "short-life-has-no-code" breaks ["wait.gives-the-code-of-a-short-life"];
     /// A program that traps nothing and is killed has the code 9, not 137.
     SignalDeathIsBare = "signal-death-is-bare" breaks ["wait.gives-signal-deaths"];
+    /// The times in a log count from 1970.
+    LogTimesAreWrong = "log-times-are-wrong" breaks ["log.cri-format"];
+    /// A line that was never ended is logged as if it had been.
+    LogEndsEveryLine = "log-ends-every-line" breaks ["log.marks-pieces"];
+
     /// Wait is refused before the start.
     WaitRefusesCreated = "wait-refuses-created" breaks ["wait.blocks-until-the-end"];
     /// Once a wait was answered, a later one is told that nothing is known.

@@ -17,11 +17,14 @@ const LONGEST: usize = 8192;
 /// The smallest limit that a log's size can have.
 const SMALLEST_LIMIT: u64 = 8192;
 
-/// How defective the checks of a log's path are.
+/// How defective a log is.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a defect of its own")]
 pub(super) struct Lenience {
     pub(super) makes_directories: bool,
     pub(super) follows_links: bool,
+    pub(super) times_are_wrong: bool,
+    pub(super) ends_every_line: bool,
 }
 
 /// An open log file.
@@ -31,6 +34,7 @@ pub(super) struct LogFile {
     file: File,
     written: u64,
     max_size: Option<u64>,
+    lenience: Lenience,
 }
 
 impl LogFile {
@@ -61,7 +65,7 @@ impl LogFile {
                 .caused_by(error)
         })?;
         let written = file.metadata().map_or(0, |file| file.len());
-        Ok(Some(Self { path: path.clone(), file, written, max_size: config.max_size }))
+        Ok(Some(Self { path: path.clone(), file, written, max_size: config.max_size, lenience }))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -77,6 +81,7 @@ impl LogFile {
             Stream::Stdout => "stdout",
             Stream::Stderr => "stderr",
         };
+        let at = if self.lenience.times_are_wrong { SystemTime::UNIX_EPOCH } else { at };
         let time = humantime::format_rfc3339_nanos(at).to_string();
         let prefix = |tag| format!("{}+00:00 {name} {tag} ", time.trim_end_matches('Z'));
         let (part, full) = (prefix('P'), prefix('F'));
@@ -89,6 +94,7 @@ impl LogFile {
                 self.entry(&mut entries, &part, head)?;
                 rest = later;
             }
+            let ended = ended || self.lenience.ends_every_line;
             self.entry(&mut entries, if ended { &full } else { &part }, rest)?;
         }
         self.file.write_all(&entries)

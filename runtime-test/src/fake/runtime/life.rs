@@ -67,6 +67,8 @@ impl FakeRuntime {
         let lenience = Lenience {
             makes_directories: self.defect(Defect::LogDirectoryIsMade),
             follows_links: self.defect(Defect::LogLinkIsFollowed),
+            times_are_wrong: self.defect(Defect::LogTimesAreWrong),
+            ends_every_line: self.defect(Defect::LogEndsEveryLine),
         };
         let log = LogFile::open(&request.log, lenience)?;
         self.world.act(|parts| {
