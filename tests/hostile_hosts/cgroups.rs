@@ -1,0 +1,103 @@
+//! Cgroups that a spec names: those that mean two things, those that others live in, and none at all.
+
+use runtime_api::{CreateRequest, DeleteRequest, ErrorKind, KillRequest, Rejection, Signal};
+use runtime_test::{BundleOptions, Workload};
+
+use crate::bystander::Cgroup;
+use crate::wrapper::write_script;
+use crate::{LIMIT, on, within};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cgroup_path_that_is_not_plain_is_refused() {
+    on(&["runc", "crun"], async |place| {
+        let runtime = place.open(&place.config()).await;
+        let token = place.token();
+        for (number, path) in [
+            format!("/{token}-a/../{token}-b"),
+            format!("../{token}-c"),
+            format!("/../{token}-d"),
+            format!("{token}-e"),
+            format!("./{token}-f"),
+            "/".to_owned(),
+            "/..".to_owned(),
+        ]
+        .iter()
+        .enumerate()
+        {
+            let options = BundleOptions::new().cgroups_path(path);
+            let bundle = place.bundle_with(&format!("odd{number}"), &Workload::exits(0), &options);
+            let request = CreateRequest::new(place.id("odd"), bundle);
+            let error = within(LIMIT, "create", runtime.create(request)).await.unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::ConfigInvalid(_)), "{path}: {error:?}");
+            assert!(error.report().contains("cgroupsPath"), "{path}: {}", error.report());
+            assert!(place.kept().is_empty(), "{path}: {:?}", place.kept());
+        }
+        runtime.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cgroup_in_which_others_live_is_refused() {
+    on(&["runc", "crun"], async |place| {
+        let runtime = place.open(&place.config()).await;
+        let name = format!("{}-home", place.token());
+        let home = Cgroup::make(&name);
+        let mut bystander = home.inhabit();
+        for (number, path) in
+            [format!("/{name}"), format!("/{name}/inner"), format!("/{name}/far/inner")].iter().enumerate()
+        {
+            let options = BundleOptions::new().cgroups_path(path);
+            let bundle = place.bundle_with(&format!("nested{number}"), &Workload::exits(0), &options);
+            let request = CreateRequest::new(place.id("nested"), bundle);
+            let error = within(LIMIT, "create", runtime.create(request)).await.unwrap_err();
+            let busy = Rejection::CgroupBusy;
+            assert!(
+                matches!(error.kind(), ErrorKind::Rejected { class, .. } if *class == busy),
+                "{path}: {error:?}"
+            );
+            bystander.assert_lives();
+            assert!(place.kept().is_empty(), "{path}: {:?}", place.kept());
+            assert!(home.children().is_empty(), "{path}: {:?}", home.children());
+        }
+        runtime.shutdown().await;
+        drop(bystander);
+    })
+    .await;
+}
+
+/// Without cgroups a container is in that of whoever made it, with all of its neighbours. Here the monitor goes to a
+/// cgroup of the test first: should the neighbours be killed after all, the tests themselves are none of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_without_cgroups_takes_no_neighbour_along() {
+    on(&["crun"], async |place| {
+        let street = Cgroup::make(&format!("{}-street", place.token()));
+        let mut neighbour = street.inhabit();
+        let monitor = place.path("monitor");
+        let real = manyrun_tests::host::find("conmon").unwrap();
+        let enter = format!("echo $$ > {}", street.procs().display());
+        write_script(&monitor, &format!("#!/bin/sh\n{enter}\nexec {} \"$@\"\n", real.display()));
+
+        let mut config = place.config();
+        config.args.push("--cgroup-manager=disabled".into());
+        config.monitor.path = Some(monitor);
+        let runtime = place.open(&config).await;
+        for all in [false, true] {
+            let id = place.running(&runtime, &format!("lone-{all}"), &Workload::forks_a_tree()).await;
+            let pid = runtime.state(&id).await.unwrap().pid.unwrap();
+            let members = std::fs::read_to_string(street.procs()).unwrap();
+            assert!(members.lines().any(|line| line == pid.to_string()), "{pid} is not among {members:?}");
+            if all {
+                let request = KillRequest::new(Signal::KILL).all();
+                within(LIMIT, "kill", runtime.kill(&id, request)).await.unwrap();
+                assert_eq!(within(LIMIT, "wait", runtime.wait(&id)).await.unwrap().code, Some(137));
+                neighbour.assert_lives();
+            }
+            within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
+            neighbour.assert_lives();
+        }
+        runtime.shutdown().await;
+        drop(neighbour);
+    })
+    .await;
+}

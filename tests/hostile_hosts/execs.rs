@@ -1,0 +1,78 @@
+//! Execs whose small parent is killed, and execs by a runtime that hangs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use runtime_api::{DeleteRequest, ErrorKind, ExecEnd, ExecSyncRequest};
+use runtime_test::{Step, Workload};
+
+use crate::place::{parent_of, with_arguments};
+use crate::wrapper::{Hangs, Wrapper};
+use crate::{LIMIT, on, until, within};
+
+fn name_of(pid: i32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exec_whose_parent_is_killed_fails_and_leaves_no_command() {
+    on(&["runc", "crun"], async |place| {
+        let runtime = place.open(&place.config()).await;
+        let id = place.running(&runtime, "reaper", &Workload::ready_forever()).await;
+        let told = format!("{}-told", place.token());
+        let workload = Workload::new([Step::Out(told.clone()), Step::Forever]);
+        let argument = format!("out:{told}");
+        let exec = {
+            let (runtime, id) = (Arc::clone(&runtime), id.clone());
+            let request = ExecSyncRequest::new(workload.process());
+            tokio::spawn(async move { runtime.exec_sync(&id, request).await })
+        };
+        let (command, reaper) = until("the command and its parent", || {
+            let command = with_arguments(&[&argument])?;
+            let parent = parent_of(command)?;
+            (name_of(parent) == "manyrun-reaper").then_some((command, parent))
+        })
+        .await;
+        kill(Pid::from_raw(reaper), Signal::SIGKILL).unwrap();
+        let ended = within(LIMIT, "exec", exec).await.unwrap();
+        assert!(ended.is_err(), "{ended:?}");
+        until("the end of the command", || (with_arguments(&[&argument]) != Some(command)).then_some(()))
+            .await;
+
+        let request = ExecSyncRequest::new(Workload::exits(4).process());
+        let outcome = within(LIMIT, "exec", runtime.exec_sync(&id, request)).await.unwrap();
+        assert_eq!(outcome.end, ExecEnd::Exited(4));
+        within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
+        runtime.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exec_by_a_runtime_that_hangs_times_out() {
+    on(&["runc", "crun"], async |place| {
+        let wrapper = Wrapper::new(place, "exec", Hangs::Before);
+        let mut config = place.config();
+        config.paths = vec![wrapper.path.clone()];
+        config.timeouts.exec = Some(Duration::from_secs(1));
+        let runtime = place.open(&config).await;
+        let id = place.running(&runtime, "hangs", &Workload::ready_forever()).await;
+        let request = ExecSyncRequest::new(Workload::exits(4).process());
+        let exec = runtime.exec_sync(&id, request.clone());
+        let error = within(Duration::from_secs(8), "exec", exec).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::TimedOut(_)), "{error:?}");
+        wrapper.hangs().await;
+        let script = wrapper.path.to_string_lossy();
+        let is_gone = || with_arguments(&[&script, "exec"]).is_none().then_some(());
+        until("the end of the runtime", is_gone).await;
+
+        wrapper.mend();
+        let outcome = within(LIMIT, "exec", runtime.exec_sync(&id, request)).await.unwrap();
+        assert_eq!(outcome.end, ExecEnd::Exited(4));
+        within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
+        runtime.shutdown().await;
+    })
+    .await;
+}

@@ -1,0 +1,75 @@
+//! A monitor that hangs: stopped, it never tells of the end of its container.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use runtime_api::{ContainerId, ContainerStatus, DeleteRequest, ExitCause, SharedRuntime, StopRequest};
+use runtime_test::Workload;
+use tokio::task::JoinSet;
+
+use crate::place::parent_of;
+use crate::{LIMIT, Place, on, until, within};
+
+/// A container whose init is dead and whose monitor is stopped.
+async fn unwatched(place: &Place, runtime: &SharedRuntime, name: &str) -> ContainerId {
+    let id = place.running(runtime, name, &Workload::ready_forever()).await;
+    let init = i32::try_from(runtime.state(&id).await.unwrap().pid.unwrap()).unwrap();
+    let monitor = parent_of(init).unwrap();
+    let name = std::fs::read_to_string(format!("/proc/{monitor}/comm")).unwrap();
+    assert_eq!(name.trim(), "conmon");
+    kill(Pid::from_raw(monitor), Signal::SIGSTOP).unwrap();
+    until("that the monitor is stopped", || (state_of(monitor) == "T").then_some(())).await;
+    kill(Pid::from_raw(init), Signal::SIGKILL).unwrap();
+    until("the end of the init", || (state_of(init) == "Z").then_some(())).await;
+    id
+}
+
+fn state_of(pid: i32) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(')').next().unwrap().split_whitespace().next().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_monitor_that_hangs_holds_up_nobody_for_long() {
+    on(&["runc", "crun"], async |place| {
+        let runtime = place.open(&place.config()).await;
+        let mut ids = Vec::new();
+        for name in ["one", "two", "three"] {
+            ids.push(unwatched(place, &runtime, name).await);
+        }
+        let listed = within(Duration::from_secs(8), "list", runtime.list()).await.unwrap();
+        assert_eq!(listed.iter().map(|state| &state.id).collect::<Vec<_>>(), ids.iter().collect::<Vec<_>>());
+
+        let mut stops = JoinSet::new();
+        for id in ids.clone() {
+            let runtime = Arc::clone(&runtime);
+            stops.spawn(async move { runtime.stop(&id, StopRequest::within(Duration::ZERO)).await });
+        }
+        for stopped in within(Duration::from_secs(20), "stop", stops.join_all()).await {
+            let status = stopped.unwrap();
+            assert_eq!((status.code, status.cause), (None, ExitCause::MonitorLost));
+        }
+        for id in &ids {
+            let state = within(LIMIT, "state", runtime.state(id)).await.unwrap();
+            assert_eq!(state.status, ContainerStatus::Stopped);
+            within(LIMIT, "delete", runtime.delete(id, DeleteRequest::new())).await.unwrap();
+        }
+        runtime.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forced_delete_ends_a_monitor_that_hangs() {
+    on(&["runc", "crun"], async |place| {
+        let runtime = place.open(&place.config()).await;
+        let id = unwatched(place, &runtime, "forced").await;
+        let delete = runtime.delete(&id, DeleteRequest::force());
+        within(Duration::from_secs(20), "delete", delete).await.unwrap();
+        assert!(runtime.state(&id).await.unwrap_err().is_not_found());
+        runtime.shutdown().await;
+    })
+    .await;
+}

@@ -1,0 +1,96 @@
+//! Starts by a runtime that hangs before or after the act.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use runtime_api::{ContainerStatus, CreateRequest, DeleteRequest, ErrorKind, StopRequest};
+use runtime_test::Workload;
+
+use crate::wrapper::{Hangs, Wrapper};
+use crate::{LIMIT, on, within};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_was_told_too_late_is_a_start() {
+    on(&["runc", "crun"], async |place| {
+        let wrapper = Wrapper::new(place, "start", Hangs::After);
+        let mut config = place.config();
+        config.paths = vec![wrapper.path.clone()];
+        config.timeouts.start = Some(Duration::from_secs(1));
+        let runtime = place.open(&config).await;
+        let id = place.id("late");
+        let request = CreateRequest::new(id.clone(), place.bundle("late", &Workload::exits_on_term(7)));
+        within(LIMIT, "create", runtime.create(request)).await.unwrap();
+        let error = within(LIMIT, "start", runtime.start(&id)).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::TimedOut(_)), "{error:?}");
+        wrapper.hangs().await;
+
+        let state = within(LIMIT, "state", runtime.state(&id)).await.unwrap();
+        assert_eq!(state.status, ContainerStatus::Running);
+        assert!(state.started_at.is_some());
+        let error = within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::new())).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::WrongState { .. }), "{error:?}");
+        let error = within(LIMIT, "start", runtime.start(&id)).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::WrongState { .. }), "{error:?}");
+        let stop = runtime.stop(&id, StopRequest::within(Duration::from_secs(10)));
+        assert_eq!(within(LIMIT, "stop", stop).await.unwrap().code, Some(7));
+        within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::new())).await.unwrap();
+        runtime.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_start_that_did_not_begin_can_be_made_good() {
+    on(&["runc", "crun"], async |place| {
+        let wrapper = Wrapper::new(place, "start", Hangs::Before);
+        let mut config = place.config();
+        config.paths = vec![wrapper.path.clone()];
+        let runtime = place.open(&config).await;
+        let id = place.id("dropped");
+        let request = CreateRequest::new(id.clone(), place.bundle("dropped", &Workload::ready_forever()));
+        within(LIMIT, "create", runtime.create(request)).await.unwrap();
+        tokio::select! {
+            started = runtime.start(&id) => panic!("it does not hang: {started:?}"),
+            () = wrapper.hangs() => {}
+        }
+
+        let state = within(LIMIT, "state", runtime.state(&id)).await.unwrap();
+        assert_eq!((state.status, state.started_at), (ContainerStatus::Created, None));
+        wrapper.mend();
+        within(LIMIT, "start", runtime.start(&id)).await.unwrap();
+        let state = within(LIMIT, "state", runtime.state(&id)).await.unwrap();
+        assert_eq!(state.status, ContainerStatus::Running);
+        within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
+        runtime.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forced_delete_does_not_wait_for_a_start_that_hangs() {
+    on(&["runc", "crun"], async |place| {
+        for (name, hangs) in [("before", Hangs::Before), ("after", Hangs::After)] {
+            let wrapper = Wrapper::new(place, "start", hangs);
+            let mut config = place.config();
+            config.paths = vec![wrapper.path.clone()];
+            let runtime = place.open(&config).await;
+            let id = place.id(name);
+            let request = CreateRequest::new(id.clone(), place.bundle(name, &Workload::ready_forever()));
+            within(LIMIT, "create", runtime.create(request)).await.unwrap();
+            let start = {
+                let (runtime, id) = (Arc::clone(&runtime), id.clone());
+                tokio::spawn(async move { runtime.start(&id).await })
+            };
+            wrapper.hangs().await;
+            let delete = runtime.delete(&id, DeleteRequest::force());
+            within(Duration::from_secs(8), "delete", delete).await.unwrap();
+            let started = within(LIMIT, "start", start).await.unwrap();
+            assert!(started.is_err(), "{name}: {started:?}");
+            assert!(runtime.state(&id).await.unwrap_err().is_not_found());
+            assert!(place.kept().is_empty(), "{name}: {:?}", place.kept());
+            runtime.shutdown().await;
+            wrapper.remove();
+        }
+    })
+    .await;
+}
