@@ -12,14 +12,13 @@ async fn a_cgroup_path_that_is_not_plain_is_refused() {
     on(&["runc", "crun"], async |place| {
         let runtime = place.open(&place.config()).await;
         let token = place.token();
+        // None of them is the root itself: if that were not refused, the test would do the host harm.
         for (number, path) in [
             format!("/{token}-a/../{token}-b"),
             format!("../{token}-c"),
             format!("/../{token}-d"),
             format!("{token}-e"),
             format!("./{token}-f"),
-            "/".to_owned(),
-            "/..".to_owned(),
         ]
         .iter()
         .enumerate()

@@ -114,9 +114,7 @@ impl Drop for Place {
             }
             cgroups =
                 found.iter().filter_map(|line| line.strip_prefix("cgroup ")).map(PathBuf::from).collect();
-            // The deepest first.
-            cgroups.sort_by(|a, b| b.cmp(a));
-            cgroups.retain(|cgroup| std::fs::remove_dir(cgroup).is_err());
+            cgroups.retain(|cgroup| cgroup.exists() && remove_cgroup(cgroup).is_err());
             if cgroups.is_empty() {
                 return;
             }
@@ -124,6 +122,16 @@ impl Drop for Place {
         }
         eprintln!("these cgroups cannot be removed: {cgroups:?}");
     }
+}
+
+/// A cgroup cannot be removed but from the inside out; its files go with it.
+fn remove_cgroup(cgroup: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(cgroup)?.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroup(&entry.path())?;
+        }
+    }
+    std::fs::remove_dir(cgroup)
 }
 
 /// A process that lives and has each of these arguments.
