@@ -116,25 +116,36 @@ impl Hierarchies {
         };
         for root in &self.roots {
             let here = inside(root, cgroup);
-            if let Some(pid) = processes(&here).first() {
+            // As a rule it does not exist, and one look tells.
+            let there = if here.exists() { processes(&here) } else { Vec::new() };
+            if let Some(pid) = there.first() {
                 return Err(refuse(format!("cgroup {} already holds process {pid}", here.display())));
             }
-            for above in here.ancestors().skip(1).take_while(|above| above.starts_with(root)) {
-                if above != root && Some(root) == self.freezing() && !direct_processes(above).is_empty() {
+        }
+        for (root, file, word) in self.freezers() {
+            let here = inside(root, cgroup);
+            for above in
+                here.ancestors().skip(1).take_while(|above| above.starts_with(root) && *above != root)
+            {
+                if Some(root) == self.freezing() && !direct_processes(above).is_empty() {
                     let above = above.display();
                     return Err(refuse(format!(
                         "cgroup {above}, in which it would lie, holds processes of its own"
                     )));
                 }
-                let frozen = |file: &str, value: &str| {
-                    std::fs::read_to_string(above.join(file)).is_ok_and(|state| state.trim() == value)
-                };
-                if frozen("freezer.state", "FROZEN") || frozen("cgroup.freeze", "1") {
+                if std::fs::read_to_string(above.join(file)).is_ok_and(|state| state.trim() == word) {
                     return Err(refuse(format!("cgroup {} is frozen", above.display())));
                 }
             }
         }
         Ok(())
+    }
+
+    /// The hierarchies that freeze: where, the file, and the word in it that means frozen.
+    fn freezers(&self) -> impl Iterator<Item = (&PathBuf, &'static str, &'static str)> {
+        let first = self.freezer.as_ref().map(|root| (root, "freezer.state", "FROZEN"));
+        let second = self.unified.as_ref().map(|root| (root, "cgroup.freeze", "1"));
+        first.into_iter().chain(second)
     }
 
     /// Removes a container's cgroup where the runtime left it.
@@ -276,6 +287,7 @@ mod tests {
         std::fs::write(at.path().join("a/cgroup.procs"), "43\n").unwrap();
         assert!(nested.check_unused("/a/y").unwrap_err().to_string().contains("of its own"));
         std::fs::write(at.path().join("a/freezer.state"), "FROZEN\n").unwrap();
-        assert!(host.check_unused("/a/x").unwrap_err().to_string().contains("is frozen"));
+        std::fs::write(at.path().join("a/cgroup.procs"), "").unwrap();
+        assert!(nested.check_unused("/a/x").unwrap_err().to_string().contains("is frozen"));
     }
 }
