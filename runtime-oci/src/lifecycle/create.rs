@@ -172,10 +172,7 @@ impl Backend {
             return;
         }
         let id = record.id.as_str();
-        let said = self.run_verb(dir, &["state", id], DELETE_LIMIT).await.ok();
-        let said = said.and_then(|done| serde_json::from_slice::<serde_json::Value>(&done.stdout).ok());
-        let bundle = said.as_ref().and_then(|state| state["bundle"].as_str());
-        let ours = bundle.map(|bundle| Path::new(bundle) == dir.path());
+        let ours = self.runtime_says_ours(id, dir).await;
         if ours == Some(true)
             && let Err(error) = self.run_verb(dir, &["delete", "--force", id], DELETE_LIMIT).await
         {
@@ -185,6 +182,13 @@ impl Backend {
         if ours == Some(true) || (ours.is_none() && self.config.root.is_none()) {
             let _ = std::fs::remove_dir_all(&state);
         }
+    }
+
+    /// Whether what the runtime knows under an id is the container of this directory; `None` if it does not know it.
+    pub(super) async fn runtime_says_ours(&self, id: &str, dir: &ContainerDir) -> Option<bool> {
+        let said = self.run_verb(dir, &["state", id], DELETE_LIMIT).await.ok()?;
+        let state: serde_json::Value = serde_json::from_slice(&said.stdout).ok()?;
+        Some(Path::new(state["bundle"].as_str()?) == dir.path())
     }
 
     /// Refuses an id that is taken in a root that others use too. In a root of our own it can only be a leftover.

@@ -154,6 +154,10 @@ impl Backend {
         if self.is_gone(&error) || !state.exists() {
             return Ok(());
         }
+        // Others may have removed ours from a root that they share, and made one of the same name.
+        if self.runtime_says_ours(id, &locked.dir).await == Some(false) {
+            return Ok(());
+        }
         let again = self.run_verb(&locked.dir, &["delete", "--force", id], DELETE_LIMIT).await;
         match again {
             Ok(_) => Ok(()),
