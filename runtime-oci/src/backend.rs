@@ -211,7 +211,7 @@ impl Backend {
     /// Removes the cgroups that only a value's containers needed; false if somebody was in the way for a moment.
     pub(crate) fn prune_cgroups(&self) -> bool {
         let idle = self.ids().is_ok_and(|ids| ids.is_empty());
-        !idle || self.hierarchies.prune(&self.cgroup_parent, &self.layout.cgroup_gate())
+        !idle || self.hierarchies.prune(&self.cgroup_parent)
     }
 
     /// Where a container goes whose spec names no cgroup.

@@ -156,26 +156,19 @@ impl Hierarchies {
         }
     }
 
-    /// Removes the cgroup below which a value's containers lay, and its parents, once they are empty; false if somebody
-    /// was in the way for a moment. `own_gate` is a directory that those who share the cgroup lock. This is for the end
-    /// of a value and not for that of each container: the next one would have to make them all again, in every hierarchy.
-    pub(crate) fn prune(&self, parent: &str, own_gate: &Path) -> bool {
-        let Some(_closed) = try_take(own_gate, FlockOperation::NonBlockingLockExclusive) else {
-            return false;
-        };
+    /// Removes the cgroup below which a value's containers lay, and its parents, once they are empty; false if a create of
+    /// anybody on this host was in the way. This is for the end of a value and not for that of each container: the next
+    /// one would have to make them all again, in every hierarchy.
+    pub(crate) fn prune(&self, parent: &str) -> bool {
+        let Some(gate) = self.gate() else { return true };
+        let Some(_closed) = try_take(gate, FlockOperation::NonBlockingLockExclusive) else { return false };
         for root in &self.roots {
             // Full or gone is fine: somebody's container is in it, or nobody was here.
-            let _ = std::fs::remove_dir(inside(root, parent));
-        }
-        let Some(host_gate) = self.host_gate() else { return true };
-        let Some(_closed) = try_take(&host_gate, FlockOperation::NonBlockingLockExclusive) else {
-            return false;
-        };
-        // Whatever is empty below the topmost cgroup goes, not only what is ours: others may have had to leave theirs
-        // because we were in the way.
-        for root in &self.roots {
-            let top =
-                inside(root, parent).ancestors().find(|each| each.parent() == Some(root)).map(Path::to_owned);
+            let mine = inside(root, parent);
+            let _ = std::fs::remove_dir(&mine);
+            // Whatever else is empty below the topmost cgroup goes too: others may have had to leave theirs because we
+            // were in the way.
+            let top = mine.ancestors().find(|each| each.parent() == Some(root)).map(Path::to_owned);
             for each in top.iter().flat_map(|top| children(top).chain([top.clone()])) {
                 let _ = std::fs::remove_dir(each);
             }
@@ -184,38 +177,30 @@ impl Hierarchies {
     }
 
     /// Held while a runtime makes cgroups, so that nobody removes a parent under it.
-    pub(crate) async fn hold_open(&self, own_gate: &Path) -> [Option<File>; 2] {
-        let Some(host_gate) = self.host_gate() else { return [None, None] };
-        [
-            take(own_gate, FlockOperation::NonBlockingLockShared).await,
-            take(&host_gate, FlockOperation::NonBlockingLockShared).await,
-        ]
+    pub(crate) async fn hold_open(&self) -> Option<File> {
+        let gate = self.gate()?;
+        let deadline = Instant::now() + GATE_PATIENCE;
+        loop {
+            if let Some(open) = try_take(gate, FlockOperation::NonBlockingLockShared) {
+                return Some(open);
+            }
+            if Instant::now() >= deadline {
+                tracing::debug!(gate = %gate.display(), "a lock on cgroups was not got in time");
+                return None;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
-    /// A lock that all processes of the host share, whatever their state directory: the root of the first hierarchy,
-    /// which is only locked and never written.
-    fn host_gate(&self) -> Option<PathBuf> {
-        self.roots.first().cloned()
+    /// The root of the first hierarchy, which all processes of the host lock and nobody writes. Two state directories may
+    /// share a parent cgroup, so nothing smaller would do.
+    fn gate(&self) -> Option<&PathBuf> {
+        self.roots.first()
     }
 }
 
-/// How long anybody waits at a gate. A create takes milliseconds; one that hangs must not hold up others, and leaves
-/// empty cgroups to whoever is last.
-const GATE_PATIENCE: Duration = Duration::from_millis(250);
-
-async fn take(gate: &Path, operation: FlockOperation) -> Option<File> {
-    let deadline = Instant::now() + GATE_PATIENCE;
-    loop {
-        if let Some(taken) = try_take(gate, operation) {
-            return Some(taken);
-        }
-        if Instant::now() >= deadline {
-            tracing::debug!(gate = %gate.display(), "a lock on cgroups was not got in time");
-            return None;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
+/// How long a create waits at the gate. Whoever closes it does so for milliseconds.
+const GATE_PATIENCE: Duration = Duration::from_secs(2);
 
 fn try_take(gate: &Path, operation: FlockOperation) -> Option<File> {
     let file = File::open(gate).ok()?;

@@ -38,11 +38,6 @@ impl Layout {
         self.state_dir.join("capabilities.json")
     }
 
-    /// Locked as a directory: shared by creates, exclusive to whoever removes the empty parent cgroup.
-    pub(crate) fn cgroup_gate(&self) -> PathBuf {
-        self.containers()
-    }
-
     pub(crate) fn exits(&self) -> PathBuf {
         self.state_dir.join("exits")
     }

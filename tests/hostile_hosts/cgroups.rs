@@ -1,6 +1,10 @@
 //! Cgroups that a spec names: those that mean two things, those that others live in, and none at all.
 
-use runtime_api::{CreateRequest, DeleteRequest, ErrorKind, KillRequest, Rejection, Signal};
+use runtime_api::{
+    CreateRequest, DeleteRequest, ErrorKind, KillRequest, OpenContext, Rejection, RuntimeExt as _,
+    RuntimeFactory as _, Signal,
+};
+use runtime_oci::OciFactory;
 use runtime_test::{BundleOptions, Workload};
 
 use crate::bystander::Cgroup;
@@ -97,6 +101,33 @@ async fn a_container_without_cgroups_takes_no_neighbour_along() {
         }
         runtime.shutdown().await;
         drop(neighbour);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_that_end_do_not_take_the_parent_from_under_a_create() {
+    on(&["runc", "crun"], async |place| {
+        let runtime = place.open(&place.config()).await;
+        let bundle = place.bundle("short", &Workload::exits(0));
+        // Another state directory with the same parent cgroup, as two bases with one handler have.
+        let parent = format!("/manyrun/{}", place.token());
+        let context = OpenContext::new(place.path("other"), parent);
+        let config = place.config();
+        let ends = tokio::spawn(async move {
+            loop {
+                drop(OciFactory.open(&config, context.clone()).await.unwrap());
+                tokio::task::yield_now().await;
+            }
+        });
+        for number in 0..40 {
+            let request = CreateRequest::new(place.id(&format!("life{number}")), &bundle);
+            let status = within(LIMIT, "life", runtime.run_to_exit(request)).await.unwrap();
+            assert_eq!(status.code, Some(0), "life {number}");
+        }
+        ends.abort();
+        let _ = ends.await;
+        runtime.shutdown().await;
     })
     .await;
 }

@@ -97,7 +97,7 @@ impl Making {
             stdin: self.request.stdin,
             terminal: self.record.terminal,
         };
-        let gate = backend.hierarchies.hold_open(&backend.layout.cgroup_gate()).await;
+        let gate = backend.hierarchies.hold_open().await;
         let monitor = self.monitor.insert(Monitor::start(args.command_line())?);
         let report = monitor.report(backend.config.create_timeout).await?;
         drop(gate);
