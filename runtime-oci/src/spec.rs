@@ -59,6 +59,9 @@ impl SpecDocument {
         if args.is_none_or(|args| args.is_empty() || !args.iter().all(Value::is_string)) {
             return Err("process.args is not a list of at least one string".into());
         }
+        if text("/process/cwd").is_some_and(|cwd| !cwd.starts_with('/')) {
+            return Err("process.cwd is not an absolute path".into());
+        }
         for (key, wanted) in [("/process/terminal", "boolean"), ("/linux/cgroupsPath", "string")] {
             let fits =
                 |value: &Value| if wanted == "boolean" { value.is_boolean() } else { value.is_string() };
@@ -216,6 +219,7 @@ mod tests {
             ("/ociVersion", json!(null), "ociVersion"),
             ("/root", json!({}), "root.path"),
             ("/process", json!("x"), "process is not an object"),
+            ("/process/cwd", json!("rel"), "process.cwd"),
             ("/process/args", json!([]), "process.args"),
             ("/process/args", json!([1]), "process.args"),
             ("/process/terminal", json!("yes"), "process.terminal"),

@@ -1,5 +1,6 @@
 //! The bundle that a container is made from.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use runtime_api::{Error, ErrorKind, Result};
@@ -38,7 +39,9 @@ impl Bundle {
         };
         process.insert("args".to_owned(), args.into());
         join_paths(&mut spec, &real);
-        let adapted = tempfile::Builder::new().prefix("manyrun-").tempdir();
+        // The environment in it may hold secrets: nobody else looks into the directory.
+        let private = std::fs::Permissions::from_mode(0o700);
+        let adapted = tempfile::Builder::new().prefix("manyrun-").permissions(private).tempdir();
         let adapted = adapted.map_err(|error| super::no_place(&error))?;
         std::fs::write(adapted.path().join("config.json"), spec.to_string())
             .map_err(|error| super::no_place(&error))?;
@@ -107,6 +110,7 @@ mod tests {
             (&json!("/abs"), &json!("proc"))
         );
         let place = read.path.clone();
+        assert_eq!(std::fs::metadata(&place).unwrap().permissions().mode() & 0o777, 0o700);
         drop(read);
         assert!(!place.exists());
         assert_eq!(std::fs::read_to_string(dir.path().join("config.json")).unwrap(), spec.to_string());
