@@ -30,10 +30,7 @@ const UNSAFE: &[(&str, &str)] = &[
         "runtime-oci/src/descriptor.rs",
         "tokio registers a descriptor of a foreign type by an unsafe function only",
     ),
-    (
-        "runtime-oci/src/process.rs",
-        "real-time signals and new requests on pid file descriptors have no safe wrapper",
-    ),
+    ("runtime-oci/src/process.rs", "real-time signals have no safe constructor"),
     ("runtime-oci/src/reaper.rs", "a small parent of an exec lives between fork and exec"),
     ("runtime-test/probe/main.rs", "the standard library has no signal handlers and no setsid"),
 ];

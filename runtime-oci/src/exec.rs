@@ -6,7 +6,7 @@
 //! Killing the runtime's process alone would leave the command running.
 
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -112,11 +112,7 @@ impl Backend {
     /// Kills a command that has lost its parent: by its pid file, if that process is still the container's.
     fn kill_command(&self, dir: &ContainerDir, running: &Running) {
         let Ok(Some(record)) = crate::record::Record::read(dir) else { return };
-        let ours = self.members(&record);
-        let command = pid_in(&running.pid_file()).and_then(Identity::of);
-        if let Some(command) = command.filter(|one| ours.contains(one) && Some(*one) != record.init) {
-            kill_tree(command);
-        }
+        kill_member(&running.pid_file(), &self.members(&record), record.init);
     }
 
     /// The command did not run: either the container is no longer running, or the runtime has a reason of its own.
@@ -145,13 +141,18 @@ impl Backend {
             if owner.is_some_and(Identity::lives) {
                 continue;
             }
-            // The pid may be somebody else's by now: only a process of the container is meant.
-            let command = pid_in(&entry.path().join("pid")).and_then(Identity::of);
-            if let Some(command) = command.filter(|one| ours.contains(one) && Some(*one) != record.init) {
-                kill_tree(command);
-            }
+            kill_member(&entry.path().join("pid"), &ours, record.init);
             let _ = std::fs::remove_dir_all(entry.path());
         }
+    }
+}
+
+/// Kills the command that a pid file names. The pid may be somebody else's by now: only a process of the container is
+/// meant, and never its init.
+fn kill_member(pid_file: &Path, members: &[Identity], init: Option<Identity>) {
+    let command = pid_in(pid_file).and_then(Identity::of);
+    if let Some(command) = command.filter(|one| members.contains(one) && Some(*one) != init) {
+        kill_tree(command);
     }
 }
 

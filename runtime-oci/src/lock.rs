@@ -23,7 +23,8 @@ use runtime_api::{Error, ErrorKind, ExitStatus, Result};
 
 use crate::layout::ContainerDir;
 
-/// How long a caller waits for others before it is told who is in the way. Longer than any single step may take.
+/// How long a caller waits for others before it is told who is in the way. A step that
+/// takes longer, such as a start that hangs, is told as busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The lock of one container, held.

@@ -37,9 +37,9 @@ pub(crate) struct Making {
     request: CreateRequest,
     record: Record,
     dir: ContainerDir,
-    // Declared before the entry's other users on purpose: the lock goes last.
     monitor: Option<Monitor>,
     entry: Arc<Entry>,
+    // The last field, so that the lock is let go of last.
     held: Held,
 }
 
@@ -103,12 +103,9 @@ impl Making {
         drop(gate);
         let pid = match report {
             Report::Pid(pid) => pid,
-            Report::Failed(message) => {
-                let message = complaint::account(Some(&self.dir.oci_log()), &message);
-                return Err(backend.rejected(message).with_command(monitor.line().detail(None, "")));
-            }
-            Report::Silent => {
-                let message = complaint::account(Some(&self.dir.oci_log()), "");
+            Report::Failed(_) | Report::Silent => {
+                let said = if let Report::Failed(message) = report { message } else { String::new() };
+                let message = complaint::account(Some(&self.dir.oci_log()), &said);
                 return Err(backend.rejected(message).with_command(monitor.line().detail(None, "")));
             }
         };
