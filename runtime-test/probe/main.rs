@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -87,6 +87,8 @@ impl Probe {
             },
             Step::Args => print(format!("{}\n", script::shown_args(&self.args)).as_bytes()),
             Step::Procs => print(format!("procs {}\n", processes()).as_bytes()),
+            Step::Tty => print(if io::stdin().is_terminal() { b"tty yes\n" } else { b"tty no\n" }),
+            Step::Winsize => print_size(),
             Step::Child(life) => spawn(*life, false),
             Step::Orphan(life) => spawn(*life, true),
             Step::Tick(period) => self.tick(*period),
@@ -98,7 +100,9 @@ impl Probe {
         self.traps.insert(signal, trap);
         match trap {
             Trap::Ignore => set_handler(signal, SIG_IGN),
-            Trap::Exit(_) | Trap::Say => set_handler(signal, note_arrival as *const () as usize),
+            Trap::Exit(_) | Trap::Say | Trap::Winsize => {
+                set_handler(signal, note_arrival as *const () as usize);
+            }
         }
     }
 
@@ -113,6 +117,7 @@ impl Probe {
                 match trap {
                     Trap::Exit(code) => exit(i32::from(*code)),
                     Trap::Say => print(format!("signal {signal}\n").as_bytes()),
+                    Trap::Winsize => print_size(),
                     Trap::Ignore => {}
                 }
             }
@@ -172,6 +177,13 @@ impl Probe {
 fn print(bytes: &[u8]) {
     let mut stdout = io::stdout().lock();
     written(&stdout.write_all(bytes).and_then(|()| stdout.flush()));
+}
+
+fn print_size() {
+    let mut size = WinSize::default();
+    // SAFETY: the request writes one such structure to where the pointer points.
+    let told = unsafe { ioctl(1, TIOCGWINSZ, &raw mut size) } == 0;
+    print(format!("{}\n", script::shown_size(told.then_some((size.rows, size.columns)))).as_bytes());
 }
 
 fn written(result: &io::Result<()>) {
@@ -248,6 +260,7 @@ fn fail(code: i32, why: &str) -> ! {
 const SIG_IGN: usize = 1;
 const SIGCHLD: i32 = 17;
 const POLLIN: i16 = 1;
+const TIOCGWINSZ: u64 = 0x5413;
 
 #[repr(C)]
 struct PollFd {
@@ -256,11 +269,20 @@ struct PollFd {
     revents: i16,
 }
 
+#[repr(C)]
+#[derive(Default)]
+struct WinSize {
+    rows: u16,
+    columns: u16,
+    pixels: [u16; 2],
+}
+
 unsafe extern "C" {
     #[link_name = "signal"]
     fn signal_action(signal: i32, handler: usize) -> usize;
     fn raise(signal: i32) -> i32;
     fn setsid() -> i32;
+    fn ioctl(fd: i32, request: u64, ...) -> i32;
     fn poll(polled: *mut PollFd, count: u64, timeout: i32) -> i32;
     fn write(fd: i32, bytes: *const u8, count: usize) -> isize;
     fn __errno_location() -> *mut i32;

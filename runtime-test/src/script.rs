@@ -13,9 +13,11 @@
 //! env:NAME          `NAME=value` or `NAME unset`       trap:NUM:ignore      ignore signal NUM
 //! cwd               the working directory              trap:NUM:say         print `signal NUM` each time it arrives
 //! args              its own arguments                  raise:NUM            send the signal to itself
-//! procs             `procs N`: how many processes      child:MILLIS         leave a child behind that sleeps,
-//!                   it sees, itself included           child:forever        with the same standard output
-//!                                                      orphan:...           the same in a session of its own
+//! procs             `procs N`: how many processes      trap:NUM:winsize     do as `winsize` each time it arrives
+//!                   it sees, itself included           child:MILLIS         leave a child behind that sleeps,
+//! tty               `tty yes` or `tty no`: whether     child:forever        with the same standard output
+//!                   standard input is a terminal       orphan:...           the same in a session of its own
+//! winsize           `winsize ROWS COLUMNS` of the terminal at standard output, or `winsize none`
 //! ```
 //!
 //! Traps are armed when their step is reached; waiting steps go on after a trap that does not end the program.
@@ -53,6 +55,10 @@ pub enum Step {
     Args,
     /// Prints `procs N`: how many processes there are, this one included and zombies left out.
     Procs,
+    /// Prints `tty yes` or `tty no`: whether standard input is a terminal.
+    Tty,
+    /// Prints `winsize ROWS COLUMNS`, the size of the terminal at standard output, or `winsize none`.
+    Winsize,
     /// Starts a child that only waits and holds the same standard output and standard error.
     Child(Life),
     /// The same, in a session of its own.
@@ -70,6 +76,8 @@ pub enum Trap {
     Ignore,
     /// It prints `signal NUM`, once for each arrival.
     Say,
+    /// It does as the step `winsize`, once for each arrival.
+    Winsize,
 }
 
 /// How long a child lives.
@@ -111,12 +119,15 @@ impl Step {
             Self::Trap(signal, Trap::Exit(code)) => format!("trap:{signal}:exit:{code}"),
             Self::Trap(signal, Trap::Ignore) => format!("trap:{signal}:ignore"),
             Self::Trap(signal, Trap::Say) => format!("trap:{signal}:say"),
+            Self::Trap(signal, Trap::Winsize) => format!("trap:{signal}:winsize"),
             Self::Raise(signal) => format!("raise:{signal}"),
             Self::Cat => "cat".to_owned(),
             Self::Env(name) => format!("env:{name}"),
             Self::Cwd => "cwd".to_owned(),
             Self::Args => "args".to_owned(),
             Self::Procs => "procs".to_owned(),
+            Self::Tty => "tty".to_owned(),
+            Self::Winsize => "winsize".to_owned(),
             Self::Child(child) => format!("child:{}", life(child)),
             Self::Orphan(child) => format!("orphan:{}", life(child)),
             Self::Tick(period) => format!("tick:{}", period.as_millis()),
@@ -157,6 +168,12 @@ pub fn shown_args(args: &[String]) -> String {
     format!("{args:?}")
 }
 
+/// What the step `winsize` prints, without the newline.
+#[must_use]
+pub fn shown_size(size: Option<(u16, u16)>) -> String {
+    size.map_or_else(|| "winsize none".to_owned(), |(rows, columns)| format!("winsize {rows} {columns}"))
+}
+
 /// Adds one to a decimal number, as an odometer does.
 fn count_up(digits: &mut [u8]) {
     for digit in digits.iter_mut().rev() {
@@ -179,6 +196,8 @@ fn step(arg: &str) -> Result<Step, String> {
         ("cwd", None) => Ok(Step::Cwd),
         ("args", None) => Ok(Step::Args),
         ("procs", None) => Ok(Step::Procs),
+        ("tty", None) => Ok(Step::Tty),
+        ("winsize", None) => Ok(Step::Winsize),
         ("out", Some(text)) => Ok(Step::Out(text.to_owned())),
         ("raw", Some(text)) => Ok(Step::Raw(text.to_owned())),
         ("err", Some(text)) => Ok(Step::Err(text.to_owned())),
@@ -195,7 +214,9 @@ fn step(arg: &str) -> Result<Step, String> {
         ("env", Some(_)) => Err("not the name of an environment variable".to_owned()),
         ("child", Some(rest)) => life(rest).map(Step::Child),
         ("orphan", Some(rest)) => life(rest).map(Step::Orphan),
-        ("forever" | "cat" | "cwd" | "args" | "procs", Some(_)) => Err("takes nothing after it".to_owned()),
+        ("forever" | "cat" | "cwd" | "args" | "procs" | "tty" | "winsize", Some(_)) => {
+            Err("takes nothing after it".to_owned())
+        }
         _ => Err("no such step".to_owned()),
     }
 }
@@ -210,8 +231,9 @@ fn trap(rest: &str) -> Result<Step, String> {
     let action = match action.split_once(':') {
         None if action == "ignore" => Trap::Ignore,
         None if action == "say" => Trap::Say,
+        None if action == "winsize" => Trap::Winsize,
         Some(("exit", code)) => Trap::Exit(exit_code(code)?),
-        _ => return Err("an action is exit:N, ignore or say".to_owned()),
+        _ => return Err("an action is exit:N, ignore, say or winsize".to_owned()),
     };
     Ok(Step::Trap(number, action))
 }
@@ -262,12 +284,15 @@ mod tests {
             Step::Trap(15, Trap::Exit(3)),
             Step::Trap(64, Trap::Ignore),
             Step::Trap(1, Trap::Say),
+            Step::Trap(28, Trap::Winsize),
             Step::Raise(9),
             Step::Cat,
             Step::Env("PATH".into()),
             Step::Cwd,
             Step::Args,
             Step::Procs,
+            Step::Tty,
+            Step::Winsize,
             Step::Child(Life::For(second)),
             Step::Child(Life::Forever),
             Step::Orphan(Life::For(Duration::ZERO)),
@@ -300,6 +325,8 @@ mod tests {
             "child:",
             "tick:0",
             "cat:x",
+            "winsize:1",
+            "trap:28:winsize:x",
             "/bin/true",
         ] {
             let why = parse([bad]).unwrap_err();

@@ -75,6 +75,8 @@ pub(super) struct Surroundings<'a> {
     pub input: &'a mut Input,
     /// How many processes there are in the container.
     pub processes: usize,
+    /// The size of its terminal, rows and columns, if it has one.
+    pub terminal: Option<(u16, u16)>,
     /// What it writes.
     pub output: Vec<(Stream, Vec<u8>)>,
     /// The children that it starts, and the signals that they ignore.
@@ -82,9 +84,9 @@ pub(super) struct Surroundings<'a> {
 }
 
 impl<'a> Surroundings<'a> {
-    /// A moment, an input and a number of processes; nothing written or started yet.
+    /// A moment, an input and a number of processes; no terminal, nothing written or started yet.
     pub(super) fn new(now: Moment, input: &'a mut Input, processes: usize) -> Self {
-        Self { now, input, processes, output: Vec::new(), children: Vec::new() }
+        Self { now, input, processes, terminal: None, output: Vec::new(), children: Vec::new() }
     }
 
     fn line(&mut self, text: &str) {
@@ -227,6 +229,7 @@ impl Process {
             (STOP, _) => self.suspended = true,
             (_, Some(Trap::Exit(code))) => return Some(i32::from(*code)),
             (_, Some(Trap::Say)) => around.line(&format!("signal {signal}")),
+            (_, Some(Trap::Winsize)) => around.line(&script::shown_size(around.terminal)),
             (_, Some(Trap::Ignore)) => {}
             // CHLD, CONT, URG and WINCH do nothing by default.
             (17 | CONT | 23 | 28, None) => {}
@@ -299,6 +302,8 @@ impl Process {
                 let started = around.children.len();
                 around.line(&format!("procs {}", around.processes + started));
             }
+            Step::Tty => around.line(if around.terminal.is_some() { "tty yes" } else { "tty no" }),
+            Step::Winsize => around.line(&script::shown_size(around.terminal)),
             Step::Child(life) | Step::Orphan(life) => {
                 let ignored = self.traps.iter().filter(|(_, trap)| **trap == Trap::Ignore);
                 around.children.push((life, ignored.map(|(signal, _)| *signal).collect()));
@@ -378,6 +383,20 @@ mod tests {
         }
         assert_eq!(text(&around), "");
         assert_eq!(run(&mut one, 0, &mut input).1, "signal 15\nsignal 40\nsignal 40\n");
+    }
+
+    #[test]
+    fn the_size_of_the_terminal_is_told_when_it_changes() {
+        let mut input = Input::default();
+        let trap = Step::Trap(28, Trap::Winsize);
+        let mut one = process(true, &Workload::new([Step::Tty, Step::Winsize, trap, Step::Forever]));
+        assert_eq!(run(&mut one.clone(), 0, &mut input).1, "tty no\nwinsize none\n");
+        let mut around = Surroundings::new(Moment::ZERO, &mut input, 1);
+        around.terminal = Some((24, 80));
+        one.run(&mut around);
+        around.terminal = Some((5, 6));
+        one.receive(28, false, &mut around);
+        assert_eq!(text(&around), "tty yes\nwinsize 24 80\nwinsize 5 6\n");
     }
 
     #[test]
