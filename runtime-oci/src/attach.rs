@@ -6,6 +6,7 @@
 //! bounded queue, and a client that lets it stay full is cut off.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsRawFd as _;
@@ -15,15 +16,17 @@ use std::time::Duration;
 use nix::sys::socket::{UnixAddr, getpeername};
 use rustix::fs::{Mode, OFlags};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_seqpacket::UnixSeqpacket;
 
 use runtime_api::{
     AttachEnd, AttachRequest, BoxRead, BoxWrite, Capability, ContainerId, DetachKeys, Error, ErrorKind,
-    Operation, Peer, Result, Streams,
+    Operation, Peer, Rejection, Result, Streams, WindowSize,
 };
 
 use crate::backend::Backend;
+use crate::control::Control;
 use crate::observe::Sight;
 
 /// The largest packet from conmon: the stream's byte and its buffer.
@@ -50,34 +53,20 @@ impl Backend {
         streams: Streams,
     ) -> Result<AttachEnd> {
         let named = |error: Error| error.during(Operation::Attach).on(format_args!("container \"{id}\""));
-        if request.initial_size.is_some() || streams.resize.is_some() {
+        let sized = request.initial_size.is_some() || streams.resize.is_some();
+        if sized {
             self.capabilities.require(Capability::AttachResize).map_err(named)?;
         }
         let (locked, _) = self.admit(Operation::Attach, id).await?;
-        let path = locked.dir.attach();
-        drop(locked);
-        let socket = connect(&path).await.map_err(named)?;
-        if let Some(attached) = request.attached {
-            // The caller may have stopped listening; it is attached all the same.
-            let _ = attached.send(());
+        if sized && !locked.record.terminal {
+            return Err(named(no_terminal()));
         }
-        let keys = request.detach_keys.as_ref().map(DetachKeys::bytes).unwrap_or_default();
-        let detached = {
-            let output = pump_output(&socket, streams.stdout, streams.stderr);
-            let input = pump_input(&socket, streams.stdin, keys);
-            let (mut output, mut input) = (std::pin::pin!(output), std::pin::pin!(input));
-            tokio::select! {
-                ended = &mut output => { ended.map_err(named)?; false }
-                detached = &mut input => {
-                    if !detached {
-                        output.await.map_err(named)?;
-                    }
-                    detached
-                }
-            }
-        };
-        if detached {
-            return Ok(AttachEnd::Detached);
+        let dir = locked.dir.clone();
+        drop(locked);
+        match serve(dir.path(), request, streams).await {
+            Ok(Served::Detached) => return Ok(AttachEnd::Detached),
+            Ok(Served::Closed) => {}
+            Err(error) => return Err(self.unless_it_ended(Operation::Attach, id, named(error)).await),
         }
         // conmon closes the socket a moment before it writes the exit file. One that was killed closes it too.
         let (locked, sight) = match self.lock(id).await.map_err(named)? {
@@ -93,6 +82,107 @@ impl Backend {
             Sight::Alive(_) | Sight::Lost => Err(named(Error::new(ErrorKind::PeerLost(Peer::Monitor)))),
         }
     }
+
+    pub(crate) async fn attach_resize(&self, id: &ContainerId, size: WindowSize) -> Result<()> {
+        let operation = Operation::AttachResize;
+        let named = |error: Error| error.during(operation).on(format_args!("container \"{id}\""));
+        let (locked, _) = self.admit(operation, id).await?;
+        if !locked.record.terminal {
+            return Err(named(no_terminal()));
+        }
+        // Wanted while the lock is held, so that the sizes of several callers stay in the order of the calls.
+        let resize = Control::of(locked.dir.path()).resize(size);
+        drop(locked);
+        match resize.done().await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.unless_it_ended(operation, id, named(error)).await),
+        }
+    }
+
+    /// The error of a call on the monitor; of one that is gone because the container ended meanwhile, that.
+    pub(crate) async fn unless_it_ended(
+        &self,
+        operation: Operation,
+        id: &ContainerId,
+        error: Error,
+    ) -> Error {
+        if !matches!(error.kind(), ErrorKind::PeerLost(Peer::Monitor)) {
+            return error;
+        }
+        match self.admit(operation, id).await {
+            Err(ended) if ended.is_wrong_state() || ended.is_not_found() => ended,
+            _ => error,
+        }
+    }
+}
+
+fn no_terminal() -> Error {
+    let message = "the container has no terminal that could have a size".to_owned();
+    Error::new(ErrorKind::Rejected { class: Rejection::Other, message })
+}
+
+/// Why a client is not served any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// It pressed the detach keys.
+    Detached,
+    /// The monitor closed the socket.
+    Closed,
+}
+
+/// Serves a client at the socket and the fifos of the conmon that was given this bundle.
+pub(crate) async fn serve(bundle: &Path, request: AttachRequest, streams: Streams) -> Result<Served> {
+    let control = Control::of(bundle);
+    if let Some(size) = request.initial_size {
+        // Before the socket is there, which conmon fills and then waits for: it would not come to the fifo.
+        control.resize(size).done().await?;
+    }
+    let socket = connect(&bundle.join("attach")).await?;
+    if let Some(attached) = request.attached {
+        // The caller may have stopped listening; it is attached all the same.
+        let _ = attached.send(());
+    }
+    let keys = request.detach_keys.as_ref().map(DetachKeys::bytes).unwrap_or_default();
+    let output = pump_output(&socket, streams.stdout, streams.stderr);
+    let input = pump_input(&socket, streams.stdin, keys);
+    let sizes = pump_sizes(&control, streams.resize, request.initial_size);
+    let (mut output, mut sizes) = (std::pin::pin!(output), std::pin::pin!(sizes));
+    let (mut input, mut reads) = (std::pin::pin!(input), true);
+    loop {
+        tokio::select! {
+            ended = &mut output => return ended.map(|()| Served::Closed),
+            detached = &mut input, if reads => {
+                if detached {
+                    return Ok(Served::Detached);
+                }
+                reads = false;
+            }
+            never = &mut sizes => match never {},
+        }
+    }
+}
+
+/// Passes on the sizes that the client wants, the newest only. That one cannot be passed on ends nothing.
+async fn pump_sizes(
+    control: &Control,
+    sizes: Option<watch::Receiver<Option<WindowSize>>>,
+    mut has: Option<WindowSize>,
+) -> Infallible {
+    if let Some(mut sizes) = sizes {
+        loop {
+            let newest = *sizes.borrow_and_update();
+            if let Some(size) = newest.filter(|newest| has != Some(*newest)) {
+                match control.resize(size).done().await {
+                    Ok(()) => has = Some(size),
+                    Err(error) => tracing::warn!(error = error.report(), "a size was not passed on"),
+                }
+            }
+            if sizes.changed().await.is_err() {
+                break;
+            }
+        }
+    }
+    std::future::pending().await
 }
 
 /// Connects to a socket whose path may be longer than a socket address holds: through a descriptor of its directory.
@@ -187,8 +277,8 @@ async fn pump_output(
     let mut packet = vec![0; PACKET];
     let mut open = true;
     let mut stalled = Instant::now();
-    while open || !out.is_empty() || !err.is_empty() {
-        let full = out.queued + err.queued >= BACKLOG;
+    while open || !out.is_idle() || !err.is_idle() {
+        let full = out.queue.len() + err.queue.len() >= BACKLOG;
         tokio::select! {
             received = socket.recv(&mut packet), if open && !full => {
                 match received.map(|info| info.bytes_read()) {
@@ -202,17 +292,15 @@ async fn pump_output(
                 }
                 stalled = Instant::now();
             }
-            () = out.write(), if !out.is_empty() => stalled = Instant::now(),
-            () = err.write(), if !err.is_empty() => stalled = Instant::now(),
+            () = out.work(), if !out.is_idle() => stalled = Instant::now(),
+            () = err.work(), if !err.is_idle() => stalled = Instant::now(),
             () = tokio::time::sleep_until(stalled + STALL), if full => {
-                let left = out.queued + err.queued;
+                let left = out.queue.len() + err.queue.len();
                 return Err(Error::new(ErrorKind::Lagged(u64::try_from(left).unwrap_or(u64::MAX)))
                     .hint("the client read nothing for a second; attach again to go on"));
             }
         }
     }
-    out.flush().await;
-    err.flush().await;
     Ok(())
 }
 
@@ -220,42 +308,44 @@ async fn pump_output(
 struct Sink {
     to: Option<BoxWrite>,
     queue: VecDeque<u8>,
-    queued: usize,
+    /// Whether something was written and not flushed.
+    written: bool,
 }
 
 impl Sink {
     fn new(to: Option<BoxWrite>) -> Self {
-        Self { to, queue: VecDeque::new(), queued: 0 }
+        Self { to, queue: VecDeque::new(), written: false }
     }
 
-    fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty() && !self.written
     }
 
     fn push(&mut self, bytes: &[u8]) {
         if self.to.is_some() {
             self.queue.extend(bytes);
-            self.queued = self.queue.len();
         }
     }
 
-    /// Writes once. Cancel safe: what the client took is removed in the same step.
-    async fn write(&mut self) {
+    /// Writes once, or flushes when all is written. Cancel safe: what the client took is removed in the same step.
+    async fn work(&mut self) {
         let Some(to) = &mut self.to else { return };
-        match to.write(self.queue.as_slices().0).await {
-            Ok(n @ 1..) => drop(self.queue.drain(..n)),
-            // The client closed this stream; the other one may go on.
-            Ok(0) | Err(_) => {
-                self.queue.clear();
-                self.to = None;
+        let done = if self.queue.is_empty() {
+            to.flush().await.map(|()| self.written = false)
+        } else {
+            match to.write(self.queue.as_slices().0).await {
+                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    self.queue.drain(..n);
+                    self.written = true;
+                    Ok(())
+                }
+                Err(error) => Err(error),
             }
-        }
-        self.queued = self.queue.len();
-    }
-
-    async fn flush(&mut self) {
-        if let Some(to) = &mut self.to {
-            let _ = tokio::time::timeout(STALL, to.flush()).await;
+        };
+        // The client closed this stream; the other one may go on.
+        if done.is_err() {
+            *self = Self::new(None);
         }
     }
 }

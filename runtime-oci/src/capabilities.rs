@@ -79,7 +79,10 @@ const BY_DESIGN: &[(Capability, &str)] = &[
     (Capability::KillAll, "signals go to every process of the container's cgroup"),
     (Capability::ExecSync, "the runtime's exec is run with pipes"),
     (Capability::Attach, "conmon serves a socket for each container"),
+    (Capability::AttachResize, "conmon takes sizes through its control fifo"),
     (Capability::Log, "conmon writes the log"),
+    (Capability::LogReopen, "conmon is asked through its control fifo"),
+    (Capability::MonitorProbe, "conmon is found by its pid and start time"),
     (Capability::Reopen, "conmon outlives this process, and every container has a record"),
 ];
 
@@ -89,7 +92,6 @@ const NOT_YET: &[Capability] = &[
     Capability::ExecTty,
     Capability::ExecSession,
     Capability::ExecCgroup,
-    Capability::AttachResize,
     Capability::Update,
     Capability::Stats,
     Capability::DiskStats,
@@ -99,9 +101,7 @@ const NOT_YET: &[Capability] = &[
     Capability::CheckpointFileLocks,
     Capability::CheckpointPreDump,
     Capability::Restore,
-    Capability::LogReopen,
     Capability::PortForward,
-    Capability::MonitorProbe,
     Capability::Events,
 ];
 

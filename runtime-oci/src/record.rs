@@ -85,6 +85,9 @@ pub(crate) struct Record {
     pub(crate) own_cgroup: Option<String>,
     #[serde(default)]
     pub(crate) terminal: bool,
+    /// The log file, if the monitor writes one.
+    #[serde(default)]
+    pub(crate) log: Option<PathBuf>,
     /// The log file, when this create made it.
     #[serde(default)]
     pub(crate) made_log: Option<PathBuf>,
@@ -113,6 +116,7 @@ impl Record {
             cgroup: None,
             own_cgroup: None,
             terminal: false,
+            log: None,
             made_log: None,
             annotations: BTreeMap::new(),
             labels: BTreeMap::new(),

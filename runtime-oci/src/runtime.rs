@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 
 use runtime_api::{
     AttachEnd, AttachRequest, Capabilities, ContainerId, ContainerState, CreateRequest, DeleteRequest, Error,
-    ErrorKind, ExecOutcome, ExecSyncRequest, ExitStatus, KillRequest, Operation, Result, RuntimeImpl,
-    RuntimeInfo, StopRequest, Streams,
+    ErrorKind, ExecOutcome, ExecSyncRequest, ExitStatus, KillRequest, MonitorHealth, Operation, Result,
+    RuntimeImpl, RuntimeInfo, StopRequest, Streams, WindowSize,
 };
 
 use crate::backend::Backend;
@@ -122,6 +122,11 @@ impl RuntimeImpl for OciRuntime {
         self.backend.attach(id, request, streams).await
     }
 
+    async fn attach_resize(&self, id: &ContainerId, size: WindowSize) -> Result<()> {
+        self.backend.capabilities.require_for(Operation::AttachResize)?;
+        self.backend.attach_resize(id, size).await
+    }
+
     async fn pause(&self, id: &ContainerId) -> Result<()> {
         self.backend.capabilities.require_for(Operation::Pause)?;
         self.backend.pause(id).await
@@ -130,6 +135,16 @@ impl RuntimeImpl for OciRuntime {
     async fn resume(&self, id: &ContainerId) -> Result<()> {
         self.backend.capabilities.require_for(Operation::Resume)?;
         self.backend.resume(id).await
+    }
+
+    async fn reopen_log(&self, id: &ContainerId) -> Result<()> {
+        self.backend.capabilities.require_for(Operation::ReopenLog)?;
+        self.backend.reopen_log(id).await
+    }
+
+    async fn probe_monitor(&self, id: &ContainerId) -> Result<MonitorHealth> {
+        self.backend.capabilities.require_for(Operation::ProbeMonitor)?;
+        self.backend.probe_monitor(id).await
     }
 
     async fn shutdown(&self) {

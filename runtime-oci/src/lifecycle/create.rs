@@ -61,7 +61,8 @@ impl Making {
         record.stop_signal = request.stop_signal;
         record.annotations = spec.annotations();
         record.labels.clone_from(&request.labels);
-        record.made_log = request.log.path.clone().filter(|path| !path.exists());
+        record.log = request.log.path.clone().filter(|_| request.log.driver == LogDriver::CriFile);
+        record.made_log = record.log.clone().filter(|path| !path.exists());
 
         let dir = backend.layout.container(&request.id);
         if dir.path().exists() && !backend.reclaim(&request.id).await? {

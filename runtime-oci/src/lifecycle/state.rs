@@ -1,8 +1,8 @@
-//! State and list: looks, without a lock and without a command.
+//! State, list and the probe of the monitor: looks, without a command.
 
 use tokio::time::Instant;
 
-use runtime_api::{ContainerId, ContainerState, Error, Operation, Result};
+use runtime_api::{ContainerId, ContainerState, Error, MonitorHealth, Operation, Result};
 
 use crate::backend::{Backend, ENDING};
 use crate::observe::{self, Sight};
@@ -35,6 +35,20 @@ impl Backend {
         }
         states.sort_by(|a, b| a.created_at.cmp(&b.created_at).then_with(|| a.id.cmp(&b.id)));
         Ok(states)
+    }
+
+    /// Whether a container's monitor lives.
+    pub(crate) async fn probe_monitor(&self, id: &ContainerId) -> Result<MonitorHealth> {
+        let (locked, _) = self.admit(Operation::ProbeMonitor, id).await?;
+        let monitor = locked.record.monitor;
+        drop(locked);
+        let alive = monitor.filter(|monitor| monitor.lives()).and_then(|one| u32::try_from(one.pid).ok());
+        if let Some(pid) = alive {
+            return Ok(MonitorHealth::Alive { pid });
+        }
+        // It goes when its container has ended, too: then the container is Stopped now.
+        self.admit(Operation::ProbeMonitor, id).await?;
+        Ok(MonitorHealth::Lost)
     }
 
     /// The ids that have a directory.
