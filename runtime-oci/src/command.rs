@@ -167,14 +167,15 @@ impl CommandLine {
         self.start(&mut command)
     }
 
-    /// Starts a runtime's detached exec with its output piped. The child leaves with the code of the command, whose pid
-    /// the runtime writes to `pid_file`.
-    pub(crate) fn spawn_reaped(&self, pid_file: &Path) -> Result<Child> {
+    /// Starts a runtime's detached exec with its output piped, and its input if there is one. The child leaves with the
+    /// code of the command, whose pid the runtime writes to `pid_file`.
+    pub(crate) fn spawn_reaped(&self, pid_file: &Path, input: bool) -> Result<Child> {
         let path = CString::new(pid_file.as_os_str().as_bytes()).map_err(|error| {
             Error::new(ErrorKind::Internal("a path holds a NUL byte".into())).caused_by(error)
         })?;
         let mut command = self.command();
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(if input { Stdio::piped() } else { Stdio::null() });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         crate::reaper::stay_until_the_command_ends(&mut command, path);
         self.start(&mut command)
     }

@@ -9,9 +9,17 @@ use tokio::io::unix::AsyncFd;
 
 /// Lets a task wait until the descriptor can be read.
 pub(crate) fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // Only reading is asked for: what we watch (a process, an inotify queue) is never written to.
+    register(descriptor, Interest::READABLE)
+}
+
+/// Lets a task wait until the descriptor can be read or written.
+pub(crate) fn watch_both(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    register(descriptor, Interest::READABLE | Interest::WRITABLE)
+}
+
+fn register(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the function asks that the value always gives out the same open descriptor until it is deregistered. An
     // `OwnedFd` does: it is one number, closed on drop, and the `AsyncFd` that owns it deregisters before it drops it.
-    let registered = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) };
+    let registered = unsafe { AsyncFd::register_with_interest(descriptor, interest) };
     registered.map_err(io::Error::from)
 }

@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 
 use runtime_api::{
     AttachEnd, AttachRequest, Capabilities, ContainerId, ContainerState, CreateRequest, DeleteRequest, Error,
-    ErrorKind, ExecOutcome, ExecSyncRequest, ExitStatus, KillRequest, MonitorHealth, Operation, Result,
-    RuntimeImpl, RuntimeInfo, StopRequest, Streams, WindowSize,
+    ErrorKind, ExecOutcome, ExecRequest, ExecSyncRequest, ExitStatus, KillRequest, MonitorHealth, Operation,
+    Result, RuntimeImpl, RuntimeInfo, StopRequest, Streams, WindowSize,
 };
 
 use crate::backend::Backend;
@@ -110,6 +110,11 @@ impl RuntimeImpl for OciRuntime {
 
     async fn delete(&self, id: &ContainerId, request: DeleteRequest) -> Result<()> {
         self.backend.delete(id, request).await
+    }
+
+    async fn exec(&self, id: &ContainerId, request: ExecRequest, streams: Streams) -> Result<ExitStatus> {
+        self.backend.capabilities.require_for(Operation::Exec)?;
+        self.backend.exec(id, request, streams).await
     }
 
     async fn exec_sync(&self, id: &ContainerId, request: ExecSyncRequest) -> Result<ExecOutcome> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use runtime_api::{Error, ErrorKind, ProcessRequest, Result};
+use runtime_api::{Error, ErrorKind, ProcessRequest, Result, WindowSize};
 
 use crate::layout::ContainerDir;
 
@@ -19,12 +19,6 @@ pub(super) fn check(process: &ProcessRequest, timeout: Option<Duration>) -> Resu
     }
     if timeout == Some(Duration::ZERO) {
         return invalid("a time limit of zero; leave it out for no limit");
-    }
-    if process.terminal {
-        return Err(Error::new(ErrorKind::Unsupported {
-            capability: runtime_api::Capability::ExecTty,
-            why: "runtime-oci does not implement it".into(),
-        }));
     }
     Ok(())
 }
@@ -42,11 +36,14 @@ pub(super) fn read_process(dir: &ContainerDir) -> Result<Value> {
 }
 
 /// The container's process with what the request asks for.
-pub(super) fn merged(mut own: Value, request: &ProcessRequest) -> Value {
+pub(super) fn merged(mut own: Value, request: &ProcessRequest, size: Option<WindowSize>) -> Value {
     own["args"] = json!(request.argv);
-    own["terminal"] = json!(false);
+    own["terminal"] = json!(request.terminal);
     if let Some(fields) = own.as_object_mut() {
         fields.remove("consoleSize");
+    }
+    if let Some(size) = size.filter(|_| request.terminal) {
+        own["consoleSize"] = json!({"height": size.rows, "width": size.columns});
     }
     let inherited = own["env"].as_array().cloned().unwrap_or_default();
     let inherited = inherited.iter().filter_map(Value::as_str).map(str::to_owned);
@@ -80,7 +77,7 @@ mod tests {
     fn an_exec_takes_the_containers_process_and_overrides_parts() {
         let own = json!({"args": ["/init"], "cwd": "/a", "env": ["A=1", "B=2"], "terminal": true, "consoleSize": {}, "noNewPrivileges": true});
         let request = ProcessRequest::new(["/x", "-c"]).env("B", "3").cwd("/b").user(5, 6);
-        let made = merged(own, &request);
+        let made = merged(own, &request, None);
         assert_eq!(made["args"], json!(["/x", "-c"]));
         assert_eq!(made["env"], json!(["A=1", "B=3"]));
         assert_eq!((made["cwd"].as_str(), made["user"]["uid"].as_u64()), (Some("/b"), Some(5)));

@@ -1,0 +1,49 @@
+//! Commands without anybody who waits for them: their owner died, or the process that collects their code was killed.
+
+use std::path::Path;
+
+use crate::backend::Backend;
+use crate::conmon::pid_in;
+use crate::layout::ContainerDir;
+use crate::process::{Identity, kill_tree};
+use crate::record::Record;
+
+use super::running::Running;
+
+impl Backend {
+    /// Kills a command that has lost its parent: by its pid file, if that process is still the container's.
+    pub(super) fn kill_command(&self, dir: &ContainerDir, exec: &Running) {
+        let Ok(Some(record)) = Record::read(dir) else { return };
+        kill_member(exec.course().pid_file(), &self.members(&record), record.init);
+    }
+
+    /// Ends the execs whose owner is dead. Nobody reads their output any more, and nobody would ever end them.
+    pub(crate) fn end_orphaned_execs(&self, dir: &ContainerDir) {
+        let Ok(execs) = std::fs::read_dir(dir.execs()) else { return };
+        let Ok(Some(record)) = Record::read(dir) else { return };
+        let ours = self.members(&record);
+        for entry in execs.flatten() {
+            let owner = entry.file_name().to_str().and_then(owner_of);
+            if owner.is_some_and(Identity::lives) {
+                continue;
+            }
+            kill_member(&entry.path().join("pid"), &ours, record.init);
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Kills the command that a pid file names. The pid may be somebody else's by now: only a process of the container is
+/// meant, and never its init.
+fn kill_member(pid_file: &Path, members: &[Identity], init: Option<Identity>) {
+    let command = pid_in(pid_file).and_then(Identity::of);
+    if let Some(command) = command.filter(|one| members.contains(one) && Some(*one) != init) {
+        kill_tree(command);
+    }
+}
+
+/// Whose exec it is, from the name of its directory.
+fn owner_of(name: &str) -> Option<Identity> {
+    let mut parts = name.split('.');
+    Some(Identity { pid: parts.next()?.parse().ok()?, start: parts.next()?.parse().ok()? })
+}
