@@ -44,8 +44,9 @@ pub use id::{ContainerId, ExecId, HandlerName, RuntimeKind, SandboxId};
 pub use io::{BoxRead, BoxWrite, DetachKeys, Streams, WindowSize};
 pub use operation::{Effect, Operation, OperationRow, Precondition, Repeat};
 pub use outcome::{
-    AttachEnd, BlockStats, CheckpointOutcome, ContainerState, CpuStats, DiskStats, ExecEnd, ExecOutcome,
-    ExecSessionState, MemoryStats, MonitorHealth, MonitorInfo, RuntimeInfo, Stats,
+    AttachEnd, BlockDeviceStats, BlockStats, CheckpointOutcome, ContainerState, CpuStats, DiskStats, ExecEnd,
+    ExecOutcome, ExecSessionState, HugePageStats, MemoryStats, MonitorHealth, MonitorInfo, PidStats,
+    RuntimeInfo, Stats,
 };
 pub use request::{
     AttachRequest, CheckpointRequest, CreateRequest, DeleteRequest, ExecRequest, ExecSessionRequest,

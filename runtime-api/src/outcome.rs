@@ -211,7 +211,7 @@ impl CheckpointOutcome {
     }
 }
 
-/// Resource use of a container.
+/// Resource use of a container. What the host does not count is zero where a number is expected and `None` elsewhere.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stats {
@@ -221,21 +221,30 @@ pub struct Stats {
     pub cpu: CpuStats,
     /// Memory.
     pub memory: MemoryStats,
-    /// The number of processes and threads, where it is known.
-    pub pids: Option<u64>,
-    /// Block devices, where they are known.
+    /// Processes and threads, where they are counted.
+    pub pids: Option<PidStats>,
+    /// Block devices, where they are counted.
     pub block: Option<BlockStats>,
+    /// Huge pages by their size as the kernel writes it (`2MB`), where they are counted.
+    pub huge_pages: BTreeMap<String, HugePageStats>,
 }
 
 impl Stats {
     /// Nothing known yet, read at this time.
     #[must_use]
     pub fn new(read_at: SystemTime) -> Self {
-        Self { read_at, cpu: CpuStats::default(), memory: MemoryStats::default(), pids: None, block: None }
+        Self {
+            read_at,
+            cpu: CpuStats::default(),
+            memory: MemoryStats::default(),
+            pids: None,
+            block: None,
+            huge_pages: BTreeMap::new(),
+        }
     }
 }
 
-/// Processor time since the container was created, in nanoseconds.
+/// Processor time since the container was created, in nanoseconds, and how its share was enforced.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuStats {
@@ -245,8 +254,18 @@ pub struct CpuStats {
     pub user_ns: u64,
     /// In the kernel.
     pub kernel_ns: u64,
-    /// Spent throttled.
+    /// Periods in which a quota was enforced.
+    pub periods: u64,
+    /// Those of them in which the container had to wait.
+    pub throttled_periods: u64,
+    /// Spent waiting because of a quota.
     pub throttled_ns: u64,
+    /// The weight among neighbours, in the unit of the host's cgroup version: `cpu.shares` or `cpu.weight`.
+    pub weight: Option<u64>,
+    /// The quota in microseconds per period, where there is one.
+    pub quota_us: Option<u64>,
+    /// The period of the quota in microseconds.
+    pub period_us: Option<u64>,
 }
 
 /// Memory in bytes.
@@ -255,25 +274,84 @@ pub struct CpuStats {
 pub struct MemoryStats {
     /// In all.
     pub usage: u64,
-    /// Usage less the inactive file cache.
+    /// The most that was used at once, where it is recorded.
+    pub max_usage: Option<u64>,
+    /// Usage less the inactive file cache; never less than zero.
     pub working_set: u64,
     /// Anonymous memory.
     pub rss: u64,
+    /// File cache.
+    pub cache: u64,
+    /// The part of the file cache that the kernel would give up first.
+    pub inactive_file: u64,
     /// The limit, where there is one.
+    pub limit: Option<u64>,
+    /// Swap in use, where it is counted.
+    pub swap: Option<u64>,
+    /// The limit of swap alone, where there is one.
+    pub swap_limit: Option<u64>,
+    /// Page faults.
+    pub page_faults: u64,
+    /// Those of them that had to read from a device.
+    pub major_page_faults: u64,
+    /// How often the limit was met.
+    pub limit_hits: u64,
+    /// How many processes the kernel killed for want of memory, where it is counted.
+    pub oom_kills: Option<u64>,
+}
+
+/// Processes and threads.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PidStats {
+    /// How many there are.
+    pub current: u64,
+    /// How many there may be, where there is a limit.
     pub limit: Option<u64>,
 }
 
-/// Block devices in bytes.
+/// Block devices, in bytes and requests.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlockStats {
-    /// Read.
+    /// Read from all of them.
     pub read: u64,
-    /// Written.
+    /// Written to all of them.
     pub written: u64,
+    /// Each of them.
+    pub devices: Vec<BlockDeviceStats>,
 }
 
-/// Use of the file system below a container's root.
+/// One block device.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlockDeviceStats {
+    /// Its major number.
+    pub major: u64,
+    /// Its minor number.
+    pub minor: u64,
+    /// Bytes read.
+    pub read: u64,
+    /// Bytes written.
+    pub written: u64,
+    /// Requests to read.
+    pub reads: u64,
+    /// Requests to write.
+    pub writes: u64,
+}
+
+/// Huge pages of one size, in bytes.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HugePageStats {
+    /// In use.
+    pub usage: u64,
+    /// The most that was used at once, where it is recorded.
+    pub max_usage: Option<u64>,
+}
+
+/// The whole file system on which a container's root lies: what `df` says of it. Others may use it too; what this
+/// container alone has written is not told.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskStats {
@@ -285,13 +363,15 @@ pub struct DiskStats {
     pub limit_bytes: u64,
     /// Inodes in use.
     pub used_inodes: u64,
+    /// Inodes in all, where the file system has a fixed number of them.
+    pub limit_inodes: Option<u64>,
 }
 
 impl DiskStats {
-    /// These figures.
+    /// These figures, without a limit of inodes.
     #[must_use]
     pub const fn new(read_at: SystemTime, used_bytes: u64, limit_bytes: u64, used_inodes: u64) -> Self {
-        Self { read_at, used_bytes, limit_bytes, used_inodes }
+        Self { read_at, used_bytes, limit_bytes, used_inodes, limit_inodes: None }
     }
 }
 

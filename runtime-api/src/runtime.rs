@@ -194,6 +194,8 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// - It blocks from Created on, until the real end. `wait.blocks-until-the-end`
     /// - Late callers get the same status. `wait.answers-late-callers`
     /// - Any number of callers get the same status. `wait.answers-many-callers`
+    /// - A program that takes more memory than its limit is killed: code 137, cause OomKilled.
+    ///   `wait.tells-want-of-memory`
     /// - Callers that wait while the container is deleted get its final status. `wait.survives-a-delete`
     /// - A new wait after the delete is `NotFound`. `wait.after-delete-is-not-found`
     ///
@@ -385,28 +387,54 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
         Err(self.refuse(Operation::Resume))
     }
 
-    /// Changes resource limits. A paused container stays paused; no limits at all are `InvalidArgument`.
+    /// Changes resource limits.
+    ///
+    /// - Limits of memory and of processes change, up and down, and the stats show it. `update.changes-limits`
+    /// - What an update does not name stays as it was. `update.keeps-what-is-not-named`
+    /// - A paused container stays paused, and a created one starts with the new limits. `update.paused-stays-paused`
+    /// - A stopped container is refused with `WrongState`. `update.stopped-is-refused`
+    /// - No limits at all are `InvalidArgument`. `update.nothing-is-invalid`
+    /// - A memory limit below what is in use is `Rejected`; the old limits stay and the program goes on.
+    ///   `update.refused-limits-change-nothing`
+    ///
+    /// **Cancel**: some, all or none of the limits have changed; `stats` tells.
     ///
     /// # Errors
-    /// `NotFound`, `WrongState`, `InvalidArgument`, `Rejected` (the old limits stay).
+    /// `NotFound`, `WrongState`, `InvalidArgument`, `Rejected` (the old limits stay), `Unavailable`, `TimedOut`, `Busy`.
     async fn update(&self, id: &ContainerId, request: UpdateRequest) -> Result<()> {
         let _ = (id, request);
         Err(self.refuse(Operation::Update))
     }
 
-    /// Reads resource use, of paused containers too. Of a stopped one it is `WrongState`, never stale numbers.
+    /// Reads resource use, as the host counts it. Where the container has a kernel of its own, what that uses is in it.
+    ///
+    /// - Processor time, memory and processes in use are counted. `stats.counts-what-is-used`
+    /// - The processor time grows as the program works, and never goes back. `stats.grows-with-work`
+    /// - Memory that the program takes is in its use and in its working set. `stats.sees-memory`
+    /// - The limits of the bundle are shown. `stats.shows-limits`
+    /// - A paused container answers, and uses no processor time. `stats.answers-while-paused`
+    /// - A stopped container is refused with `WrongState`, never answered with stale numbers.
+    ///   `stats.stopped-is-refused`
+    ///
+    /// **Cancel**: nothing happens.
     ///
     /// # Errors
-    /// `NotFound`, `WrongState`.
+    /// `NotFound`, `WrongState`, `Unavailable` (this container has no cgroup of its own).
     async fn stats(&self, id: &ContainerId) -> Result<Stats> {
         let _ = id;
         Err(self.refuse(Operation::Stats))
     }
 
-    /// Reads the use of the container's file system.
+    /// Reads the use of the whole file system on which the container's root lies, as `df` does. What others have on the
+    /// same file system is in it.
+    ///
+    /// - It has a size, and no more than that is in use. `stats.disk.tells-the-file-system`
+    /// - A stopped container is refused with `WrongState`. `stats.disk.stopped-is-refused`
+    ///
+    /// **Cancel**: nothing happens.
     ///
     /// # Errors
-    /// `NotFound`, `WrongState`.
+    /// `NotFound`, `WrongState`, `Unavailable` (the file system cannot be asked).
     async fn disk_stats(&self, id: &ContainerId) -> Result<DiskStats> {
         let _ = id;
         Err(self.refuse(Operation::DiskStats))

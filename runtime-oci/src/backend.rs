@@ -185,8 +185,22 @@ impl Backend {
         verb: &[&str],
         limit: Duration,
     ) -> Result<Finished> {
+        self.run_verb_with_input(dir, verb, None, limit).await
+    }
+
+    /// [`Backend::run_verb`] for a verb that reads its standard input.
+    pub(crate) async fn run_verb_with_input(
+        &self,
+        dir: &ContainerDir,
+        verb: &[&str],
+        input: Option<Vec<u8>>,
+        limit: Duration,
+    ) -> Result<Finished> {
         let log = dir.oci_log();
-        let line = self.command(&log)?.args(verb);
+        let mut line = self.command(&log)?.args(verb);
+        if let Some(input) = input {
+            line = line.input(input);
+        }
         // What an earlier command complained of must not be taken for this one's.
         let _ = std::fs::remove_file(&log);
         let done = line.run(limit).await?;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use runtime_api::{Capabilities, Capability, Evidence, EvidenceSource, Result};
+use runtime_api::{Capabilities, CapabilitiesBuilder, Capability, Evidence, EvidenceSource, Result};
 
 use crate::cgroup::Hierarchies;
 use crate::config::OciConfig;
@@ -56,9 +56,11 @@ pub(crate) fn answers(
         )
     };
     let from_probe = |finding: &Finding| probe(&finding.asked, &finding.said);
-    for (capability, finding) in
-        [(Capability::JsonErrors, &findings.json_errors), (Capability::NoCgroups, &findings.no_cgroups)]
-    {
+    for (capability, finding) in [
+        (Capability::JsonErrors, &findings.json_errors),
+        (Capability::NoCgroups, &findings.no_cgroups),
+        (Capability::Update, &findings.update),
+    ] {
         builder = if finding.yes {
             builder.yes(capability, from_probe(finding))
         } else {
@@ -66,6 +68,7 @@ pub(crate) fn answers(
         };
     }
     builder = from_features(builder, findings);
+    builder = counted(builder, host);
     let all = builder.build()?;
     Ok(config.disabled.iter().fold(all, |answers, (capability, place)| {
         let evidence = Evidence::new(EvidenceSource::Configuration, place.clone(), "capabilities.disable");
@@ -80,6 +83,7 @@ const BY_DESIGN: &[(Capability, &str)] = &[
     (Capability::ExecSync, "the runtime's exec is run with pipes"),
     (Capability::Attach, "conmon serves a socket for each container"),
     (Capability::AttachResize, "conmon takes sizes through its control fifo"),
+    (Capability::DiskStats, "the file system of the container's root is asked with statvfs"),
     (Capability::Log, "conmon writes the log"),
     (Capability::LogReopen, "conmon is asked through its control fifo"),
     (Capability::MonitorProbe, "conmon is found by its pid and start time"),
@@ -92,9 +96,6 @@ const NOT_YET: &[Capability] = &[
     Capability::ExecTty,
     Capability::ExecSession,
     Capability::ExecCgroup,
-    Capability::Update,
-    Capability::Stats,
-    Capability::DiskStats,
     Capability::Checkpoint,
     Capability::CheckpointLeaveRunning,
     Capability::CheckpointTcpEstablished,
@@ -105,10 +106,25 @@ const NOT_YET: &[Capability] = &[
     Capability::Events,
 ];
 
-fn from_features(
-    builder: runtime_api::CapabilitiesBuilder,
-    findings: &Findings,
-) -> runtime_api::CapabilitiesBuilder {
+/// Whether the host counts what containers use.
+fn counted(builder: CapabilitiesBuilder, host: &Hierarchies) -> CapabilitiesBuilder {
+    let mounts = "/proc/self/mountinfo";
+    let missing: Vec<_> =
+        ["cpuacct", "memory"].into_iter().filter(|name| host.place(name, "/").is_none()).collect();
+    if missing.is_empty() {
+        return builder.yes(
+            Capability::Stats,
+            probe(mounts, "cgroups that count processor time and memory are mounted"),
+        );
+    }
+    builder.no(
+        Capability::Stats,
+        format!("no cgroup hierarchy counts {}", missing.join(" and ")),
+        probe(mounts, "no cgroup v2, and a controller of version 1 is missing"),
+    )
+}
+
+fn from_features(builder: CapabilitiesBuilder, findings: &Findings) -> CapabilitiesBuilder {
     let asked = &findings.features_asked.asked;
     let Some(document) = &findings.features else {
         let why = format!("the runtime has no features document: {}", findings.features_asked.said);

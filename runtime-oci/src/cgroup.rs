@@ -2,6 +2,7 @@
 //!
 //! One path names a cgroup in every hierarchy: each mounted controller of version 1, and version 2.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -18,11 +19,17 @@ pub(crate) struct Hierarchies {
     roots: Vec<PathBuf>,
     freezer: Option<PathBuf>,
     unified: Option<PathBuf>,
+    /// Where each controller of version 1 is mounted; several may share one place.
+    controllers: BTreeMap<String, PathBuf>,
+    /// The sizes of huge pages as the names of cgroup files have them: `2MB`.
+    page_sizes: Vec<String>,
 }
 
 impl Hierarchies {
     pub(crate) fn of_host() -> Self {
-        Self::parse(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+        let mut host = Self::parse(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
+        host.page_sizes = page_sizes(Path::new("/sys/kernel/mm/hugepages"));
+        host
     }
 
     /// Fields of a line: id, parent, device, root, mount point, options, optional fields, `-`, type, source, super options.
@@ -35,9 +42,8 @@ impl Hierarchies {
             match kind.next() {
                 Some("cgroup2") => found.unified = Some(point.clone()),
                 Some("cgroup") => {
-                    if kind.nth(1).is_some_and(|options| options.split(',').any(|option| option == "freezer"))
-                    {
-                        found.freezer = Some(point.clone());
+                    for option in kind.nth(1).unwrap_or_default().split(',') {
+                        found.controllers.entry(option.to_owned()).or_insert_with(|| point.clone());
                     }
                 }
                 _ => continue,
@@ -46,7 +52,27 @@ impl Hierarchies {
                 found.roots.push(point);
             }
         }
+        found.freezer = found.controllers.get("freezer").cloned();
         found
+    }
+
+    /// [`Hierarchies::parse`] on a host with huge pages of these sizes.
+    #[cfg(test)]
+    pub(crate) fn parse_with_pages(mountinfo: &str, sizes: &[&str]) -> Self {
+        let page_sizes = sizes.iter().map(|size| (*size).to_owned()).collect();
+        Self { page_sizes, ..Self::parse(mountinfo) }
+    }
+
+    /// Where the files of a controller are for a cgroup: below version 1 where it is mounted there, else below version 2.
+    pub(crate) fn place(&self, controller: &str, cgroup: &str) -> Option<Place> {
+        if let Some(root) = self.controllers.get(controller) {
+            return Some(Place::V1(inside(root, cgroup)));
+        }
+        self.unified.as_ref().map(|root| Place::V2(inside(root, cgroup)))
+    }
+
+    pub(crate) fn page_sizes(&self) -> &[String] {
+        &self.page_sizes
     }
 
     /// Where a container can be frozen: the file that tells, relative to the cgroup.
@@ -199,6 +225,27 @@ impl Hierarchies {
     }
 }
 
+/// A cgroup in one hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    V1(PathBuf),
+    V2(PathBuf),
+}
+
+/// The sizes of huge pages, from directories such as `hugepages-2048kB`, in the words of cgroup files.
+fn page_sizes(directory: &Path) -> Vec<String> {
+    let size = |name: &str| {
+        let kib: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+        Some(match kib {
+            kib if kib % (1 << 20) == 0 => format!("{}GB", kib >> 20),
+            kib if kib % (1 << 10) == 0 => format!("{}MB", kib >> 10),
+            kib => format!("{kib}KB"),
+        })
+    };
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| size(entry.file_name().to_str()?)).collect()
+}
+
 /// How long a create waits at the gate. Whoever closes it does so for milliseconds.
 const GATE_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -249,9 +296,24 @@ mod tests {
         let found = Hierarchies::parse(HYBRID);
         assert_eq!(found.roots.len(), 2);
         assert_eq!(found.freezer_file(), Some("freezer.state"));
+        let frozen = Place::V1("/sys/fs/cgroup/freezer/a".into());
+        assert_eq!(found.place("freezer", "/a"), Some(frozen));
+        let elsewhere = Place::V2("/sys/fs/cgroup/unified/a".into());
+        assert_eq!(found.place("memory", "/../a"), Some(elsewhere));
         let pure = Hierarchies::parse("32 30 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
         assert_eq!(pure.freezer_file(), Some("cgroup.freeze"));
         assert_eq!(Hierarchies::parse("").freezer_file(), None);
+    }
+
+    #[test]
+    fn sizes_of_huge_pages_are_read_as_cgroup_files_name_them() {
+        let at = tempfile::tempdir().unwrap();
+        for name in ["hugepages-2048kB", "hugepages-1048576kB", "hugepages-64kB", "other"] {
+            std::fs::create_dir(at.path().join(name)).unwrap();
+        }
+        let mut sizes = page_sizes(at.path());
+        sizes.sort();
+        assert_eq!(sizes, ["1GB", "2MB", "64KB"]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use command_fds::{CommandFdExt as _, FdMapping, FdMappingCollision};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -33,6 +33,7 @@ pub(crate) struct CommandLine {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     cwd: Option<PathBuf>,
+    input: Option<Vec<u8>>,
 }
 
 /// What a command did.
@@ -51,7 +52,7 @@ impl CommandLine {
         let pass = ["PATH", "XDG_RUNTIME_DIR"];
         let env =
             pass.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?))).collect();
-        Self { program: program.into(), args: Vec::new(), env, cwd: None }
+        Self { program: program.into(), args: Vec::new(), env, cwd: None, input: None }
     }
 
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -73,6 +74,12 @@ impl CommandLine {
 
     pub(crate) fn cwd(mut self, cwd: impl Into<PathBuf>) -> Self {
         self.cwd = Some(cwd.into());
+        self
+    }
+
+    /// What [`CommandLine::run`] writes to its standard input, which is empty otherwise.
+    pub(crate) fn input(mut self, text: Vec<u8>) -> Self {
+        self.input = Some(text);
         self
     }
 
@@ -118,14 +125,23 @@ impl CommandLine {
     /// is no error here.
     pub(crate) async fn run(&self, limit: Duration) -> Result<Finished> {
         let mut command = self.command();
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let stdin = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut running = Foreground::new(self.start(&mut command)?);
         let child = &mut running.child;
         let mut stdout = Kept::first(STDOUT_LIMIT);
         let mut stderr = Kept::last(STDERR_TAIL);
         let (out, err) = (child.stdout.take(), child.stderr.take());
+        let stdin = child.stdin.take();
+        let feed = async {
+            if let (Some(mut stdin), Some(input)) = (stdin, &self.input) {
+                // A command that does not read to the end tells by its code whether it was content.
+                let _ = stdin.write_all(input).await;
+            }
+        };
         let ended = {
-            let mut reading = std::pin::pin!(async { tokio::join!(stdout.fill(out), stderr.fill(err)) });
+            let mut reading =
+                std::pin::pin!(async { tokio::join!(feed, stdout.fill(out), stderr.fill(err)) });
             let all = async {
                 tokio::select! {
                     _ = &mut reading => child.wait().await,
@@ -276,6 +292,17 @@ mod tests {
         let line = CommandLine::new("/bin/sh").args(["-c", "echo out; echo err >&2; exit 7"]);
         let done = line.run(LIMIT).await.unwrap();
         assert_eq!((done.code, done.stdout.as_slice(), done.stderr.as_str()), (7, &b"out\n"[..], "err\n"));
+    }
+
+    #[tokio::test]
+    async fn input_is_written_and_then_at_its_end() {
+        let text = vec![b'x'; 1 << 20];
+        let done = CommandLine::new("/usr/bin/wc").arg("-c").input(text).run(LIMIT).await.unwrap();
+        assert_eq!(String::from_utf8(done.stdout).unwrap().trim(), "1048576");
+        let done = CommandLine::new("/bin/true").input(vec![b'x'; 1 << 20]).run(LIMIT).await.unwrap();
+        assert_eq!(done.code, 0);
+        let done = CommandLine::new("/bin/cat").run(LIMIT).await.unwrap();
+        assert!(done.stdout.is_empty());
     }
 
     #[tokio::test]

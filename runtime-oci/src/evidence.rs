@@ -37,6 +37,7 @@ pub(crate) struct Findings {
     pub(crate) features_asked: Finding,
     pub(crate) json_errors: Finding,
     pub(crate) no_cgroups: Finding,
+    pub(crate) update: Finding,
 }
 
 /// The file that keeps findings between processes.
@@ -131,6 +132,7 @@ async fn ask(
             features_asked: missing(),
             json_errors: missing(),
             no_cgroups: missing(),
+            update: missing(),
         };
     };
     let (name, version) = said_version(runtime, config).await;
@@ -143,6 +145,7 @@ async fn ask(
         features_asked,
         json_errors: ask_json_errors(runtime, config, layout).await,
         no_cgroups: ask_no_cgroups(runtime, config, layout).await,
+        update: ask_update(runtime, config).await,
     }
 }
 
@@ -222,6 +225,24 @@ async fn ask_no_cgroups(runtime: &Path, config: &OciConfig, layout: &Layout) -> 
             yes: false,
             asked,
             said: format!("exit code {}: {}", done.code, account(None, &done.stderr)),
+        },
+        Err(error) => Finding { yes: false, asked, said: shorten(&error.to_string()) },
+    }
+}
+
+/// Asks for the usage of the verb: a program that has it names the option that we use.
+async fn ask_update(binary: &Path, config: &OciConfig) -> Finding {
+    const OPTION: &str = "--resources";
+    let command = line(binary, config).args(&config.args).args(["update", "--help"]);
+    let asked = shown(&command);
+    match command.run(LIMIT).await {
+        Ok(done) if done.code == 0 && String::from_utf8_lossy(&done.stdout).contains(OPTION) => {
+            Finding { yes: true, asked, said: format!("its usage, with {OPTION}") }
+        }
+        Ok(done) => Finding {
+            yes: false,
+            asked,
+            said: format!("exit code {}, and no usage with {OPTION}", done.code),
         },
         Err(error) => Finding { yes: false, asked, said: shorten(&error.to_string()) },
     }

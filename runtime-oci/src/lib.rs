@@ -33,6 +33,8 @@ mod record;
 mod recovery;
 mod runtime;
 mod spec;
+mod stats;
+mod update;
 
 pub use config::OciConfig;
 pub use factory::OciFactory;

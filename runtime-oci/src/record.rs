@@ -83,6 +83,9 @@ pub(crate) struct Record {
     /// The cgroup in which the init was found, if it is the container's alone and not that of whoever made it.
     #[serde(default)]
     pub(crate) own_cgroup: Option<String>,
+    /// Where the root file system is.
+    #[serde(default)]
+    pub(crate) root: Option<PathBuf>,
     #[serde(default)]
     pub(crate) terminal: bool,
     /// The log file, if the monitor writes one.
@@ -115,6 +118,7 @@ impl Record {
             stop_signal: None,
             cgroup: None,
             own_cgroup: None,
+            root: None,
             terminal: false,
             log: None,
             made_log: None,

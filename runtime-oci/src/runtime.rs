@@ -10,9 +10,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use runtime_api::{
-    AttachEnd, AttachRequest, Capabilities, ContainerId, ContainerState, CreateRequest, DeleteRequest, Error,
-    ErrorKind, ExecOutcome, ExecRequest, ExecSyncRequest, ExitStatus, KillRequest, MonitorHealth, Operation,
-    Result, RuntimeImpl, RuntimeInfo, StopRequest, Streams, WindowSize,
+    AttachEnd, AttachRequest, Capabilities, ContainerId, ContainerState, CreateRequest, DeleteRequest,
+    DiskStats, Error, ErrorKind, ExecOutcome, ExecRequest, ExecSyncRequest, ExitStatus, KillRequest,
+    MonitorHealth, Operation, Result, RuntimeImpl, RuntimeInfo, Stats, StopRequest, Streams, UpdateRequest,
+    WindowSize,
 };
 
 use crate::backend::Backend;
@@ -150,6 +151,21 @@ impl RuntimeImpl for OciRuntime {
     async fn probe_monitor(&self, id: &ContainerId) -> Result<MonitorHealth> {
         self.backend.capabilities.require_for(Operation::ProbeMonitor)?;
         self.backend.probe_monitor(id).await
+    }
+
+    async fn update(&self, id: &ContainerId, request: UpdateRequest) -> Result<()> {
+        self.backend.capabilities.require_for(Operation::Update)?;
+        self.backend.update(id, request).await
+    }
+
+    async fn stats(&self, id: &ContainerId) -> Result<Stats> {
+        self.backend.capabilities.require_for(Operation::Stats)?;
+        self.backend.stats(id).await
+    }
+
+    async fn disk_stats(&self, id: &ContainerId) -> Result<DiskStats> {
+        self.backend.capabilities.require_for(Operation::DiskStats)?;
+        self.backend.disk_stats(id).await
     }
 
     async fn shutdown(&self) {

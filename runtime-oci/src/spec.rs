@@ -76,6 +76,11 @@ impl SpecDocument {
         self.raw.pointer("/process/terminal").and_then(Value::as_bool).unwrap_or(false)
     }
 
+    /// Where the root file system is; a relative path is one below the bundle.
+    pub(crate) fn root(&self) -> Option<PathBuf> {
+        Some(self.bundle.join(self.raw.pointer("/root/path")?.as_str()?))
+    }
+
     pub(crate) fn annotations(&self) -> BTreeMap<String, String> {
         let Some(map) = self.raw.get("annotations").and_then(Value::as_object) else {
             return BTreeMap::new();

@@ -71,6 +71,7 @@ impl Probe {
             Step::Raw(text) => print(text.as_bytes()),
             Step::Err(text) => written(&io::stderr().write_all(format!("{text}\n").as_bytes())),
             Step::Fill(bytes) => fill(*bytes),
+            Step::Eat(bytes) => eat(*bytes),
             Step::Exit(code) => exit(i32::from(*code)),
             Step::Sleep(time) => self.sleep(Instant::now().checked_add(*time)),
             Step::Forever => self.sleep(None),
@@ -197,6 +198,12 @@ fn fill(bytes: u64) {
         Ok(bytes) => print(&script::filling(bytes)),
         Err(_) => fail(64, "more bytes than this machine can address"),
     }
+}
+
+/// Takes memory for good. Every byte is written, or the kernel would give no pages for it.
+fn eat(bytes: u64) {
+    let Ok(bytes) = usize::try_from(bytes) else { fail(64, "more bytes than this machine can address") };
+    std::mem::forget(std::hint::black_box(vec![1_u8; bytes]));
 }
 
 /// Counts the living entries of /proc, which shows the processes of the container.

@@ -163,6 +163,28 @@ impl Bench {
         self.created_with(workload, |request| request).await
     }
 
+    /// A container that runs `workload` in a bundle with more to say, and has said that it is ready.
+    ///
+    /// # Errors
+    /// When it cannot be created or started, or never gets ready.
+    pub async fn ready_in(&self, workload: &Workload, options: &BundleOptions) -> Checked<Subject<'_>> {
+        let subject = self.created_in(workload, options).await?;
+        subject.start().await?;
+        subject.until_ready().await?;
+        Ok(subject)
+    }
+
+    /// A created container from a bundle with more to say.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub async fn created_in(&self, workload: &Workload, options: &BundleOptions) -> Checked<Subject<'_>> {
+        let number = self.anonymous.fetch_add(1, Ordering::Relaxed) + 1;
+        let id = self.id(&number.to_string());
+        let bundle = self.bundle_with(workload, options)?;
+        self.create(self.request(&id, &bundle)).await
+    }
+
     /// A created container, with the request changed by `adapt`.
     ///
     /// # Errors

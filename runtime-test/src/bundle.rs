@@ -25,6 +25,10 @@ pub struct BundleOptions {
     pub cgroups_path: Option<String>,
     /// A command line in place of the workload's, as for a program that does not exist.
     pub argv: Option<Vec<String>>,
+    /// The most memory in bytes, without any swap.
+    pub memory_limit: Option<i64>,
+    /// The most processes and threads.
+    pub pids_limit: Option<i64>,
 }
 
 impl Default for BundleOptions {
@@ -36,6 +40,8 @@ impl Default for BundleOptions {
             cwd: "/".to_owned(),
             cgroups_path: None,
             argv: None,
+            memory_limit: None,
+            pids_limit: None,
         }
     }
 }
@@ -79,6 +85,20 @@ impl BundleOptions {
     #[must_use]
     pub fn cgroups_path(mut self, path: impl Into<String>) -> Self {
         self.cgroups_path = Some(path.into());
+        self
+    }
+
+    /// Limits memory, without any swap.
+    #[must_use]
+    pub const fn memory_limit(mut self, bytes: i64) -> Self {
+        self.memory_limit = Some(bytes);
+        self
+    }
+
+    /// Limits the number of processes and threads.
+    #[must_use]
+    pub const fn pids_limit(mut self, most: i64) -> Self {
+        self.pids_limit = Some(most);
         self
     }
 
@@ -136,6 +156,12 @@ fn spec(workload: &Workload, options: &BundleOptions) -> Value {
     if let Some(path) = &options.cgroups_path {
         linux["cgroupsPath"] = json!(path);
     }
+    if let Some(limit) = options.memory_limit {
+        linux["resources"]["memory"] = json!({"limit": limit, "swap": limit});
+    }
+    if let Some(limit) = options.pids_limit {
+        linux["resources"]["pids"] = json!({"limit": limit});
+    }
     json!({
         "ociVersion": "1.0.2",
         "hostname": "probe",
@@ -182,7 +208,9 @@ mod tests {
             .annotation("a", "b")
             .env("KEY", "value")
             .cwd("/some/where")
-            .cgroups_path("/x");
+            .cgroups_path("/x")
+            .memory_limit(1 << 26)
+            .pids_limit(50);
         write_with(dir.path(), &Workload::says("hi"), &options).unwrap();
         let text = fs::read_to_string(dir.path().join("config.json")).unwrap();
         let spec: oci_spec::runtime::Spec = serde_json::from_str(&text).unwrap();
@@ -190,6 +218,9 @@ mod tests {
         assert_eq!(process.args().as_ref().unwrap()[1], "out:hi");
         assert_eq!(process.terminal(), Some(true));
         assert!(process.env().as_ref().unwrap().contains(&"KEY=value".to_owned()));
+        let resources = spec.linux().as_ref().unwrap().resources().as_ref().unwrap();
+        assert_eq!(resources.memory().as_ref().unwrap().limit(), Some(1 << 26));
+        assert_eq!(resources.pids().as_ref().unwrap().limit(), 50);
         assert_eq!(spec.annotations().as_ref().unwrap()["a"], "b");
         assert!(dir.path().join("rootfs/some/where").is_dir());
         assert_eq!(fs::read(dir.path().join("rootfs/manyrun-probe")).unwrap(), probe::BYTES);

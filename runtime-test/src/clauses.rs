@@ -87,6 +87,7 @@ macro_rules! each_clause {
                 survives_a_delete,
                 after_delete_is_not_found,
                 dropped_changes_nothing,
+                tells_want_of_memory,
             }
             delete {
                 frees_the_id,
@@ -130,6 +131,26 @@ macro_rules! each_clause {
             }
             resume {
                 needs_a_paused_container,
+            }
+            update {
+                changes_limits,
+                keeps_what_is_not_named,
+                paused_stays_paused,
+                stopped_is_refused,
+                nothing_is_invalid,
+                refused_limits_change_nothing,
+            }
+            stats {
+                counts_what_is_used,
+                grows_with_work,
+                sees_memory,
+                shows_limits,
+                answers_while_paused,
+                stopped_is_refused,
+            }
+            stats_disk {
+                tells_the_file_system,
+                stopped_is_refused,
             }
             reopen {
                 running_stays_running,

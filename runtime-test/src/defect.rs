@@ -246,6 +246,39 @@ defects! {
     PauseCreatedIsOk = "pause-created-is-ok" breaks ["pause.needs-a-running-container"];
     /// Resuming a running container is Ok.
     ResumeRunningIsOk = "resume-running-is-ok" breaks ["resume.needs-a-paused-container"];
+
+    /// A program that the kernel killed for want of memory is told as killed by anybody.
+    OomIsHidden = "oom-is-hidden" breaks ["wait.tells-want-of-memory"];
+    /// An update succeeds and changes nothing.
+    UpdateDoesNothing = "update-does-nothing" breaks ["update.changes-limits"];
+    /// An update takes away the limits that it does not name.
+    UpdateForgetsTheRest = "update-forgets-the-rest" breaks ["update.keeps-what-is-not-named"];
+    /// An update thaws a paused container.
+    UpdateThaws = "update-thaws" breaks ["update.paused-stays-paused"];
+    /// An update of a stopped container is Ok.
+    UpdateOfTheStopped = "update-of-the-stopped" breaks ["update.stopped-is-refused"];
+    /// An update that asks for nothing is Ok.
+    EmptyUpdateIsOk = "empty-update-is-ok" breaks ["update.nothing-is-invalid"];
+    /// A memory limit below what is used is refused and stays all the same.
+    RefusedLimitsStay = "refused-limits-stay" breaks ["update.refused-limits-change-nothing"];
+    /// A memory limit below what is used is accepted and forgotten.
+    LowLimitIsOk = "low-limit-is-ok" breaks ["update.refused-limits-change-nothing"];
+    /// Stats bear the time at which the value was opened.
+    StatsAreOld = "stats-are-old" breaks ["stats.counts-what-is-used"];
+    /// The processor time never grows.
+    TimeStandsStill = "time-stands-still" breaks ["stats.grows-with-work"];
+    /// What a program takes besides its own memory is not counted.
+    EatenIsNotCounted = "eaten-is-not-counted" breaks ["stats.sees-memory"];
+    /// Limits are not shown.
+    LimitsAreHidden = "limits-are-hidden" breaks ["stats.shows-limits"];
+    /// A paused container goes on to use the processor.
+    PausedUsesTime = "paused-uses-time" breaks ["stats.answers-while-paused"];
+    /// The stats of a stopped container are its last ones.
+    StatsOfTheStopped = "stats-of-the-stopped" breaks ["stats.stopped-is-refused"];
+    /// The file system is said to have no size.
+    DiskHasNoSize = "disk-has-no-size" breaks ["stats.disk.tells-the-file-system"];
+    /// The file system of a stopped container is told.
+    DiskOfTheStopped = "disk-of-the-stopped" breaks ["stats.disk.stopped-is-refused"];
 }
 
 impl fmt::Display for Defect {

@@ -18,6 +18,7 @@
 //! tty               `tty yes` or `tty no`: whether     child:forever        with the same standard output
 //!                   standard input is a terminal       orphan:...           the same in a session of its own
 //! winsize           `winsize ROWS COLUMNS` of the terminal at standard output, or `winsize none`
+//! eat:BYTES         take that much memory and keep it
 //! ```
 //!
 //! Traps are armed when their step is reached; waiting steps go on after a trap that does not end the program.
@@ -35,6 +36,8 @@ pub enum Step {
     Err(String),
     /// Prints this many bytes of the pattern of [`filling`].
     Fill(u64),
+    /// Takes this many bytes of memory, writes to each page, and keeps them.
+    Eat(u64),
     /// Ends the program with this code, 0 to 255.
     Exit(u8),
     /// Waits, in whole milliseconds.
@@ -113,6 +116,7 @@ impl Step {
             Self::Raw(text) => format!("raw:{text}"),
             Self::Err(text) => format!("err:{text}"),
             Self::Fill(bytes) => format!("fill:{bytes}"),
+            Self::Eat(bytes) => format!("eat:{bytes}"),
             Self::Exit(code) => format!("exit:{code}"),
             Self::Sleep(time) => format!("sleep:{}", time.as_millis()),
             Self::Forever => "forever".to_owned(),
@@ -202,6 +206,7 @@ fn step(arg: &str) -> Result<Step, String> {
         ("raw", Some(text)) => Ok(Step::Raw(text.to_owned())),
         ("err", Some(text)) => Ok(Step::Err(text.to_owned())),
         ("fill", Some(bytes)) => number(bytes).map(Step::Fill),
+        ("eat", Some(bytes)) => number(bytes).map(Step::Eat),
         ("exit", Some(code)) => exit_code(code).map(Step::Exit),
         ("sleep", Some(time)) => millis(time).map(Step::Sleep),
         ("tick", Some(period)) => match millis(period)? {
@@ -278,6 +283,7 @@ mod tests {
             Step::Raw("x".into()),
             Step::Err("y".into()),
             Step::Fill(1 << 40),
+            Step::Eat(1 << 40),
             Step::Exit(255),
             Step::Sleep(second),
             Step::Forever,

@@ -104,6 +104,12 @@ impl Workload {
         Self::new([Step::Fill(bytes)])
     }
 
+    /// Takes this much memory, says [`READY`] and never ends by itself.
+    #[must_use]
+    pub fn eats(bytes: u64) -> Self {
+        Self::new([Step::Eat(bytes), Step::Out(READY.into()), Step::Forever])
+    }
+
     /// Starts children that live for ever, one of them in a session of its own, says [`READY`] and never ends.
     #[must_use]
     pub fn forks_a_tree() -> Self {

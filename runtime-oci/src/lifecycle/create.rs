@@ -57,6 +57,7 @@ impl Making {
         let cgroup = spec.cgroup().unwrap_or(&default_cgroup);
         let mut record = Record::new(request.id.clone(), spec.bundle.clone(), backend.boot_id.clone());
         record.cgroup = Some(cgroup.to_owned());
+        record.root = spec.root();
         record.terminal = spec.terminal();
         record.stop_signal = request.stop_signal;
         record.annotations = spec.annotations();

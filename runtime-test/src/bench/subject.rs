@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use oci_spec::runtime::LinuxResources;
 use runtime_api::{
     Capability, ContainerId, ContainerState, ContainerStatus, DeleteRequest, ErrorKind, ExecOutcome,
-    ExecSyncRequest, ExitStatus, KillRequest, Result, Signal, StopRequest,
+    ExecSyncRequest, ExitStatus, KillRequest, Result, Signal, Stats, StopRequest, UpdateRequest,
 };
 use tokio::task::JoinHandle;
 
@@ -117,6 +118,22 @@ impl<'a> Subject<'a> {
     /// Those of the runtime.
     pub async fn resume(&self) -> Result<()> {
         self.bench.runtime().resume(&self.id).await
+    }
+
+    /// Changes its limits.
+    ///
+    /// # Errors
+    /// Those of the runtime.
+    pub async fn update(&self, resources: LinuxResources) -> Result<()> {
+        self.bench.runtime().update(&self.id, UpdateRequest::new(resources)).await
+    }
+
+    /// What it uses.
+    ///
+    /// # Errors
+    /// Those of the runtime.
+    pub async fn stats(&self) -> Result<Stats> {
+        self.bench.runtime().stats(&self.id).await
     }
 
     /// Forgets it.

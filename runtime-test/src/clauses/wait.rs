@@ -4,7 +4,7 @@ use runtime_api::{ContainerStatus, ErrorKind, ExitCause, ExitStatus, Result, Sig
 use tokio::task::JoinHandle;
 
 use crate::clause::{clause, ensure, ensure_eq, refused};
-use crate::{Bench, Checked, Violation, Workload};
+use crate::{Bench, BundleOptions, Checked, Violation, Workload};
 
 clause! {
     /// `wait` gives the program's exit code.
@@ -165,4 +165,21 @@ async fn dropped_changes_nothing(bench: &Bench) -> Checked {
 
 async fn joined(wait: JoinHandle<Result<ExitStatus>>) -> Checked<ExitStatus> {
     Ok(wait.await.map_err(|error| Violation::new(format!("wait panicked: {error}")))??)
+}
+
+clause! {
+    /// A program that takes more memory than its limit is killed: code 137, cause OomKilled.
+    tells_want_of_memory = "wait.tells-want-of-memory", Wait, needs [Stats]
+}
+async fn tells_want_of_memory(bench: &Bench) -> Checked {
+    let options = BundleOptions::new().memory_limit(96 << 20);
+    let greedy = bench.created_in(&Workload::eats(512 << 20), &options).await?;
+    greedy.start().await?;
+    let exit = greedy.wait().await?;
+    ensure_eq!((exit.code, exit.cause), (Some(137), ExitCause::OomKilled), "its end");
+    // A KILL by anybody else is none of that.
+    let modest = bench.ready_in(&Workload::ready_forever(), &options).await?;
+    let exit = modest.stop(Duration::ZERO).await?;
+    ensure_eq!((exit.code, exit.cause), (Some(137), ExitCause::Exited), "the end of one that was killed");
+    Ok(())
 }

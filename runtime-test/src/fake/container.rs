@@ -34,6 +34,19 @@ pub struct Blueprint {
     pub input_kept: bool,
     /// The signal that a stop sends first.
     pub stop_signal: Signal,
+    /// What it may use.
+    pub limits: Limits,
+}
+
+/// What a container may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// Processes.
+    pub pids: Option<u64>,
+    /// The weight of its processor time.
+    pub weight: Option<u64>,
 }
 
 /// A stop that is under way.
@@ -70,6 +83,10 @@ pub(super) struct Container {
     pub processes: Vec<Process>,
     /// When the last signal came by a kill.
     pub last_signal: Option<Moment>,
+    /// How many steps its processes have made.
+    pub steps: u64,
+    /// How many of its processes were killed for want of memory.
+    pub oom_kills: u64,
 }
 
 impl Container {
@@ -88,6 +105,8 @@ impl Container {
             input: Input::default(),
             processes: Vec::new(),
             last_signal: None,
+            steps: 0,
+            oom_kills: 0,
         }
     }
 

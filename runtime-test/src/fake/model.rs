@@ -4,6 +4,7 @@
 mod answers;
 mod exec;
 mod passage;
+mod resources;
 mod signals;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,7 @@ use crate::Defect;
 use super::container::Container;
 use super::process::{Pid, Process, Surroundings};
 
-pub use super::container::{Blueprint, Ending, Key, Stopping};
+pub use super::container::{Blueprint, Ending, Key, Limits, Stopping};
 pub use super::process::{Input, Moment, Program, Stream};
 use exec::Exec;
 pub use exec::{ExecKey, ExecLimits};

@@ -81,12 +81,28 @@ pub(super) struct Surroundings<'a> {
     pub output: Vec<(Stream, Vec<u8>)>,
     /// The children that it starts, and the signals that they ignore.
     pub children: Vec<(Life, Vec<i32>)>,
+    /// How many steps it makes.
+    pub steps: u32,
+    /// How much memory there is left for it.
+    pub memory_left: u64,
+    /// Whether it died because there was not enough.
+    pub out_of_memory: bool,
 }
 
 impl<'a> Surroundings<'a> {
     /// A moment, an input and a number of processes; no terminal, nothing written or started yet.
     pub(super) fn new(now: Moment, input: &'a mut Input, processes: usize) -> Self {
-        Self { now, input, processes, terminal: None, output: Vec::new(), children: Vec::new() }
+        Self {
+            now,
+            input,
+            processes,
+            terminal: None,
+            output: Vec::new(),
+            children: Vec::new(),
+            steps: 0,
+            memory_left: u64::MAX,
+            out_of_memory: false,
+        }
     }
 
     fn line(&mut self, text: &str) {
@@ -111,6 +127,8 @@ pub(super) struct Process {
     pub parent: Pid,
     /// The exec that collects its output; the container's own otherwise.
     pub sink: Option<u64>,
+    /// The memory that it has taken.
+    pub memory: u64,
     init: bool,
     program: Arc<Program>,
     steps: Vec<Step>,
@@ -128,6 +146,7 @@ impl Process {
             pid,
             parent: 0,
             sink: None,
+            memory: 0,
             init,
             steps: program.steps(),
             program,
@@ -207,6 +226,7 @@ impl Process {
             }
             let Some(step) = self.steps.get(self.next).cloned() else { return Some(0) };
             self.next += 1;
+            around.steps += 1;
             if let Some(code) = self.step(step, around) {
                 return Some(code);
             }
@@ -253,6 +273,7 @@ impl Process {
             }
             Waiting::Tick { at, number, period } => {
                 if at.is_some_and(|at| at <= around.now) {
+                    around.steps += 1;
                     around.line(&format!("tick {number}"));
                     let at = around.now.checked_add(period);
                     self.waiting = Waiting::Tick { at, number: number + 1, period };
@@ -280,6 +301,14 @@ impl Process {
             Step::Fill(bytes) => {
                 let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
                 around.output.push((Stream::Stdout, script::filling(bytes)));
+            }
+            Step::Eat(bytes) if bytes > around.memory_left => {
+                around.out_of_memory = true;
+                return Some(128 + KILL);
+            }
+            Step::Eat(bytes) => {
+                self.memory += bytes;
+                around.memory_left -= bytes;
             }
             Step::Exit(code) => return Some(i32::from(code)),
             Step::Sleep(time) => self.waiting = Waiting::Until(around.now.checked_add(time)),

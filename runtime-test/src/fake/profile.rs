@@ -128,6 +128,9 @@ fn why_never(capability: Capability) -> Option<&'static str> {
         | Capability::ExecSync
         | Capability::Attach
         | Capability::Pause
+        | Capability::Update
+        | Capability::Stats
+        | Capability::DiskStats
         | Capability::Log
         | Capability::LogReopen
         | Capability::Reopen => None,
@@ -136,8 +139,6 @@ fn why_never(capability: Capability) -> Option<&'static str> {
         }
         Capability::ExecTty | Capability::AttachResize => Some("the model has no terminals"),
         Capability::ExecCgroup | Capability::NoCgroups => Some("the model has no cgroups"),
-        Capability::Update | Capability::Stats => Some("the model's programs use no resources"),
-        Capability::DiskStats => Some("the model's programs write no files"),
         Capability::PortForward => Some("the model has no network"),
         Capability::MonitorProbe => Some("no process watches the model's containers"),
         Capability::Events => Some("the model keeps no subscribers"),

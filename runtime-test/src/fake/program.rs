@@ -10,7 +10,7 @@ use runtime_api::{Error, ErrorKind, ProcessRequest, Rejection, Result};
 
 use crate::probe;
 
-use super::model::Program;
+use super::model::{Limits, Program};
 
 /// What a bundle says, as far as the model listens.
 #[derive(Clone, Debug)]
@@ -18,13 +18,15 @@ pub(super) struct BundleSpec {
     pub(super) program: Program,
     pub(super) rootfs: PathBuf,
     pub(super) annotations: BTreeMap<String, String>,
+    pub(super) limits: Limits,
 }
 
 impl BundleSpec {
     /// Stands for a bundle that could not be read, where a defect wants none to be refused.
     pub(super) fn nothing() -> Self {
         let program = Program { argv: vec![probe::PATH.to_owned()], env: Vec::new(), cwd: "/".into() };
-        Self { program, rootfs: PathBuf::new(), annotations: BTreeMap::new() }
+        let limits = Limits::default();
+        Self { program, rootfs: PathBuf::new(), annotations: BTreeMap::new(), limits }
     }
 
     /// Reads `config.json`.
@@ -64,7 +66,9 @@ impl BundleSpec {
         }
         let env = process.env().clone().unwrap_or_default();
         let annotations = spec.annotations().clone().unwrap_or_default().into_iter().collect();
-        Ok(Self { program: Program { argv, env, cwd: process.cwd().clone() }, rootfs, annotations })
+        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+        let limits = resources.map(Limits::of).unwrap_or_default();
+        Ok(Self { program: Program { argv, env, cwd: process.cwd().clone() }, rootfs, annotations, limits })
     }
 }
 

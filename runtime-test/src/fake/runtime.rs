@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use runtime_api::{
-    AttachEnd, AttachRequest, Capabilities, Capability, ContainerId, ContainerState, CreateRequest,
-    DeleteRequest, Error, ErrorKind, ExecOutcome, ExecSyncRequest, ExitStatus, HandlerName, KillRequest,
-    Operation, Result, RuntimeImpl, RuntimeInfo, RuntimeKind, StopRequest, Streams, UpdateRequest,
+    AttachEnd, AttachRequest, Capabilities, Capability, CheckpointOutcome, CheckpointRequest, ContainerId,
+    ContainerState, CreateRequest, DeleteRequest, DiskStats, Error, ErrorKind, ExecOutcome, ExecSyncRequest,
+    ExitStatus, HandlerName, KillRequest, Operation, Result, RuntimeImpl, RuntimeInfo, RuntimeKind, Stats,
+    StopRequest, Streams, UpdateRequest,
 };
 use tokio::task::JoinHandle;
 
@@ -192,8 +193,30 @@ impl RuntimeImpl for FakeRuntime {
         self.world.act(|parts| parts.model.resume(id))
     }
 
-    async fn update(&self, _id: &ContainerId, _request: UpdateRequest) -> Result<()> {
-        if self.defect(Defect::UnsupportedSaysOk) { Ok(()) } else { Err(self.refuse(Operation::Update)) }
+    async fn update(&self, id: &ContainerId, request: UpdateRequest) -> Result<()> {
+        self.granted(Operation::Update)?;
+        if !self.defect(Defect::EmptyUpdateIsOk) {
+            request.check().map_err(|error| error.during(Operation::Update))?;
+        }
+        self.world.act(|parts| parts.model.update(id, &request.resources))
+    }
+
+    async fn stats(&self, id: &ContainerId) -> Result<Stats> {
+        self.granted(Operation::Stats)?;
+        self.world.act(|parts| parts.model.stats(id))
+    }
+
+    async fn disk_stats(&self, id: &ContainerId) -> Result<DiskStats> {
+        self.granted(Operation::DiskStats)?;
+        self.world.act(|parts| parts.model.disk_stats(id))
+    }
+
+    async fn checkpoint(&self, _id: &ContainerId, request: CheckpointRequest) -> Result<CheckpointOutcome> {
+        if self.defect(Defect::UnsupportedSaysOk) {
+            Ok(CheckpointOutcome::new(request.image))
+        } else {
+            Err(self.refuse(Operation::Checkpoint))
+        }
     }
 
     async fn reopen_log(&self, id: &ContainerId) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxMemory, LinuxResources};
 use runtime_api::{
     AttachRequest, Capability, CheckpointRequest, ContainerId, ErrorKind, ExecId, ExecRequest,
     ExecSessionRequest, ExecSyncRequest, KillRequest, LogConfig, Operation, PortForwardRequest,
@@ -141,7 +141,13 @@ pub(crate) async fn call(bench: &Bench, id: &ContainerId, operation: Operation) 
         },
         Operation::Pause => runtime.pause(id).await,
         Operation::Resume => runtime.resume(id).await,
-        Operation::Update => runtime.update(id, UpdateRequest::new(LinuxResources::default())).await,
+        Operation::Update => {
+            let mut memory = LinuxMemory::default();
+            memory.set_limit(Some(1 << 30));
+            let mut resources = LinuxResources::default();
+            resources.set_memory(Some(memory));
+            runtime.update(id, UpdateRequest::new(resources)).await
+        }
         Operation::Stats => runtime.stats(id).await.map(drop),
         Operation::DiskStats => runtime.disk_stats(id).await.map(drop),
         Operation::Checkpoint => runtime.checkpoint(id, CheckpointRequest::new(image)).await.map(drop),

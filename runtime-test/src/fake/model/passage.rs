@@ -5,7 +5,7 @@ use runtime_api::{ContainerStatus, ExitCause, ExitStatus};
 use crate::Defect;
 
 use super::exec::{self, Exec};
-use super::{Chunk, Container, Input, Key, Model, Moment, Pid, Process, Stream, Surroundings};
+use super::{Chunk, Container, Input, Key, Model, Moment, Pid, Process, Stream, Surroundings, resources};
 
 impl Model {
     /// When something will happen by itself next.
@@ -109,14 +109,19 @@ impl Model {
     ) -> bool {
         let container = &mut self.containers[at];
         let count = container.processes.len();
+        let memory_left = resources::memory_left(container);
         let process = &mut container.processes[nth];
         let pid = process.pid;
         let own_input = process.reads_container();
         let mut nothing = Input { closed: true, ..Input::default() };
         let input = if own_input { &mut container.input } else { &mut nothing };
         let mut around = Surroundings::new(self.now, input, count);
+        around.memory_left = memory_left;
         let code = act(process, &mut around);
         let (output, children) = (around.output, around.children);
+        container.steps += u64::from(around.steps);
+        container.oom_kills += u64::from(around.out_of_memory);
+        let for_want_of_memory = around.out_of_memory;
         for (life, ignored) in children {
             self.last_pid += 1;
             let child = self.containers[at].processes[nth].child(self.last_pid, life, &ignored);
@@ -124,7 +129,7 @@ impl Model {
         }
         self.keep_output(at, nth, output);
         if let Some(code) = code {
-            self.end_process(at, pid, code);
+            self.end_process(at, pid, code, for_want_of_memory);
         }
         code.is_some()
     }
@@ -141,13 +146,15 @@ impl Model {
     }
 
     /// A process is gone: with the init everything goes, otherwise its children become the init's.
-    fn end_process(&mut self, at: usize, pid: Pid, code: i32) {
+    fn end_process(&mut self, at: usize, pid: Pid, code: i32, for_want_of_memory: bool) {
         let container = &mut self.containers[at];
         if container.processes.first().is_some_and(|init| init.pid == pid) {
             let short = container.started_at == Some(self.now) && code != 137;
             self.haunted.short_lives += u32::from(short);
             let spoilt = short && self.haunted.short_lives > 1 && self.has(Defect::ShortLifeHasNoCode);
-            return self.end(at, if spoilt { 0 } else { code });
+            let told = for_want_of_memory && !self.has(Defect::OomIsHidden);
+            let cause = if told { ExitCause::OomKilled } else { ExitCause::Exited };
+            return self.end_with(at, if spoilt { 0 } else { code }, cause);
         }
         let init = container.processes[0].pid;
         container.processes.retain(|process| process.pid != pid);
@@ -159,6 +166,10 @@ impl Model {
 
     /// The init has ended, and with it the container.
     pub(super) fn end(&mut self, at: usize, code: i32) {
+        self.end_with(at, code, ExitCause::Exited);
+    }
+
+    fn end_with(&mut self, at: usize, code: i32, cause: ExitCause) {
         let lost = !self.watched && self.has(Defect::ReopenLosesExits);
         let now = self.time_of(self.now);
         let container = &mut self.containers[at];
@@ -168,7 +179,7 @@ impl Model {
         let status = if lost {
             ExitStatus::new(None, ExitCause::StateLost, now)
         } else {
-            ExitStatus::exited(code, now)
+            ExitStatus::new(Some(code), cause, now)
         };
         // It is set once: this is the only place, and Stopped is final.
         let _ = container.ending.set(status);

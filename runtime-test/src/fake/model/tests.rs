@@ -33,6 +33,7 @@ fn blueprint(workload: &Workload) -> Blueprint {
         labels: BTreeMap::new(),
         input_open: true,
         input_kept: false,
+        limits: Limits::default(),
         stop_signal: TERM,
     }
 }

@@ -110,6 +110,7 @@ impl FakeRuntime {
             labels: request.labels.clone(),
             input_open: request.stdin != StdinMode::Closed,
             input_kept: request.stdin == StdinMode::KeepOpen,
+            limits: spec.limits,
             stop_signal: request.stop_signal.unwrap_or(Signal::TERM),
         })
     }

@@ -1,0 +1,192 @@
+//! What a container uses: read from the files of its cgroup, without a fork and without its lock.
+//!
+//! Each controller is looked for by itself, because on a hybrid host some are mounted as version 1 and the rest are in
+//! version 2. What a host does not count is left out of the answer, never guessed.
+
+mod v1;
+mod v2;
+
+use std::fmt::Write as _;
+use std::io::Read as _;
+use std::path::Path;
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+
+use runtime_api::{ContainerId, DiskStats, Error, ErrorKind, Operation, Result, Stats};
+
+use crate::backend::{Backend, ENDING};
+use crate::cgroup::{Hierarchies, Place};
+use crate::observe::{self, Sight};
+use crate::record::Record;
+
+impl Backend {
+    pub(crate) async fn stats(&self, id: &ContainerId) -> Result<Stats> {
+        let named = |error: Error| error.during(Operation::Stats).on(format_args!("container \"{id}\""));
+        let record = self.admit_unlocked(Operation::Stats, id).await?;
+        let cgroup = record.own_cgroup.as_deref().ok_or_else(|| named(no_cgroup()))?;
+        let stats = read(&self.hierarchies, cgroup);
+        // It may have ended meanwhile, and what was read may be that of its empty cgroup.
+        if !record.init.is_some_and(|init| init.lives()) {
+            self.admit_unlocked(Operation::Stats, id).await?;
+        }
+        stats.ok_or_else(|| named(no_cgroup()))
+    }
+
+    pub(crate) async fn disk_stats(&self, id: &ContainerId) -> Result<DiskStats> {
+        let named = |error: Error| error.during(Operation::DiskStats).on(format_args!("container \"{id}\""));
+        let record = self.admit_unlocked(Operation::DiskStats, id).await?;
+        let root = record.root.ok_or_else(|| {
+            named(Error::new(ErrorKind::Unavailable("its record does not tell where its root is".into())))
+        })?;
+        let of = rustix::fs::statvfs(&root).map_err(|error| {
+            let unknown = ErrorKind::Unavailable("the file system of its root cannot be asked".into());
+            named(Error::new(unknown).caused_by(std::io::Error::from(error)))
+        })?;
+        let bytes = |blocks: u64| blocks.saturating_mul(of.f_frsize);
+        let mut stats = DiskStats::new(
+            SystemTime::now(),
+            bytes(of.f_blocks.saturating_sub(of.f_bfree)),
+            bytes(of.f_blocks),
+            of.f_files.saturating_sub(of.f_ffree),
+        );
+        // Some file systems make inodes as they need them and tell zero.
+        stats.limit_inodes = (of.f_files > 0).then_some(of.f_files);
+        Ok(stats)
+    }
+
+    /// Admits an operation that only looks: without the lock, so that it is not held up by a start that hangs.
+    async fn admit_unlocked(&self, operation: Operation, id: &ContainerId) -> Result<Record> {
+        let named = |error: Error| error.during(operation).on(format_args!("container \"{id}\""));
+        let dir = self.layout.container(id);
+        let Some(record) = Record::read(&dir).map_err(named)? else {
+            return Err(Error::not_found(operation, id));
+        };
+        let entry = self.entries.of(id);
+        let patience = Instant::now() + ENDING;
+        let sight = self.look_until_settled(&record, &dir, &entry, patience).await.map_err(named)?;
+        if sight == Sight::Lost {
+            return Ok(self.admit(operation, id).await?.0.record);
+        }
+        let state = observe::state(&record, &sight);
+        operation.admit(id, state.status, state.stopping)?;
+        Ok(record)
+    }
+}
+
+fn no_cgroup() -> Error {
+    Error::new(ErrorKind::Unavailable("it has no cgroup of its own, so nothing counts what it uses".into()))
+}
+
+/// Reads the use of a cgroup; `None` if no hierarchy has it.
+pub(crate) fn read(host: &Hierarchies, cgroup: &str) -> Option<Stats> {
+    let mut stats = Stats::new(SystemTime::now());
+    let mut files = Files::default();
+    let mut found = false;
+    let place = |controller| host.place(controller, cgroup);
+    // On version 1 time is counted by one controller and shared out by another, as a rule mounted together.
+    if let Some(Place::V1(at)) = place("cpuacct") {
+        found |= v1::time(&mut files.at(&at), &mut stats.cpu);
+    }
+    match place("cpu") {
+        Some(Place::V1(at)) => v1::share(&mut files.at(&at), &mut stats.cpu),
+        Some(Place::V2(at)) => found |= v2::cpu(&mut files.at(&at), &mut stats.cpu),
+        None => {}
+    }
+    match place("memory") {
+        Some(Place::V1(at)) => found |= v1::memory(&mut files.at(&at), &mut stats.memory),
+        Some(Place::V2(at)) => found |= v2::memory(&mut files.at(&at), &mut stats.memory),
+        None => {}
+    }
+    // The two versions agree on these names.
+    if let Some(Place::V1(at) | Place::V2(at)) = place("pids") {
+        stats.pids = v2::pids(&mut files.at(&at));
+    }
+    stats.block = match place("blkio") {
+        Some(Place::V1(at)) => v1::block(&mut files.at(&at)),
+        Some(Place::V2(at)) => v2::block(&mut files.at(&at)),
+        None => None,
+    };
+    for size in host.page_sizes() {
+        let of_size = match place("hugetlb") {
+            Some(Place::V1(at)) => v1::huge_pages(&mut files.at(&at), size),
+            Some(Place::V2(at)) => v2::huge_pages(&mut files.at(&at), size),
+            None => None,
+        };
+        if let Some(of_size) = of_size {
+            stats.huge_pages.insert(size.clone(), of_size);
+        }
+    }
+    found.then_some(stats)
+}
+
+/// Buffers that all files share.
+#[derive(Debug, Default)]
+struct Files {
+    text: String,
+    path: String,
+}
+
+impl Files {
+    fn at<'a>(&'a mut self, directory: &'a Path) -> Directory<'a> {
+        Directory { files: self, directory }
+    }
+}
+
+/// The files of one cgroup in one hierarchy.
+#[derive(Debug)]
+struct Directory<'a> {
+    files: &'a mut Files,
+    directory: &'a Path,
+}
+
+impl Directory<'_> {
+    /// The text of a file; `None` if there is no such file.
+    fn text(&mut self, name: &str) -> Option<&str> {
+        let Files { text, path } = &mut *self.files;
+        path.clear();
+        let _ = write!(path, "{}/{name}", self.directory.display());
+        text.clear();
+        std::fs::File::open(&path).and_then(|mut file| file.read_to_string(text)).ok()?;
+        Some(text.trim_end())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.directory.join(name).exists()
+    }
+
+    /// A file that holds one number.
+    fn number(&mut self, name: &str) -> Option<u64> {
+        self.text(name)?.parse().ok()
+    }
+
+    /// A file that holds one number or a word for "no limit".
+    fn limit(&mut self, name: &str) -> Option<u64> {
+        self.number(name).filter(|limit| *limit < NO_LIMIT)
+    }
+
+    /// Calls `each` with every line that is a word and a number; whether there is such a file.
+    fn pairs(&mut self, name: &str, mut each: impl FnMut(&str, u64)) -> bool {
+        let Some(text) = self.text(name) else { return false };
+        for line in text.lines() {
+            if let Some((word, number)) = line.split_once(' ')
+                && let Ok(number) = number.parse()
+            {
+                each(word, number);
+            }
+        }
+        true
+    }
+}
+
+/// Version 1 tells "no limit" as the largest number of whole pages.
+const NO_LIMIT: u64 = 1 << 62;
+
+/// A device as both versions write it: `8:0`.
+fn device(text: &str) -> Option<(u64, u64)> {
+    let (major, minor) = text.split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests;
