@@ -18,7 +18,7 @@ check: ## the quick tier: all tests on debug builds, short campaigns
 test: ## everything on every runtime, with what is missing installed first
 	@scripts/run-tests test
 
-soak: ## long campaigns: 2000 container lives on each runtime, tests repeated to find flakes
+soak: ## long campaigns of lives and crashes on each runtime, tests repeated to find flakes
 	@scripts/soak
 
 verify: ## formatting, lints, documentation, architecture; never writes to the tree

@@ -19,6 +19,7 @@ use crate::dialect::Dialect;
 use crate::evidence::Found;
 use crate::exits::{Entries, Entry};
 use crate::layout::{ContainerDir, Layout};
+use crate::leftover;
 use crate::lock::Held;
 use crate::observe::{self, Sight};
 use crate::owner::Life;
@@ -71,6 +72,7 @@ impl Backend {
         let dir = self.layout.container(id);
         let entry = self.entries.of(id);
         let Some(held) = Held::acquire(&dir, &entry.queue).await? else { return Ok(None) };
+        leftover::wait_for(&dir).await;
         let Some(record) = Record::read(&dir)? else { return Ok(None) };
         Ok(Some(Locked { held, record, dir, entry }))
     }
@@ -92,14 +94,10 @@ impl Backend {
     pub(crate) async fn settle(&self, locked: &mut Locked) -> Result<Sight> {
         let patience = Instant::now() + ENDING;
         let sight = self.look_until_settled(&locked.record, &locked.dir, &locked.entry, patience).await?;
-        if locked.record.phase == Phase::Starting {
-            // We hold the lock, so whoever asked for the start is done or dead.
-            if sight == Sight::Alive(ContainerStatus::Created) {
-                locked.record.phase = Phase::Created;
-                locked.record.started_at = None;
-            } else {
-                locked.record.phase = Phase::Started;
-            }
+        // We hold the lock, so whoever asked for the start is done or dead. One that is found Created may have been told
+        // to go on all the same, and be about to: what it becomes decides, and the time stays on record for that.
+        if locked.record.phase == Phase::Starting && sight != Sight::Alive(ContainerStatus::Created) {
+            locked.record.phase = Phase::Started;
             locked.save()?;
         }
         if sight != Sight::Lost {
@@ -203,7 +201,10 @@ impl Backend {
         }
         // What an earlier command complained of must not be taken for this one's.
         let _ = std::fs::remove_file(&log);
-        let done = line.run(limit).await?;
+        leftover::mark(dir);
+        let done = line.run(limit).await;
+        leftover::unmark(dir);
+        let done = done?;
         if done.code == 0 {
             return Ok(done);
         }

@@ -176,11 +176,26 @@ pub(crate) fn at_work_on(dir: &ContainerDir) -> Vec<Identity> {
     process::with_arguments(|arguments| works_on(arguments, dir))
 }
 
+/// Every verb of the runtime that runs on a container, but for execs and what conmon runs.
+pub(crate) fn verbs_on(dir: &ContainerDir) -> Vec<Identity> {
+    let log = log_option(dir);
+    process::with_arguments(|arguments| arguments.contains(&log.as_slice()) && !is_create(arguments))
+}
+
+/// Whether it is the runtime's create, which conmon runs.
+fn is_create(arguments: &[&[u8]]) -> bool {
+    arguments.iter().any(|argument| matches!(*argument, b"-b" | b"--bundle"))
+}
+
+fn log_option(dir: &ContainerDir) -> Vec<u8> {
+    [b"--log=".as_slice(), dir.oci_log().as_os_str().as_bytes()].concat()
+}
+
 /// Whether a command line is one of those that we make, or that conmon makes from ours. Only whole options count: an
 /// editor or a `tail` that has a file of the container open is none of ours.
 fn works_on(arguments: &[&[u8]], dir: &ContainerDir) -> bool {
     let path = dir.path().as_os_str().as_bytes();
-    let log = [b"--log=".as_slice(), dir.oci_log().as_os_str().as_bytes()].concat();
+    let log = log_option(dir);
     let named = |pair: &[&[u8]]| matches!(pair[0], b"-b" | b"--bundle" | b"--persist-dir") && pair[1] == path;
     arguments.windows(2).any(named) || arguments.contains(&log.as_slice())
 }

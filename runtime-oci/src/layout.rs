@@ -13,6 +13,7 @@
 //!     exit, oom             from conmon, at the end
 //!     attach, ctl, winsz    conmon's socket and fifos
 //!     pidfile, conmon-pidfile, oci-log
+//!     verb                  there while a verb of the runtime runs
 //!     execs/<owner>.<n>/    one running exec: process.json, pid, log
 //! ```
 
@@ -106,6 +107,10 @@ impl ContainerDir {
 
     pub(crate) fn oci_log(&self) -> PathBuf {
         self.0.join("oci-log")
+    }
+
+    pub(crate) fn verb(&self) -> PathBuf {
+        self.0.join("verb")
     }
 
     pub(crate) fn execs(&self) -> PathBuf {

@@ -22,6 +22,7 @@ mod exec;
 mod exits;
 mod factory;
 mod layout;
+mod leftover;
 mod lifecycle;
 mod lock;
 mod log;

@@ -10,3 +10,5 @@ mod stop;
 mod wait;
 
 pub(crate) use create::Making;
+#[cfg(test)]
+pub(crate) use create::hidden_name;

@@ -6,6 +6,7 @@ use runtime_api::{ContainerId, ExitCause, ExitStatus, Result};
 
 use crate::backend::Backend;
 use crate::layout::ContainerDir;
+use crate::leftover;
 use crate::lock::Witness;
 use crate::process::Identity;
 use crate::record::{Phase, Record};
@@ -30,7 +31,7 @@ impl Backend {
         };
         let rebooted = record.boot_id != self.boot_id && record.exit.is_none();
         let unfinished = matches!(record.phase, Phase::Creating | Phase::Deleting | Phase::Starting);
-        if (unfinished || rebooted) && is_free(&dir)? {
+        if (unfinished || rebooted || leftover::is_marked(&dir)) && is_free(&dir)? {
             self.finish(id).await?;
         }
         self.end_orphaned_execs(&dir);
@@ -66,22 +67,38 @@ impl Backend {
         Ok(!dir.path().exists())
     }
 
-    /// Removes directories that were being made or removed by a process that is gone. Its pid is part of the name.
+    /// Removes directories that were being made or removed by a process that is gone. Who it was is part of the name.
     fn sweep_hidden(&self) {
         for entry in std::fs::read_dir(self.layout.containers()).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let maker = name
-                .strip_prefix('.')
-                .and_then(|rest| rest.rsplit('.').nth(1))
-                .and_then(|pid| pid.parse().ok());
-            if maker.is_some_and(|pid| Identity::of(pid).is_none()) {
+            if maker_of(&name).is_some_and(|maker| !maker.lives()) {
                 let _ = std::fs::remove_dir_all(entry.path());
             }
         }
     }
 }
 
+/// Who makes or removes a directory, from its hidden name.
+fn maker_of(name: &str) -> Option<Identity> {
+    let (pid, start) = name.strip_prefix('.')?.rsplit('.').nth(1)?.split_once('-')?;
+    Some(Identity { pid: pid.parse().ok()?, start: start.parse().ok()? })
+}
+
 /// Whether nobody is at work on a container.
 fn is_free(dir: &ContainerDir) -> Result<bool> {
     Ok(Witness::open(dir)?.is_none_or(|witness| witness.is_free()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::hidden_name;
+
+    #[test]
+    fn the_maker_of_a_hidden_directory_is_read_back_from_its_name() {
+        let dir = ContainerDir::at("/s/containers/a.b-c".into());
+        let name = hidden_name(&dir).file_name().unwrap().to_string_lossy().into_owned();
+        assert_eq!(maker_of(&name), Some(Identity::own()));
+        assert_eq!(maker_of("a.b-c"), None);
+    }
 }

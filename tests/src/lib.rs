@@ -2,7 +2,11 @@
 
 pub mod census;
 pub mod host;
+pub mod life;
+pub mod patience;
+pub mod place;
 pub mod source;
+pub mod wrapper;
 
 /// The README, so that its code is compiled and run.
 #[cfg(doctest)]

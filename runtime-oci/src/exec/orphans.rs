@@ -1,11 +1,12 @@
 //! Commands without anybody who waits for them: their owner died, or the process that collects their code was killed.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use crate::backend::Backend;
 use crate::conmon::pid_in;
 use crate::layout::ContainerDir;
-use crate::process::{Identity, kill_tree};
+use crate::process::{Identity, kill_tree, with_arguments};
 use crate::record::Record;
 
 use super::running::Running;
@@ -21,16 +22,26 @@ impl Backend {
     pub(crate) fn end_orphaned_execs(&self, dir: &ContainerDir) {
         let Ok(execs) = std::fs::read_dir(dir.execs()) else { return };
         let Ok(Some(record)) = Record::read(dir) else { return };
-        let ours = self.members(&record);
         for entry in execs.flatten() {
             let owner = entry.file_name().to_str().and_then(owner_of);
             if owner.is_some_and(Identity::lives) {
                 continue;
             }
-            kill_member(&entry.path().join("pid"), &ours, record.init);
+            // A runtime that is still on its way to the command would write the pid a moment later.
+            for runtime in runtimes_of(&entry.path()) {
+                kill_tree(runtime);
+            }
+            kill_member(&entry.path().join("pid"), &self.members(&record), record.init);
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
+}
+
+/// The runtime that runs the exec of a directory.
+fn runtimes_of(place: &Path) -> Vec<Identity> {
+    let process = place.join("process.json");
+    let option = [b"--process".as_slice(), process.as_os_str().as_bytes()];
+    with_arguments(|arguments| arguments.windows(2).any(|pair| *pair == option))
 }
 
 /// Kills the command that a pid file names. The pid may be somebody else's by now: only a process of the container is

@@ -252,7 +252,8 @@ pub(crate) fn hidden_name(dir: &ContainerDir) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let id = dir.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    dir.path().with_file_name(format!(".{id}.{}.{number}", std::process::id()))
+    let own = Identity::own();
+    dir.path().with_file_name(format!(".{id}.{}-{}.{number}", own.pid, own.start))
 }
 
 fn check_log(log: &LogConfig) -> Result<()> {

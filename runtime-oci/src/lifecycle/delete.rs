@@ -10,6 +10,7 @@ use super::create::{DELETE_LIMIT, hidden_name};
 use crate::backend::{Backend, Locked};
 use crate::conmon;
 use crate::layout::ContainerDir;
+use crate::leftover;
 use crate::lock::Held;
 use crate::observe::Sight;
 use crate::process::{end_all, kill_tree};
@@ -62,6 +63,7 @@ impl Backend {
             other => other?,
         };
         let Some(held) = held else { return Ok(None) };
+        leftover::settle(&dir, Duration::ZERO).await;
         let record = match Record::read(&dir) {
             Ok(Some(record)) => record,
             Ok(None) => return Ok(None),
@@ -183,12 +185,13 @@ impl Backend {
         {
             tracing::warn!(id = %record.id, %error, "waiters will not learn the final status");
         }
+        // Before the directory: whoever is cut off in between leaves a delete that the next open finishes.
+        let _ = std::fs::remove_file(self.layout.exit_notice(&record.id));
         // The id is free from the moment the directory has another name; removing it takes longer.
         let hidden = hidden_name(dir);
         match std::fs::rename(dir.path(), &hidden) {
             Ok(()) => drop(std::fs::remove_dir_all(&hidden)),
             Err(_) => drop(std::fs::remove_dir_all(dir.path())),
         }
-        let _ = std::fs::remove_file(self.layout.exit_notice(&record.id));
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use runtime_api::{ContainerId, Error, ErrorKind, ExitCause, ExitStatus, Operation, Result};
+use runtime_api::{ContainerId, ContainerStatus, Error, ErrorKind, ExitCause, ExitStatus, Operation, Result};
 
 use crate::backend::Backend;
 use crate::observe::Sight;
@@ -27,10 +27,17 @@ impl Backend {
         };
         // Whether it was started all the same, the init tells: the runtime may have been killed at the deadline.
         let sight = self.settle(&mut locked).await.map_err(named)?;
-        if matches!(sight, Sight::Stopped(_)) && matches!(error.kind(), ErrorKind::Rejected { .. }) {
-            locked.record.exit = Some(ExitStatus::new(None, ExitCause::StartFailed, SystemTime::now()));
-            locked.record.started_at = None;
-            locked.save().map_err(named)?;
+        if matches!(error.kind(), ErrorKind::Rejected { .. }) {
+            let created = sight == Sight::Alive(ContainerStatus::Created);
+            if created {
+                locked.record.phase = Phase::Created;
+            } else if matches!(sight, Sight::Stopped(_)) {
+                locked.record.exit = Some(ExitStatus::new(None, ExitCause::StartFailed, SystemTime::now()));
+            }
+            if created || locked.record.exit.is_some() {
+                locked.record.started_at = None;
+                locked.save().map_err(named)?;
+            }
         }
         Err(named(error))
     }

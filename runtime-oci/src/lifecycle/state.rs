@@ -64,6 +64,10 @@ impl Backend {
         let Some(record) = Record::read(&dir)? else { return Ok(None) };
         let entry = self.entries.of(id);
         let sight = self.look_until_settled(&record, &dir, &entry, deadline).await?;
+        // Its maker may have gone after this value looked for such, as when a value ends just now.
+        if sight == Sight::Creating && self.reclaim(id).await? {
+            return Ok(None);
+        }
         if sight != Sight::Lost {
             return Ok(Some(observe::state(&record, &sight)));
         }

@@ -45,6 +45,7 @@ impl Backend {
                     }
                     continue;
                 }
+                Sight::Creating if self.reclaim(id).await.map_err(named)? => continue,
                 Sight::Creating | Sight::Alive(_) | Sight::Ending => {}
             }
             let process_end = async {

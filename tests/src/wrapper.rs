@@ -1,29 +1,41 @@
 //! A runtime that hangs on one verb: a script in front of the real one.
+#![expect(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "it serves tests: what goes wrong in one fails it"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use manyrun_tests::host;
 use nix::sys::stat::Mode;
 
-use crate::{Place, until};
+use crate::host;
+use crate::patience::until;
+use crate::place::Place;
 
 /// When the script hangs.
-#[derive(Clone, Copy)]
-pub(crate) enum Hangs {
+#[derive(Clone, Copy, Debug)]
+pub enum Hangs {
+    /// Before the real one runs.
     Before,
+    /// After it did its work.
     After,
 }
 
 /// The script. It hangs in the open of a fifo that nobody writes to, for as long as the fifo is there.
-pub(crate) struct Wrapper {
-    pub(crate) path: PathBuf,
+#[derive(Debug)]
+pub struct Wrapper {
+    /// The script.
+    pub path: PathBuf,
     gate: PathBuf,
     mark: PathBuf,
 }
 
 impl Wrapper {
-    pub(crate) fn new(place: &Place, verb: &str, hangs: Hangs) -> Self {
+    /// A script that hangs on this verb of the place's runtime.
+    #[must_use]
+    pub fn new(place: &Place, verb: &str, hangs: Hangs) -> Self {
         let path = place.path("wrapper");
         let wrapper = Self { gate: place.path("gate"), mark: place.path("hangs"), path };
         nix::unistd::mkfifo(&wrapper.gate, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
@@ -44,17 +56,17 @@ impl Wrapper {
     }
 
     /// Waits until it hangs.
-    pub(crate) async fn hangs(&self) {
+    pub async fn hangs(&self) {
         until("that the runtime hangs", || self.mark.exists().then_some(())).await;
     }
 
     /// From the next run on it hangs no more.
-    pub(crate) fn mend(&self) {
+    pub fn mend(&self) {
         std::fs::remove_file(&self.gate).unwrap();
     }
 
     /// Makes room for another one in the same place.
-    pub(crate) fn remove(self) {
+    pub fn remove(self) {
         for file in [self.gate, self.mark, self.path] {
             std::fs::remove_file(file).unwrap();
         }
@@ -63,7 +75,7 @@ impl Wrapper {
 
 /// Another process writes the file: a descriptor of ours, open for writing, would be in every process that other tests
 /// fork meanwhile, and a file that is open for writing cannot be run.
-pub(crate) fn write_script(path: &Path, text: &str) {
+pub fn write_script(path: &Path, text: &str) {
     let write = "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\"";
     let done = Command::new("sh").args(["-c", write]).arg(path).arg(text).status();
     assert!(done.unwrap().success());

@@ -1,9 +1,14 @@
 //! Where one test happens on one runtime, and what must be left of it: nothing.
+#![expect(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "it serves tests: what goes wrong in one fails it"
+)]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use manyrun_tests::census;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runtime_api::{
@@ -13,48 +18,83 @@ use runtime_api::{
 use runtime_oci::OciFactory;
 use runtime_test::{BundleOptions, Workload, bundle};
 
-use crate::{LIMIT, within};
+use crate::patience::{LIMIT, within};
+use crate::{census, host};
+
+/// Runs a test on each of these runtimes, or says which of them this host lacks. Afterwards nothing may be left.
+pub async fn on(binaries: &[&'static str], test: impl AsyncFn(&Place)) {
+    let mut needs = BTreeSet::new();
+    for binary in binaries {
+        if let Some(need) = host::lacks(binary) {
+            needs.insert(need);
+            continue;
+        }
+        let place = Place::new(binary);
+        within(Duration::from_secs(120), "the test", test(&place)).await;
+        place.assert_nothing_left().await;
+    }
+    if !needs.is_empty() {
+        host::skipped(&needs.into_iter().collect::<Vec<_>>().join("; "));
+    }
+}
 
 /// A directory whose name is in every id and path of the test.
-pub(crate) struct Place {
+#[derive(Debug)]
+pub struct Place {
     directory: tempfile::TempDir,
-    pub(crate) binary: &'static str,
+    /// The OCI runtime.
+    pub binary: &'static str,
 }
 
 impl Place {
-    pub(crate) fn new(binary: &'static str) -> Self {
-        let directory = tempfile::Builder::new().prefix("hostile").rand_bytes(8).tempdir().unwrap();
+    /// A fresh place for one runtime.
+    #[must_use]
+    pub fn new(binary: &'static str) -> Self {
+        let directory = tempfile::Builder::new().prefix("place").rand_bytes(8).tempdir().unwrap();
         Self { directory, binary }
     }
 
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    /// A file of the test.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub(crate) fn token(&self) -> String {
+    /// What every id and path of the test has in it, and nothing else on this host.
+    #[must_use]
+    pub fn token(&self) -> String {
         self.directory.path().file_name().unwrap().to_string_lossy().into_owned()
     }
 
-    pub(crate) fn id(&self, name: &str) -> ContainerId {
+    /// An id.
+    #[must_use]
+    pub fn id(&self, name: &str) -> ContainerId {
         ContainerId::new(format!("{}-{name}", self.token())).unwrap()
     }
 
     /// The directory that the backend keeps for a container.
-    pub(crate) fn container(&self, id: &ContainerId) -> PathBuf {
+    #[must_use]
+    pub fn container(&self, id: &ContainerId) -> PathBuf {
         self.path("state/containers").join(id.as_str())
     }
 
-    pub(crate) fn bundle(&self, name: &str, workload: &Workload) -> PathBuf {
+    /// A bundle for a workload.
+    #[must_use]
+    pub fn bundle(&self, name: &str, workload: &Workload) -> PathBuf {
         self.bundle_with(name, workload, &BundleOptions::new())
     }
 
-    pub(crate) fn bundle_with(&self, name: &str, workload: &Workload, options: &BundleOptions) -> PathBuf {
+    /// A bundle with more to say.
+    #[must_use]
+    pub fn bundle_with(&self, name: &str, workload: &Workload, options: &BundleOptions) -> PathBuf {
         let at = self.path("bundles").join(name);
         bundle::write_with(&at, workload, options).unwrap();
         at
     }
 
-    pub(crate) fn config(&self) -> HandlerConfig {
+    /// A handler for the runtime.
+    #[must_use]
+    pub fn config(&self) -> HandlerConfig {
         HandlerConfig::new(
             HandlerName::new(self.binary).unwrap(),
             RuntimeKind::new("oci").unwrap(),
@@ -63,18 +103,13 @@ impl Place {
     }
 
     /// A value over the state directory of this place; every call gives another one.
-    pub(crate) async fn open(&self, config: &HandlerConfig) -> SharedRuntime {
+    pub async fn open(&self, config: &HandlerConfig) -> SharedRuntime {
         let context = OpenContext::new(self.path("state"), format!("/manyrun/{}", self.token()));
         within(LIMIT, "open", OciFactory.open(config, context)).await.unwrap()
     }
 
     /// A container that runs, and its id.
-    pub(crate) async fn running(
-        &self,
-        runtime: &SharedRuntime,
-        name: &str,
-        workload: &Workload,
-    ) -> ContainerId {
+    pub async fn running(&self, runtime: &SharedRuntime, name: &str, workload: &Workload) -> ContainerId {
         let id = self.id(name);
         let request = CreateRequest::new(id.clone(), self.bundle(name, workload));
         within(LIMIT, "create", runtime.create(request)).await.unwrap();
@@ -83,7 +118,8 @@ impl Place {
     }
 
     /// The files that are kept for containers. What stays by design is no file of a container.
-    pub(crate) fn kept(&self) -> Vec<String> {
+    #[must_use]
+    pub fn kept(&self) -> Vec<String> {
         ["containers", "exits", "root"]
             .iter()
             .flat_map(|name| census::entries(&self.path("state").join(name)))
@@ -91,7 +127,7 @@ impl Place {
     }
 
     /// No container has left anything on the host.
-    pub(crate) async fn assert_nothing_left(&self) {
+    pub async fn assert_nothing_left(&self) {
         let containers = format!("{}-", self.token());
         let found = census::settled(&containers, self.directory.path(), Duration::from_secs(10)).await;
         assert!(found.is_empty(), "left on {}: {found:#?}", self.binary);
@@ -114,6 +150,13 @@ impl Drop for Place {
             }
             cgroups =
                 found.iter().filter_map(|line| line.strip_prefix("cgroup ")).map(PathBuf::from).collect();
+            // What is frozen does not die. The first file is that of version 1, the second that of version 2.
+            for cgroup in &cgroups {
+                for (file, word) in [("freezer.state", "THAWED"), ("cgroup.freeze", "0")] {
+                    let file = cgroup.join(file);
+                    let _ = file.exists().then(|| std::fs::write(file, word));
+                }
+            }
             cgroups.retain(|cgroup| cgroup.exists() && remove_cgroup(cgroup).is_err());
             if cgroups.is_empty() {
                 return;
@@ -135,7 +178,8 @@ fn remove_cgroup(cgroup: &Path) -> std::io::Result<()> {
 }
 
 /// A process that lives and has each of these arguments.
-pub(crate) fn with_arguments(wanted: &[&str]) -> Option<i32> {
+#[must_use]
+pub fn with_arguments(wanted: &[&str]) -> Option<i32> {
     every_process().find(|pid| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let arguments: Vec<_> = line.split(|byte| *byte == 0).collect();
@@ -143,7 +187,9 @@ pub(crate) fn with_arguments(wanted: &[&str]) -> Option<i32> {
     })
 }
 
-pub(crate) fn parent_of(pid: i32) -> Option<i32> {
+/// The parent of a process.
+#[must_use]
+pub fn parent_of(pid: i32) -> Option<i32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
 }

@@ -1,0 +1,111 @@
+//! What may be found after a caller was killed.
+
+use manyrun_tests::life::{Scenario, Step};
+use runtime_api::{ContainerState, ContainerStatus, ExitCause};
+
+use crate::case::Injury;
+
+/// How a container stands, as far as a case decides it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Unknown,
+    Alive(ContainerStatus),
+    Stopped(Option<i32>),
+}
+
+use Seen::{Alive, Stopped, Unknown};
+
+const CREATED: Seen = Alive(ContainerStatus::Created);
+const RUNNING: Seen = Alive(ContainerStatus::Running);
+const PAUSED: Seen = Alive(ContainerStatus::Paused);
+
+impl Seen {
+    pub(crate) fn of(state: Option<&ContainerState>) -> Self {
+        let Some(state) = state else { return Unknown };
+        let Some(exit) = &state.exit else { return Alive(state.status) };
+        // A lost code has one cause only, and a cause has a code.
+        let wanted = if exit.code.is_none() { ExitCause::MonitorLost } else { ExitCause::Exited };
+        assert_eq!(exit.cause, wanted, "{state:?}");
+        Stopped(exit.code)
+    }
+
+    pub(crate) fn is_alive(self) -> bool {
+        matches!(self, Alive(_))
+    }
+}
+
+/// How far a caller came, from what it wrote down.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) begun: usize,
+    pub(crate) ended: usize,
+}
+
+impl Progress {
+    pub(crate) fn read(text: &str) -> Self {
+        let mut progress = Self::default();
+        for line in text.lines() {
+            let number = || line.split(' ').nth(1).and_then(|word| word.parse::<usize>().ok()).unwrap();
+            match line.split(' ').next() {
+                Some("begin") => progress.begun = number() + 1,
+                Some("end") => progress.ended = number() + 1,
+                _ => panic!("the caller failed before it was killed: {line}"),
+            }
+        }
+        progress
+    }
+
+    /// The step that was under way.
+    pub(crate) fn interrupted(self, scenario: &Scenario) -> Option<Step> {
+        (self.begun > self.ended).then(|| scenario.steps[self.ended])
+    }
+
+    /// Whether a step was begun.
+    pub(crate) fn began(self, scenario: &Scenario, step: Step) -> bool {
+        scenario.steps[..self.begun].contains(&step)
+    }
+}
+
+/// What the container may be.
+pub(crate) fn allowed(scenario: &Scenario, progress: Progress, injury: Injury) -> Vec<Seen> {
+    let mut now = vec![Unknown];
+    for (number, step) in scenario.steps[..progress.begun].iter().enumerate() {
+        let after = after(scenario, *step, &now);
+        if number >= progress.ended {
+            now.extend(after);
+        } else {
+            now = after;
+        }
+    }
+    let ends_by_itself = ending(scenario, progress);
+    if ends_by_itself && now.contains(&RUNNING) {
+        now.push(Stopped(Some(scenario.code)));
+    }
+    let was_alive = now.iter().any(|seen| seen.is_alive());
+    let init_dies = matches!(injury, Injury::Init | Injury::Both);
+    let monitor_dies = matches!(injury, Injury::Monitor | Injury::Both);
+    if init_dies && was_alive {
+        // One that was dead already, or that is frozen, does not notice.
+        now.push(Stopped(Some(137)));
+    }
+    if monitor_dies && was_alive && (init_dies || ends_by_itself) {
+        now.push(Stopped(None));
+    }
+    now
+}
+
+/// Whether a living program is about to end without anybody's doing.
+pub(crate) fn ending(scenario: &Scenario, progress: Progress) -> bool {
+    (scenario.ends && progress.began(scenario, Step::Start)) || progress.began(scenario, Step::Stop)
+}
+
+fn after(scenario: &Scenario, step: Step, before: &[Seen]) -> Vec<Seen> {
+    match step {
+        Step::Create => vec![CREATED],
+        Step::Start | Step::Resume => vec![RUNNING],
+        Step::Exec | Step::Hang => before.to_vec(),
+        Step::Pause => vec![PAUSED],
+        Step::Stop | Step::Wait => vec![Stopped(Some(scenario.code))],
+        Step::Delete | Step::Force => vec![Unknown],
+    }
+}
