@@ -492,10 +492,24 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
         Err(self.refuse(Operation::ProbeMonitor))
     }
 
-    /// Subscribes to what happens to containers from now on.
+    /// Subscribes to what happens to the containers of the state directory from now on, whoever makes it happen. There is no
+    /// replay; a reader that falls behind by more than [`EventStream::CAPACITY`] is told how many it missed.
+    ///
+    /// - The start and the end of each container are told once, in this order, the end with its status.
+    ///   `events.tells-starts-and-ends`
+    /// - The end of a container that is deleted with force is told too. `events.tells-ends-by-force`
+    /// - Every subscriber is told everything. `events.reaches-every-subscriber`
+    /// - What happened before the subscription is not told. `events.begins-with-the-subscription`
+    /// - A kill for want of memory is told before the end, once. `events.tells-want-of-memory`
+    /// - What another value over the same state directory does is told too. `events.tells-what-others-do`
+    /// - The stream ends with the value. `events.ends-with-the-value`
+    ///
+    /// Where a monitor watches containers, its death is told while its container lives on.
+    ///
+    /// **Cancel**: nothing happens.
     ///
     /// # Errors
-    /// `Unsupported`.
+    /// `Unsupported`, `Exhausted` (the host gives no more watches), `Unavailable` (the value is being shut down).
     async fn events(&self) -> Result<EventStream> {
         Err(self.refuse(Operation::Events))
     }

@@ -84,6 +84,7 @@ const BY_DESIGN: &[(Capability, &str)] = &[
     (Capability::Attach, "conmon serves a socket for each container"),
     (Capability::AttachResize, "conmon takes sizes through its control fifo"),
     (Capability::DiskStats, "the file system of the container's root is asked with statvfs"),
+    (Capability::Events, "inotify sees the files by which containers begin and end"),
     (Capability::Log, "conmon writes the log"),
     (Capability::LogReopen, "conmon is asked through its control fifo"),
     (Capability::MonitorProbe, "conmon is found by its pid and start time"),
@@ -103,7 +104,6 @@ const NOT_YET: &[Capability] = &[
     Capability::CheckpointPreDump,
     Capability::Restore,
     Capability::PortForward,
-    Capability::Events,
 ];
 
 /// Whether the host counts what containers use.

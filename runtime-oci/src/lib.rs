@@ -17,6 +17,7 @@ mod conmon;
 mod control;
 mod descriptor;
 mod dialect;
+mod events;
 mod evidence;
 mod exec;
 mod exits;

@@ -20,6 +20,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use runtime_api::{Error, ErrorKind, ExitStatus, Result};
+use serde::{Deserialize, Serialize};
 
 use crate::layout::ContainerDir;
 
@@ -83,14 +84,25 @@ impl Held {
     }
 
     /// Leaves the final status to those who wait.
-    pub(crate) fn leave_status(&mut self, status: &ExitStatus) -> Result<()> {
-        let text = serde_json::to_vec(status).map_err(|error| {
+    pub(crate) fn leave_status(&mut self, status: &ExitStatus, started: bool) -> Result<()> {
+        let last = Last { status: status.clone(), started };
+        let text = serde_json::to_vec(&last).map_err(|error| {
             Error::new(ErrorKind::Internal("status cannot be written".into())).caused_by(error)
         })?;
         self.file.write_all(&text).map_err(|error| {
             Error::new(ErrorKind::Internal("lock file cannot be written".into())).caused_by(error)
         })
     }
+}
+
+/// What a delete leaves in the lock file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Last {
+    #[serde(flatten)]
+    pub(crate) status: ExitStatus,
+    /// Whether the program was ever started.
+    #[serde(default)]
+    pub(crate) started: bool,
 }
 
 /// A look at a container's lock file that outlives the container.
@@ -105,6 +117,11 @@ impl Witness {
 
     /// The final status that a delete left, if there was one.
     pub(crate) fn status(&mut self) -> Option<ExitStatus> {
+        self.last().map(|last| last.status)
+    }
+
+    /// The same, with whether it was ever started.
+    pub(crate) fn last(&mut self) -> Option<Last> {
         let mut text = Vec::new();
         self.0.rewind().ok()?;
         self.0.read_to_end(&mut text).ok()?;
@@ -198,10 +215,10 @@ mod tests {
         let mut witness = Witness::open(&dir).unwrap().unwrap();
         assert!(witness.status().is_none() && !witness.is_free());
         let status = ExitStatus::exited(3, std::time::SystemTime::UNIX_EPOCH);
-        held.leave_status(&status).unwrap();
+        held.leave_status(&status, true).unwrap();
         std::fs::remove_file(dir.lock()).unwrap();
         drop(held);
-        assert_eq!(witness.status(), Some(status));
+        assert_eq!(witness.last(), Some(Last { status, started: true }));
         assert!(!witness.is_current(&dir) && witness.is_free());
         assert!(Held::acquire(&dir, &queue).await.unwrap().is_none());
     }

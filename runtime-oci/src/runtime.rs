@@ -11,12 +11,13 @@ use tokio::task::JoinSet;
 
 use runtime_api::{
     AttachEnd, AttachRequest, Capabilities, ContainerId, ContainerState, CreateRequest, DeleteRequest,
-    DiskStats, Error, ErrorKind, ExecOutcome, ExecRequest, ExecSyncRequest, ExitStatus, KillRequest,
-    MonitorHealth, Operation, Result, RuntimeImpl, RuntimeInfo, Stats, StopRequest, Streams, UpdateRequest,
-    WindowSize,
+    DiskStats, Error, ErrorKind, EventStream, ExecOutcome, ExecRequest, ExecSyncRequest, ExitStatus,
+    KillRequest, MonitorHealth, Operation, Result, RuntimeImpl, RuntimeInfo, Stats, StopRequest, Streams,
+    UpdateRequest, WindowSize,
 };
 
 use crate::backend::Backend;
+use crate::events::Events;
 use crate::lifecycle::Making;
 
 /// One OCI runtime behind one handler, over one state directory.
@@ -24,6 +25,7 @@ use crate::lifecycle::Making;
 pub struct OciRuntime {
     backend: Arc<Backend>,
     tasks: Arc<Tasks>,
+    events: Arc<Events>,
 }
 
 impl OciRuntime {
@@ -31,7 +33,7 @@ impl OciRuntime {
         let watch = crate::exits::watch_directory(&backend.layout.exits())?;
         let tasks: Arc<Tasks> = Arc::default();
         tasks.spawn(crate::exits::pass_on(watch, Arc::clone(&backend.entries)));
-        Ok(Self { backend: Arc::new(backend), tasks })
+        Ok(Self { backend: Arc::new(backend), tasks, events: Arc::default() })
     }
 
     /// The file in which the exit code of a container will be, as text, once it ended.
@@ -168,7 +170,13 @@ impl RuntimeImpl for OciRuntime {
         self.backend.disk_stats(id).await
     }
 
+    async fn events(&self) -> Result<EventStream> {
+        self.backend.capabilities.require_for(Operation::Events)?;
+        self.events.subscribe(&self.backend, &self.tasks)
+    }
+
     async fn shutdown(&self) {
+        self.events.close();
         self.tasks.end().await;
         self.backend.life.end();
         for _ in 0..100 {
@@ -223,10 +231,10 @@ impl Drop for Unfinished {
 
 /// The tasks of one value. They end with it.
 #[derive(Debug, Default)]
-struct Tasks(Mutex<JoinSet<()>>);
+pub(crate) struct Tasks(Mutex<JoinSet<()>>);
 
 impl Tasks {
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut set = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // What is done is let go of here, so that a value that lives long does not collect it.
         while set.try_join_next().is_some() {}

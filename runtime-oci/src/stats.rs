@@ -120,6 +120,21 @@ pub(crate) fn read(host: &Hierarchies, cgroup: &str) -> Option<Stats> {
     found.then_some(stats)
 }
 
+/// How many processes of a cgroup the kernel has killed for want of memory, where it counts them.
+pub(crate) fn oom_kills(host: &Hierarchies, cgroup: &str) -> Option<u64> {
+    let (at, file) = match host.place("memory", cgroup)? {
+        Place::V1(at) => (at, "memory.oom_control"),
+        Place::V2(at) => (at, "memory.events"),
+    };
+    let mut kills = None;
+    Files::default().at(&at).pairs(file, |word, number| {
+        if word == "oom_kill" {
+            kills = Some(number);
+        }
+    });
+    kills
+}
+
 /// Buffers that all files share.
 #[derive(Debug, Default)]
 struct Files {

@@ -152,6 +152,15 @@ macro_rules! each_clause {
                 tells_the_file_system,
                 stopped_is_refused,
             }
+            events {
+                tells_starts_and_ends,
+                tells_ends_by_force,
+                reaches_every_subscriber,
+                begins_with_the_subscription,
+                tells_want_of_memory,
+                tells_what_others_do,
+                ends_with_the_value,
+            }
             reopen {
                 running_stays_running,
                 exit_while_away_is_known,

@@ -279,6 +279,21 @@ defects! {
     DiskHasNoSize = "disk-has-no-size" breaks ["stats.disk.tells-the-file-system"];
     /// The file system of a stopped container is told.
     DiskOfTheStopped = "disk-of-the-stopped" breaks ["stats.disk.stopped-is-refused"];
+
+    /// Every end is told twice.
+    EndsAreToldTwice = "ends-are-told-twice" breaks ["events.tells-starts-and-ends"];
+    /// The end of a container that is being deleted is not told.
+    ForceIsSilent = "force-is-silent" breaks ["events.tells-ends-by-force"];
+    /// Only the newest subscriber is told anything.
+    OneSubscriberIsTold = "one-subscriber-is-told" breaks ["events.reaches-every-subscriber"];
+    /// A subscriber is told everything that ever happened.
+    EventsAreReplayed = "events-are-replayed" breaks ["events.begins-with-the-subscription"];
+    /// A kill for want of memory is told as an end only.
+    OomIsNotTold = "oom-is-not-told" breaks ["events.tells-want-of-memory"];
+    /// Only the subscribers of the newest value are told anything.
+    OthersAreUnheard = "others-are-unheard" breaks ["events.tells-what-others-do"];
+    /// The stream goes on when the value is gone.
+    EventsNeverEnd = "events-never-end" breaks ["events.ends-with-the-value"];
 }
 
 impl fmt::Display for Defect {

@@ -181,7 +181,7 @@ impl Backend {
         status: Option<&ExitStatus>,
     ) {
         if let Some(status) = status
-            && let Err(error) = held.leave_status(status)
+            && let Err(error) = held.leave_status(status, record.started_at.is_some())
         {
             tracing::warn!(id = %record.id, %error, "waiters will not learn the final status");
         }

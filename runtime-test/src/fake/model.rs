@@ -13,7 +13,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use runtime_api::{ContainerId, ContainerState, ContainerStatus, Error, ErrorKind, Operation, Result};
+use runtime_api::{
+    ContainerEvent, ContainerId, ContainerState, ContainerStatus, Error, ErrorKind, EventKind, Operation,
+    Result,
+};
 
 use crate::Defect;
 
@@ -47,6 +50,7 @@ pub struct Model {
     containers: Vec<Container>,
     execs: BTreeMap<ExecKey, Exec>,
     output: Vec<Chunk>,
+    events: Vec<ContainerEvent>,
     watched: bool,
     last_key: u64,
     last_pid: Pid,
@@ -74,6 +78,7 @@ impl Model {
             containers: Vec::new(),
             execs: BTreeMap::new(),
             output: Vec::new(),
+            events: Vec::new(),
             watched: true,
             last_key: 0,
             last_pid: 0,
@@ -112,6 +117,11 @@ impl Model {
     /// Takes what was written since the last call, in order.
     pub fn take_output(&mut self) -> Vec<Chunk> {
         std::mem::take(&mut self.output)
+    }
+
+    /// Takes what happened since the last call, in order.
+    pub fn take_events(&mut self) -> Vec<ContainerEvent> {
+        std::mem::take(&mut self.events)
     }
 
     /// Takes an id for a container that is about to be made.
@@ -198,6 +208,7 @@ impl Model {
         let container = &mut self.containers[at];
         container.status = ContainerStatus::Running;
         container.started_at = Some(self.now);
+        self.happened(at, EventKind::Started);
         self.run_due();
         Ok(())
     }
@@ -286,6 +297,11 @@ impl Model {
         for at in 0..self.containers.len() {
             self.end(at, 137);
         }
+    }
+
+    /// Keeps what subscribers are to be told.
+    pub(super) fn happened(&mut self, at: usize, kind: EventKind) {
+        self.events.push(ContainerEvent::new(self.containers[at].id.clone(), kind));
     }
 
     pub(super) fn has(&self, defect: Defect) -> bool {

@@ -130,6 +130,7 @@ fn why_never(capability: Capability) -> Option<&'static str> {
         | Capability::Pause
         | Capability::Update
         | Capability::Stats
+        | Capability::Events
         | Capability::DiskStats
         | Capability::Log
         | Capability::LogReopen
@@ -141,7 +142,6 @@ fn why_never(capability: Capability) -> Option<&'static str> {
         Capability::ExecCgroup | Capability::NoCgroups => Some("the model has no cgroups"),
         Capability::PortForward => Some("the model has no network"),
         Capability::MonitorProbe => Some("no process watches the model's containers"),
-        Capability::Events => Some("the model keeps no subscribers"),
         Capability::JsonErrors => Some("there is no runtime binary that could report errors"),
         Capability::HostVisiblePid => Some("the model's processes exist in this program only"),
         Capability::KernelSeparated => Some("the model isolates nothing"),

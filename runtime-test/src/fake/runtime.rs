@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use runtime_api::{
-    AttachEnd, AttachRequest, Capabilities, Capability, CheckpointOutcome, CheckpointRequest, ContainerId,
-    ContainerState, CreateRequest, DeleteRequest, DiskStats, Error, ErrorKind, ExecOutcome, ExecSyncRequest,
-    ExitStatus, HandlerName, KillRequest, Operation, Result, RuntimeImpl, RuntimeInfo, RuntimeKind, Stats,
-    StopRequest, Streams, UpdateRequest,
+    AttachEnd, AttachRequest, Capabilities, Capability, CheckpointOutcome, CheckpointRequest, ContainerEvent,
+    ContainerId, ContainerState, CreateRequest, DeleteRequest, DiskStats, Error, ErrorKind, EventStream,
+    ExecOutcome, ExecSyncRequest, ExitStatus, HandlerName, KillRequest, Operation, Result, RuntimeImpl,
+    RuntimeInfo, RuntimeKind, Stats, StopRequest, Streams, UpdateRequest,
 };
+use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
 use crate::Defect;
@@ -39,6 +40,7 @@ pub struct FakeRuntime {
     answers: [Capabilities; 2],
     misdeeds: Misdeeds,
     driver: Mutex<Option<JoinHandle<()>>>,
+    events: Mutex<Option<broadcast::Sender<ContainerEvent>>>,
 }
 
 impl FakeRuntime {
@@ -67,7 +69,10 @@ impl FakeRuntime {
         let driven = Arc::clone(&world);
         let driver = Mutex::new(Some(tokio::spawn(async move { driven.drive().await })));
         let misdeeds = Misdeeds::default();
-        Ok(Self { world, state_dir, profile, info: [info, other], answers, misdeeds, driver })
+        let teller = broadcast::Sender::new(EventStream::CAPACITY);
+        world.look(|parts| parts.add_teller(&teller));
+        let events = Mutex::new(Some(teller));
+        Ok(Self { world, state_dir, profile, info: [info, other], answers, misdeeds, driver, events })
     }
 
     fn defect(&self, defect: Defect) -> bool {
@@ -88,6 +93,10 @@ impl FakeRuntime {
     fn leave(&self) -> Option<JoinHandle<()>> {
         let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         driver.abort();
+        let teller = self.events.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if self.defect(Defect::EventsNeverEnd) {
+            std::mem::forget(teller);
+        }
         if self.defect(Defect::DropEndsContainers) {
             self.world.act(|parts| parts.model.end_all());
         }
@@ -231,6 +240,26 @@ impl RuntimeImpl for FakeRuntime {
                     .caused_by(error)
             })
         })
+    }
+
+    async fn events(&self) -> Result<EventStream> {
+        self.granted(Operation::Events)?;
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.defect(Defect::OneSubscriberIsTold) {
+            let fresh = broadcast::Sender::new(EventStream::CAPACITY);
+            self.world.look(|parts| parts.add_teller(&fresh));
+            // The old channel stays open and silent.
+            std::mem::forget(events.replace(fresh).map(|old| old.subscribe()));
+        }
+        let Some(teller) = events.as_ref() else {
+            let gone = ErrorKind::Unavailable("the runtime value is being shut down".to_owned());
+            return Err(Error::new(gone).during(Operation::Events));
+        };
+        let stream = EventStream::new(teller.subscribe());
+        for event in self.world.look(|parts| parts.told().to_vec()) {
+            let _ = teller.send(event);
+        }
+        Ok(stream)
     }
 
     async fn shutdown(&self) {

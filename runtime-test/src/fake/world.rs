@@ -8,8 +8,8 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use runtime_api::{Capability, Error, ErrorKind, ExitStatus, Result};
-use tokio::sync::Notify;
+use runtime_api::{Capability, ContainerEvent, Error, ErrorKind, ExitStatus, Result};
+use tokio::sync::{Notify, broadcast};
 use tokio::time::{Instant, sleep_until};
 
 use crate::Defect;
@@ -32,6 +32,10 @@ pub(super) struct Parts {
     pub(super) model: Model,
     pub(super) clients: Clients,
     pub(super) logs: BTreeMap<Key, LogFile>,
+    /// The values that tell their subscribers.
+    tellers: Vec<broadcast::WeakSender<ContainerEvent>>,
+    /// What was told, where a defect tells it again.
+    told: Vec<ContainerEvent>,
     began: Instant,
     defect: Option<Defect>,
 }
@@ -42,6 +46,8 @@ impl World {
             model: Model::new(SystemTime::now(), defect),
             clients: Clients::default(),
             logs: BTreeMap::new(),
+            tellers: Vec::new(),
+            told: Vec::new(),
             began: Instant::now(),
             defect,
         };
@@ -131,9 +137,36 @@ impl Parts {
             }
             self.clients.deliver(&chunk, at_start, self.defect);
         }
+        for event in self.model.take_events() {
+            self.tell(event);
+        }
         let endless = self.defect == Some(Defect::AttachNeverEnds);
         let model = &self.model;
         self.clients.end(|key| !endless && model.is_over(key));
+    }
+
+    /// Tells the subscribers of every value.
+    fn tell(&mut self, event: ContainerEvent) {
+        self.tellers.retain(|teller| teller.strong_count() > 0);
+        let unheard = self.defect == Some(Defect::OthersAreUnheard);
+        let skipped = if unheard { self.tellers.len().saturating_sub(1) } else { 0 };
+        for teller in self.tellers.iter().skip(skipped).filter_map(broadcast::WeakSender::upgrade) {
+            // Whether anybody listens is the listener's affair.
+            let _ = teller.send(event.clone());
+        }
+        if self.defect == Some(Defect::EventsAreReplayed) {
+            self.told.push(event);
+        }
+    }
+
+    /// Adds a value that wants to tell what happens from now on.
+    pub(super) fn add_teller(&mut self, teller: &broadcast::Sender<ContainerEvent>) {
+        self.tellers.push(teller.downgrade());
+    }
+
+    /// What was told up to now, where a defect wants it told again.
+    pub(super) fn told(&self) -> &[ContainerEvent] {
+        &self.told
     }
 
     fn is_done(&self) -> bool {

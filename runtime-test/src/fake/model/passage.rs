@@ -1,6 +1,6 @@
 //! How time passes: who runs when, and what follows from an end.
 
-use runtime_api::{ContainerStatus, ExitCause, ExitStatus};
+use runtime_api::{ContainerStatus, EventKind, ExitCause, ExitStatus};
 
 use crate::Defect;
 
@@ -76,6 +76,7 @@ impl Model {
             if self.own_start(&self.containers[at]).is_some_and(|start| start <= self.now) {
                 self.containers[at].status = ContainerStatus::Running;
                 self.containers[at].started_at = Some(self.now);
+                self.happened(at, EventKind::Started);
             }
             self.run_processes(at);
             if self.containers[at]
@@ -128,6 +129,9 @@ impl Model {
             self.containers[at].processes.push(child);
         }
         self.keep_output(at, nth, output);
+        if for_want_of_memory && !self.has(Defect::OomIsNotTold) {
+            self.happened(at, EventKind::OutOfMemory);
+        }
         if let Some(code) = code {
             self.end_process(at, pid, code, for_want_of_memory);
         }
@@ -182,11 +186,17 @@ impl Model {
             ExitStatus::new(Some(code), cause, now)
         };
         // It is set once: this is the only place, and Stopped is final.
-        let _ = container.ending.set(status);
+        let _ = container.ending.set(status.clone());
         container.status = ContainerStatus::Stopped;
         container.stopping = None;
         container.processes.clear();
-        let key = container.key;
+        let (key, silent) = (container.key, container.deleting && self.defect == Some(Defect::ForceIsSilent));
+        if self.has(Defect::EndsAreToldTwice) {
+            self.happened(at, EventKind::Exited(status.clone()));
+        }
+        if !silent {
+            self.happened(at, EventKind::Exited(status));
+        }
         self.container_of_execs_ended(key);
     }
 
