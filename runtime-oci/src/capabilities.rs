@@ -80,6 +80,7 @@ pub(crate) fn answers(
 const BY_DESIGN: &[(Capability, &str)] = &[
     (Capability::KillCreated, "signals go to the init through a pid file descriptor, in every state"),
     (Capability::KillAll, "signals go to every process of the container's cgroup"),
+    (Capability::Exec, "the runtime's exec is run with pipes"),
     (Capability::ExecSync, "the runtime's exec is run with pipes"),
     (Capability::Attach, "conmon serves a socket for each container"),
     (Capability::AttachResize, "conmon takes sizes through its control fifo"),
@@ -93,7 +94,6 @@ const BY_DESIGN: &[(Capability, &str)] = &[
 
 /// What is in the contract and not yet in this backend.
 const NOT_YET: &[Capability] = &[
-    Capability::Exec,
     Capability::ExecTty,
     Capability::ExecSession,
     Capability::ExecCgroup,

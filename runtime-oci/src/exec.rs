@@ -22,11 +22,13 @@ use runtime_api::{
     ExecSyncRequest, ExitStatus, Operation, ProcessRequest, Result, Streams,
 };
 
-use crate::backend::Backend;
+use crate::backend::{Backend, ENDING};
 use crate::command::code_of;
 use crate::complaint;
 use crate::layout::ContainerDir;
 use crate::observe;
+use crate::process::Identity;
+use crate::record::Record;
 use output::Room;
 use running::{Given, Met, Running};
 use streams::{Ends, Input, Sink};
@@ -99,9 +101,7 @@ impl Backend {
         // Begun under the lock: a stop that turns to KILL either sees this exec or has refused it.
         let (locked, _) = self.admit(operation, id).await?;
         if observe::is_being_killed(&locked.record) {
-            let is = ContainerStatus::Running;
-            let allowed = &[ContainerStatus::Running];
-            return Err(named(Error::new(ErrorKind::WrongState { is, stopping: true, allowed })));
+            return Err(named(being_killed()));
         }
         self.spawn_exec(&locked, id, &given).map_err(named)
     }
@@ -145,7 +145,8 @@ impl Backend {
         Ok(Some(code))
     }
 
-    /// The command did not run: either the container is no longer running, or the runtime has a reason of its own.
+    /// The command did not run: either the container ended meanwhile, or the runtime has a reason of its own. What runtimes
+    /// say of a container that dies under them has as many forms as there are moments for it, so the container is asked.
     async fn why_not_run(
         &self,
         operation: Operation,
@@ -154,16 +155,34 @@ impl Backend {
         message: String,
     ) -> Error {
         let refusal = self.rejected(message);
-        match self.state(id).await {
-            Ok(state) if state.status == ContainerStatus::Running => refusal,
-            Ok(state) => match operation.admit(id, state.status, state.stopping) {
-                Err(wrong_state) => wrong_state,
-                Ok(()) => refusal,
-            },
-            Err(gone) if gone.is_not_found() && !dir.path().exists() => Error::not_found(operation, id),
-            Err(_) => refusal,
+        let patience = Instant::now() + ENDING;
+        loop {
+            let state = match self.state(id).await {
+                Ok(state) => state,
+                Err(gone) if gone.is_not_found() && !dir.path().exists() => {
+                    return Error::not_found(operation, id);
+                }
+                Err(_) => return refusal,
+            };
+            if let Err(wrong_state) = operation.admit(id, state.status, state.stopping) {
+                return wrong_state;
+            }
+            let Ok(Some(record)) = Record::read(dir) else { return refusal };
+            if observe::is_being_killed(&record) {
+                return being_killed();
+            }
+            if !record.init.is_none_or(Identity::is_ending) || Instant::now() >= patience {
+                return refusal;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+/// The refusal of an exec once a stop has turned to KILL.
+fn being_killed() -> Error {
+    let allowed = &[ContainerStatus::Running];
+    Error::new(ErrorKind::WrongState { is: ContainerStatus::Running, stopping: true, allowed })
 }
 
 /// What is left of a time limit.

@@ -44,6 +44,12 @@ impl Identity {
         Self::of(self.pid) == Some(self)
     }
 
+    /// Whether the process is dead or on its way there: the kernel has begun to take it apart. The init of a container
+    /// stays in this state until everything else in its pid namespace has been killed.
+    pub(crate) fn is_ending(self) -> bool {
+        Stat::read(self.pid).is_none_or(|stat| !stat.lives || stat.start != self.start || stat.exiting)
+    }
+
     /// Whether the process was started with arguments as wanted.
     pub(crate) fn has_arguments(self, wanted: impl Fn(&[&[u8]]) -> bool) -> bool {
         let line = std::fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
@@ -74,9 +80,13 @@ impl Identity {
     }
 }
 
+/// The kernel's flag for a process that is being taken apart.
+const PF_EXITING: u64 = 4;
+
 /// What `/proc/PID/stat` says.
 struct Stat {
     lives: bool,
+    exiting: bool,
     parent: i32,
     start: u64,
 }
@@ -96,8 +106,10 @@ impl Stat {
         let mut fields = rest.split_ascii_whitespace();
         let state = fields.next()?;
         let parent = fields.next()?.parse().ok()?;
-        let start = fields.nth(17)?.parse().ok()?;
-        Some(Self { lives: !matches!(state, "Z" | "X" | "x"), parent, start })
+        let flags: u64 = fields.nth(4)?.parse().ok()?;
+        let start = fields.nth(12)?.parse().ok()?;
+        let exiting = flags & PF_EXITING != 0;
+        Some(Self { lives: !matches!(state, "Z" | "X" | "x"), exiting, parent, start })
     }
 }
 
@@ -219,6 +231,8 @@ mod tests {
         let stat = Stat::parse(line).unwrap();
         assert_eq!((stat.lives, stat.parent, stat.start), (true, 7, 142_017));
         assert!(Stat::parse(b"42 (x").is_none());
+        assert!(!stat.exiting);
+        assert!(Stat::parse(b"42 (x) S 7 1 1 0 -1 4194564 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0").unwrap().exiting);
         assert!(!Stat::parse(b"42 (x) Z 7 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0").unwrap().lives);
     }
 

@@ -1,6 +1,7 @@
 //! The workbench of a clause: a runtime in a scratch directory, and what bodies need to make and watch containers.
 
 mod crilog;
+mod exec_tap;
 mod subject;
 mod tap;
 
@@ -16,6 +17,7 @@ use runtime_api::{
 
 use crate::{BundleOptions, Checked, Clause, Harness, Scratch, Violation, Workload};
 
+pub use exec_tap::ExecTap;
 pub use subject::{Output, Subject};
 pub use tap::Tap;
 

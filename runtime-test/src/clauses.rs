@@ -101,6 +101,22 @@ macro_rules! each_clause {
                 keeps_the_log,
                 leaves_no_process,
             }
+            exec {
+                carries_streams_apart,
+                carries_input,
+                carries_large_streams,
+                works_without_streams,
+                gives_the_exit_code,
+                missing_program_is_rejected,
+                times_out,
+                dropped_ends_descendants,
+                ignores_background_children,
+                needs_a_running_container,
+                slow_client_slows_itself_alone,
+                goes_on_without_a_stream,
+                works_during_the_grace,
+                ends_with_the_container,
+            }
             exec_sync {
                 separates_output,
                 gives_the_exit_code,
@@ -114,6 +130,8 @@ macro_rules! each_clause {
                 runs_in_parallel,
                 works_during_the_grace,
                 ends_with_the_container,
+                meets_the_kill,
+                dropped_ends_descendants,
             }
             attach {
                 before_start_misses_nothing,

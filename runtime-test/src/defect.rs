@@ -198,10 +198,43 @@ defects! {
     /// While a container is being deleted its state is an internal error.
     StateFailsDuringDelete = "state-fails-during-delete" breaks ["concurrency.delete-against-state"];
 
+    /// The standard error of an exec with streams comes on standard output.
+    AttachedExecMixesStreams = "attached-exec-mixes-streams" breaks ["exec.carries-streams-apart"];
+    /// The end of the input of an exec with streams does not reach the program.
+    AttachedInputNeverEnds = "attached-input-never-ends" breaks ["exec.carries-input"];
+    /// Of the input of an exec with streams only the first 64 KiB arrive.
+    AttachedInputIsCut = "attached-input-is-cut" breaks ["exec.carries-large-streams"];
+    /// An exec with streams whose input was not given waits for input for ever.
+    AttachedInputIsAwaited = "attached-input-is-awaited" breaks ["exec.works-without-streams"];
+    /// An exec with streams that ends with a code above 100 is told as code 0.
+    AttachedCodeIsCut = "attached-code-is-cut" breaks ["exec.gives-the-exit-code"];
+    /// Why an exec with streams was refused is written to its standard error, too.
+    AttachedRefusalIsPrinted = "attached-refusal-is-printed" breaks ["exec.missing-program-is-rejected"];
+    /// The time limit of an exec with streams is told as an ordinary death by KILL.
+    AttachedTimeoutIsHidden = "attached-timeout-is-hidden" breaks ["exec.times-out"];
+    /// The time limit of an exec with streams ends the program alone.
+    AttachedTimeoutSparesDescendants = "attached-timeout-spares-descendants" breaks ["exec.times-out"];
+    /// An exec that nobody waits for any more goes on.
+    DroppedExecGoesOn = "dropped-exec-goes-on" breaks
+        ["exec.dropped-ends-descendants", "exec.sync.dropped-ends-descendants"];
+    /// An exec with streams waits as long as a background child holds its output.
+    AttachedExecWaitsForChildren = "attached-exec-waits-for-children" breaks
+        ["exec.ignores-background-children"];
+    /// An exec with streams in a container that was only created succeeds without running anything.
+    AttachedExecBeforeStartIsOk = "attached-exec-before-start-is-ok" breaks ["exec.needs-a-running-container"];
+    /// While one exec's client reads nothing, the clients of others get nothing.
+    ClientsTakeTurns = "clients-take-turns" breaks ["exec.slow-client-slows-itself-alone"];
+    /// An exec whose client closes a stream is over.
+    LostClientEndsExec = "lost-client-ends-exec" breaks ["exec.goes-on-without-a-stream"];
+    /// An exec with streams is refused once a stop has begun.
+    StopRefusesAttachedExecs = "stop-refuses-attached-execs" breaks ["exec.works-during-the-grace"];
+    /// An exec with streams whose container is killed is told as code 0.
+    KilledAttachedExecSucceeds = "killed-attached-exec-succeeds" breaks ["exec.ends-with-the-container"];
+
     /// The standard error of an exec comes on standard output.
     ExecMixesStreams = "exec-mixes-streams" breaks ["exec.sync.separates-output"];
-    /// Every exec ends with the code 0.
-    ExecCodeIsZero = "exec-code-is-zero" breaks ["exec.sync.gives-the-exit-code"];
+    /// A collected exec that ends with a code above 100 is told as code 0.
+    ExecCodeIsCut = "exec-code-is-cut" breaks ["exec.sync.gives-the-exit-code"];
     /// An exec gets the container's environment and working directory, whatever was asked.
     ExecForgetsSettings = "exec-forgets-settings" breaks ["exec.sync.passes-process-settings"];
     /// An exec of a missing program is a program that ends with 127.
@@ -222,6 +255,8 @@ defects! {
     StopRefusesExecs = "stop-refuses-execs" breaks ["exec.sync.works-during-the-grace"];
     /// An exec whose container is killed is told as code 0.
     KilledExecSucceeds = "killed-exec-succeeds" breaks ["exec.sync.ends-with-the-container"];
+    /// An exec in a container that has ended since it was last looked at is a failure of the runtime.
+    LateExecIsRejected = "late-exec-is-rejected" breaks ["exec.sync.meets-the-kill"];
 
     /// What a program writes to standard error at its start reaches nobody who attached before.
     AttachMissesTheStart = "attach-misses-the-start" breaks ["attach.before-start-misses-nothing"];

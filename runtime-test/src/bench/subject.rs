@@ -5,7 +5,8 @@ use std::time::Duration;
 use oci_spec::runtime::LinuxResources;
 use runtime_api::{
     Capability, ContainerId, ContainerState, ContainerStatus, DeleteRequest, ErrorKind, ExecOutcome,
-    ExecSyncRequest, ExitStatus, KillRequest, Result, Signal, Stats, StopRequest, UpdateRequest,
+    ExecRequest, ExecSyncRequest, ExitStatus, KillRequest, Result, Signal, Stats, StopRequest, Streams,
+    UpdateRequest,
 };
 use tokio::task::JoinHandle;
 
@@ -173,6 +174,13 @@ impl<'a> Subject<'a> {
     pub fn executing(&self, request: ExecSyncRequest) -> JoinHandle<Result<ExecOutcome>> {
         let (runtime, id) = (self.bench.runtime(), self.id.clone());
         tokio::spawn(async move { runtime.exec_sync(&id, request).await })
+    }
+
+    /// Runs a program in it with these streams, in a task of its own.
+    #[must_use]
+    pub fn executing_with(&self, request: ExecRequest, streams: Streams) -> JoinHandle<Result<ExitStatus>> {
+        let (runtime, id) = (self.bench.runtime(), self.id.clone());
+        tokio::spawn(async move { runtime.exec(&id, request, streams).await })
     }
 
     /// Breaks the clause unless the container has this status.

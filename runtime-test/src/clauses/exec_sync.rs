@@ -256,6 +256,53 @@ async fn ends_with_the_container(bench: &Bench) -> Checked {
     Ok(())
 }
 
+clause! {
+    /// One that is asked for while its container is killed ends with it or is refused with `WrongState`.
+    meets_the_kill = "exec.sync.meets-the-kill", ExecSync, needs [ExecSync], deadline 60
+}
+async fn meets_the_kill(bench: &Bench) -> Checked {
+    let container = bench.ready(&Workload::ignores_term()).await?;
+    let id = container.id().clone();
+    let mut callers: Vec<_> = (0..8)
+        .map(|_| {
+            let (runtime, id) = (bench.runtime(), id.clone());
+            // Asks again and again until it is refused.
+            tokio::spawn(async move {
+                loop {
+                    let program = Workload::exits_after(Duration::from_millis(30), 7);
+                    match runtime.exec_sync(&id, ExecSyncRequest::new(program.process())).await {
+                        Ok(outcome) if matches!(outcome.end, ExecEnd::Exited(7 | 137)) => {}
+                        ended => return ended,
+                    }
+                }
+            })
+        })
+        .collect();
+    let exit = container.stop(Duration::from_millis(500)).await?;
+    ensure_eq!(exit.code, Some(137), "the code of the container");
+    for caller in &mut callers {
+        let Ok(last) = tokio::time::timeout(Duration::from_secs(20), caller).await else {
+            return Err(Violation::new("an exec goes on after its container was killed"));
+        };
+        let last = last.map_err(|error| Violation::new(format!("exec panicked: {error}")))?;
+        refused!(last, ErrorKind::WrongState { .. }, "an exec at the time of the kill");
+    }
+    Ok(())
+}
+
+clause! {
+    /// A dropped exec dies with its tree.
+    dropped_ends_descendants = "exec.sync.dropped-ends-descendants", ExecSync, needs [ExecSync]
+}
+async fn dropped_ends_descendants(bench: &Bench) -> Checked {
+    let container = bench.ready(&Workload::ready_forever()).await?;
+    let exec = container.executing(ExecSyncRequest::new(Workload::forks_a_tree().process()));
+    // The init, the program with its two children, and the one that looks.
+    sees_processes(&container, 5).await?;
+    exec.abort();
+    only_the_init_is_left(&container).await
+}
+
 /// The init and the one that looks. What was killed may take a moment to be reaped.
 async fn only_the_init_is_left(container: &crate::Subject<'_>) -> Checked {
     sees_processes(container, 2).await

@@ -87,6 +87,8 @@ pub(super) struct Container {
     pub steps: u64,
     /// How many of its processes were killed for want of memory.
     pub oom_kills: u64,
+    /// Whether an exec ever ran in it.
+    pub had_execs: bool,
 }
 
 impl Container {
@@ -107,6 +109,7 @@ impl Container {
             last_signal: None,
             steps: 0,
             oom_kills: 0,
+            had_execs: false,
         }
     }
 

@@ -26,7 +26,7 @@ use super::process::{Pid, Process, Surroundings};
 pub use super::container::{Blueprint, Ending, Key, Limits, Stopping};
 pub use super::process::{Input, Moment, Program, Stream};
 use exec::Exec;
-pub use exec::{ExecKey, ExecLimits};
+pub use exec::{ExecKey, ExecTerms};
 
 /// What a container's processes wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -125,6 +125,7 @@ fn why_never(capability: Capability) -> Option<&'static str> {
         Capability::KillCreated
         | Capability::KillPaused
         | Capability::KillAll
+        | Capability::Exec
         | Capability::ExecSync
         | Capability::Attach
         | Capability::Pause
@@ -135,9 +136,7 @@ fn why_never(capability: Capability) -> Option<&'static str> {
         | Capability::Log
         | Capability::LogReopen
         | Capability::Reopen => None,
-        Capability::Exec | Capability::ExecSession => {
-            Some("the model only runs execs whose output is collected")
-        }
+        Capability::ExecSession => Some("the model's execs end with those who asked for them"),
         Capability::ExecTty | Capability::AttachResize => Some("the model has no terminals"),
         Capability::ExecCgroup | Capability::NoCgroups => Some("the model has no cgroups"),
         Capability::PortForward => Some("the model has no network"),

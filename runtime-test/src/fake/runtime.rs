@@ -1,5 +1,6 @@
 //! The value: [`RuntimeImpl`] over a world.
 
+mod exec;
 mod life;
 #[cfg(test)]
 mod tests;
@@ -13,8 +14,8 @@ use async_trait::async_trait;
 use runtime_api::{
     AttachEnd, AttachRequest, Capabilities, Capability, CheckpointOutcome, CheckpointRequest, ContainerEvent,
     ContainerId, ContainerState, CreateRequest, DeleteRequest, DiskStats, Error, ErrorKind, EventStream,
-    ExecOutcome, ExecSyncRequest, ExitStatus, HandlerName, KillRequest, Operation, Result, RuntimeImpl,
-    RuntimeInfo, RuntimeKind, Stats, StopRequest, Streams, UpdateRequest,
+    ExecOutcome, ExecRequest, ExecSyncRequest, ExitStatus, HandlerName, KillRequest, Operation, Result,
+    RuntimeImpl, RuntimeInfo, RuntimeKind, Stats, StopRequest, Streams, UpdateRequest,
 };
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
@@ -168,6 +169,12 @@ impl RuntimeImpl for FakeRuntime {
         self.granted(Operation::ExecSync)?;
         let done = self.run_exec(id, request).await;
         done.map_err(|error| error.during(Operation::ExecSync).on(format_args!("container \"{id}\"")))
+    }
+
+    async fn exec(&self, id: &ContainerId, request: ExecRequest, streams: Streams) -> Result<ExitStatus> {
+        self.granted(Operation::Exec)?;
+        let done = self.carry_exec(id, request, streams).await;
+        done.map_err(|error| error.during(Operation::Exec).on(format_args!("container \"{id}\"")))
     }
 
     async fn attach(&self, id: &ContainerId, request: AttachRequest, streams: Streams) -> Result<AttachEnd> {

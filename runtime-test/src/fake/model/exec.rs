@@ -1,4 +1,4 @@
-//! Second programs in a container, whose output is collected.
+//! Second programs in a container.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -9,27 +9,36 @@ use runtime_api::{ContainerId, ContainerStatus, ExecEnd, ExecOutcome, Operation,
 
 use crate::Defect;
 
-use super::{Key, Model, Moment, Pid, Process, Program, Stream};
+use super::{Input, Key, Model, Moment, Pid, Process, Program, Stream};
 
 /// Names an exec.
 pub type ExecKey = u64;
 
-/// What an exec may use.
+/// What an exec is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExecLimits {
+pub struct ExecTerms {
+    /// How it was asked for: with streams, or to be collected.
+    pub operation: Operation,
     /// After this time it is killed.
     pub timeout: Option<Duration>,
     /// How many bytes are kept of what it prints.
     pub output: usize,
+    /// Whether it has input.
+    pub input: bool,
 }
 
 /// How long output is still read that a background child holds open.
 const DRAIN: Duration = Duration::from_secs(1);
+/// How much input passes where a defect cuts it.
+const CUT: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Exec {
     container: Key,
     main: Pid,
+    operation: Operation,
+    input: Input,
+    taken_in: usize,
     timeout_at: Option<Moment>,
     drain: Option<Duration>,
     output_left: usize,
@@ -47,6 +56,11 @@ impl Exec {
         }
     }
 
+    /// The input of its first process.
+    pub(super) fn input_of(&mut self, pid: Pid) -> Option<&mut Input> {
+        (self.main == pid).then_some(&mut self.input)
+    }
+
     fn finish(&mut self, end: ExecEnd) {
         self.outcome.end = end;
         self.done = true;
@@ -58,26 +72,33 @@ impl Model {
     ///
     /// # Errors
     /// `NotFound`, `WrongState`.
-    pub fn exec(&mut self, id: &ContainerId, program: Program, limits: ExecLimits) -> Result<ExecKey> {
-        let at = self.find(Operation::ExecSync, id)?;
-        let created = self.containers[at].status == ContainerStatus::Created;
-        let pretended = created && self.has(Defect::ExecBeforeStartIsOk);
+    pub fn exec(&mut self, id: &ContainerId, program: Program, terms: ExecTerms) -> Result<ExecKey> {
+        let operation = terms.operation;
+        let at = self.find(operation, id)?;
+        let pretended = self.pretends_to_exec(operation, self.containers[at].status);
         if !pretended {
-            self.admit(Operation::ExecSync, at)?;
+            self.admit(operation, at)?;
         }
-        if self.containers[at].stopping.is_some() && self.has(Defect::StopRefusesExecs) {
-            Operation::ExecSync.admit(id, ContainerStatus::Stopped, true)?;
+        if self.containers[at].stopping.is_some()
+            && self.has_for(operation, Defect::StopRefusesExecs, Defect::StopRefusesAttachedExecs)
+        {
+            operation.admit(id, ContainerStatus::Stopped, true)?;
         }
         self.last_key += 1;
         let (key, main) = (self.last_key, self.fresh_pid());
-        let drain = (!self.has(Defect::ExecWaitsForChildren)).then_some(DRAIN);
+        let patient =
+            self.has_for(operation, Defect::ExecWaitsForChildren, Defect::AttachedExecWaitsForChildren);
         let unlimited = self.has(Defect::OutputLimitIsIgnored);
+        let awaited = operation == Operation::Exec && self.has(Defect::AttachedInputIsAwaited);
         let exec = Exec {
             container: self.containers[at].key,
             main,
-            timeout_at: limits.timeout.and_then(|timeout| self.now.checked_add(timeout)),
-            drain,
-            output_left: if unlimited { usize::MAX } else { limits.output },
+            operation,
+            input: Input { closed: !(terms.input || awaited), ..Input::default() },
+            taken_in: 0,
+            timeout_at: terms.timeout.and_then(|timeout| self.now.checked_add(timeout)),
+            drain: (!patient).then_some(DRAIN),
+            output_left: if unlimited { usize::MAX } else { terms.output },
             exited: None,
             done: pretended,
             outcome: ExecOutcome::new(ExecEnd::Exited(0)),
@@ -87,9 +108,27 @@ impl Model {
             let mut process = Process::new(main, false, Arc::new(program));
             process.sink = Some(key);
             self.containers[at].processes.push(process);
+            self.containers[at].had_execs = true;
             self.run_due();
         }
         Ok(key)
+    }
+
+    /// Whether an exec ever ran in a container.
+    #[must_use]
+    pub fn has_run_an_exec(&self, id: &ContainerId) -> bool {
+        self.containers.iter().any(|container| container.id == *id && container.had_execs)
+    }
+
+    /// Whether a defect lets an exec succeed where nothing can be run.
+    pub fn pretends_to_exec(&self, operation: Operation, status: ContainerStatus) -> bool {
+        status == ContainerStatus::Created
+            && self.has_for(operation, Defect::ExecBeforeStartIsOk, Defect::AttachedExecBeforeStartIsOk)
+    }
+
+    /// Whether it has this defect of collected execs, or that one of execs with streams.
+    fn has_for(&self, operation: Operation, collected: Defect, attached: Defect) -> bool {
+        self.has(if operation == Operation::Exec { attached } else { collected })
     }
 
     /// Takes the outcome of an exec that is over.
@@ -98,12 +137,51 @@ impl Model {
         self.execs.remove(&key).map(|exec| exec.outcome)
     }
 
+    /// Takes what an exec wrote since the last time; nothing if there is nothing yet, emptiness once nothing will come.
+    pub fn take_exec_output(&mut self, key: ExecKey, stream: Stream) -> Option<Vec<u8>> {
+        let Some(exec) = self.execs.get_mut(&key) else { return Some(Vec::new()) };
+        let written = match stream {
+            Stream::Stdout => mem::take(&mut exec.outcome.stdout),
+            Stream::Stderr => mem::take(&mut exec.outcome.stderr),
+        };
+        if written.is_empty() && !exec.done { None } else { Some(written) }
+    }
+
+    /// Writes to an exec's standard input.
+    pub fn write_exec_input(&mut self, key: ExecKey, bytes: &[u8]) {
+        let cut = self.has(Defect::AttachedInputIsCut);
+        if let Some(exec) = self.execs.get_mut(&key) {
+            exec.taken_in += bytes.len();
+            if !cut || exec.taken_in <= CUT {
+                exec.input.bytes.extend(bytes);
+            }
+            self.run_due();
+        }
+    }
+
+    /// An exec's standard input is at its end.
+    pub fn end_exec_input(&mut self, key: ExecKey) {
+        let endless = self.has(Defect::AttachedInputNeverEnds);
+        if let Some(exec) = self.execs.get_mut(&key).filter(|_| !endless) {
+            exec.input.closed = true;
+            self.run_due();
+        }
+    }
+
+    /// How much of an exec's standard input was not read yet; nothing once nobody will read it.
+    #[must_use]
+    pub fn unread_exec_input(&self, key: ExecKey) -> Option<usize> {
+        let exec = self.execs.get(&key).filter(|exec| !exec.done && exec.exited.is_none())?;
+        Some(exec.input.bytes.len())
+    }
+
     /// Nobody wants an exec any more: it dies with its tree.
     pub fn drop_exec(&mut self, key: ExecKey) {
         if let Some(exec) = self.execs.remove(&key)
             && exec.exited.is_none()
+            && !self.has(Defect::DroppedExecGoesOn)
         {
-            self.kill_tree(exec.container, exec.main);
+            self.kill_tree(exec.container, exec.main, false);
         }
     }
 
@@ -114,8 +192,13 @@ impl Model {
     }
 
     pub(super) fn container_of_execs_ended(&mut self, container: Key) {
-        let killed = if self.has(Defect::KilledExecSucceeds) { 0 } else { 137 };
+        let defect = self.defect;
         for exec in self.execs.values_mut().filter(|exec| exec.container == container && !exec.done) {
+            let spoilt = match exec.operation {
+                Operation::Exec => Defect::KilledAttachedExecSucceeds,
+                _ => Defect::KilledExecSucceeds,
+            };
+            let killed = if defect == Some(spoilt) { 0 } else { 137 };
             let code = exec.exited.map_or(killed, |(code, _)| code);
             exec.finish(ExecEnd::Exited(code));
         }
@@ -131,27 +214,34 @@ impl Model {
 
     fn run_exec(&mut self, key: ExecKey) {
         let held = self.containers.iter().flat_map(|one| &one.processes).any(|one| one.sink == Some(key));
-        let zero = self.has(Defect::ExecCodeIsZero);
-        let Some(exec) = self.execs.get_mut(&key) else { return };
+        let Some(exec) = self.execs.get(&key) else { return };
         let due = exec.wake().is_some_and(|wake| wake <= self.now);
-        let (container, main) = (exec.container, exec.main);
-        match exec.exited {
-            Some((code, _)) if due || !held => exec.finish(ExecEnd::Exited(if zero { 0 } else { code })),
-            None if due => {
-                self.kill_tree(container, main);
-                let hidden = self.has(Defect::TimeoutIsHidden);
-                let end = if hidden { ExecEnd::Exited(137) } else { ExecEnd::TimedOut };
-                if let Some(exec) = self.execs.get_mut(&key) {
-                    exec.finish(end);
-                }
+        let (container, main, operation, exited) = (exec.container, exec.main, exec.operation, exec.exited);
+        let end = match exited {
+            Some((code, _)) if due || !held => {
+                let cut = self.has_for(operation, Defect::ExecCodeIsCut, Defect::AttachedCodeIsCut);
+                ExecEnd::Exited(if cut && code > 100 { 0 } else { code })
             }
-            _ => {}
+            None if due => {
+                let spared = self.has_for(
+                    operation,
+                    Defect::TimeoutSparesDescendants,
+                    Defect::AttachedTimeoutSparesDescendants,
+                );
+                self.kill_tree(container, main, spared);
+                let hidden =
+                    self.has_for(operation, Defect::TimeoutIsHidden, Defect::AttachedTimeoutIsHidden);
+                if hidden { ExecEnd::Exited(137) } else { ExecEnd::TimedOut }
+            }
+            _ => return,
+        };
+        if let Some(exec) = self.execs.get_mut(&key) {
+            exec.finish(end);
         }
     }
 
-    /// Ends a process and everything that descends from it.
-    fn kill_tree(&mut self, container: Key, root: Pid) {
-        let spared = self.has(Defect::TimeoutSparesDescendants);
+    /// Ends a process and everything that descends from it, which a defect spares.
+    fn kill_tree(&mut self, container: Key, root: Pid, spared: bool) {
         let Some(container) = self.containers.iter_mut().find(|one| one.key == container) else { return };
         let mut doomed = vec![root];
         // Children are listed after their parents, so one pass finds every descendant.
@@ -179,7 +269,10 @@ pub(super) fn keep(
         let kept = bytes.len().min(exec.output_left);
         exec.output_left -= kept;
         exec.outcome.truncated |= kept < bytes.len();
-        let mixed = defect == Some(Defect::ExecMixesStreams);
+        let mixed = match exec.operation {
+            Operation::Exec => defect == Some(Defect::AttachedExecMixesStreams),
+            _ => defect == Some(Defect::ExecMixesStreams),
+        };
         match stream {
             Stream::Stderr if !mixed => exec.outcome.stderr.extend(&bytes[..kept]),
             _ => exec.outcome.stdout.extend(&bytes[..kept]),

@@ -115,7 +115,8 @@ impl Model {
         let pid = process.pid;
         let own_input = process.reads_container();
         let mut nothing = Input { closed: true, ..Input::default() };
-        let input = if own_input { &mut container.input } else { &mut nothing };
+        let exec = process.sink.and_then(|key| self.execs.get_mut(&key)?.input_of(pid));
+        let input = if own_input { &mut container.input } else { exec.unwrap_or(&mut nothing) };
         let mut around = Surroundings::new(self.now, input, count);
         around.memory_left = memory_left;
         let code = act(process, &mut around);

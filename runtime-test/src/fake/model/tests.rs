@@ -63,8 +63,12 @@ fn text(model: &mut Model) -> String {
     model.take_output().iter().map(|chunk| String::from_utf8_lossy(&chunk.bytes).into_owned()).collect()
 }
 
+fn collected(timeout: Option<Duration>, output: usize) -> ExecTerms {
+    ExecTerms { operation: Operation::ExecSync, timeout, output, input: false }
+}
+
 fn exec(model: &mut Model, workload: &Workload, timeout: Option<Duration>) -> ExecKey {
-    let limits = ExecLimits { timeout, output: 1000 };
+    let limits = collected(timeout, 1000);
     model.exec(&id("a"), program(workload), limits).unwrap()
 }
 
@@ -198,9 +202,7 @@ fn execs_end_with_their_container_or_when_nobody_wants_them() {
     assert_eq!(model.collect(key).unwrap().stdout, b"procs 5\n");
     model.kill(&id("a"), Signal::KILL, false, &answers()).unwrap();
     assert_eq!(model.collect(one).unwrap().end, ExecEnd::Exited(137));
-    assert!(
-        model.exec(&id("a"), program(&Workload::forever()), ExecLimits { timeout: None, output: 0 }).is_err()
-    );
+    assert!(model.exec(&id("a"), program(&Workload::forever()), collected(None, 0)).is_err());
 }
 
 #[test]
@@ -283,7 +285,7 @@ fn the_model_does_what_the_probe_does() {
         let mut model = started(&Workload::forever());
         let argv = std::iter::once("/manyrun-probe").chain(args.iter().copied()).map(str::to_owned).collect();
         let program = Program { argv, env: vec!["A=1".to_owned()], cwd: "/".into() };
-        let key = model.exec(&id("a"), program, ExecLimits { timeout: None, output: 10_000 }).unwrap();
+        let key = model.exec(&id("a"), program, collected(None, 10_000)).unwrap();
         model.advance(secs(10));
         let outcome = model.collect(key).unwrap();
         let played = (outcome.code().unwrap(), outcome.stdout, outcome.stderr);

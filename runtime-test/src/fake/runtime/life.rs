@@ -1,11 +1,11 @@
-//! Making, removing and running execs: what takes more than one step.
+//! Making and removing: what takes more than one step.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use runtime_api::{
-    Capability, ContainerId, ContainerState, ContainerStatus, CreateRequest, Error, ErrorKind, ExecOutcome,
-    ExecSyncRequest, LogDriver, Operation, Rejection, Result, Signal, StdinMode,
+    Capability, ContainerId, ContainerState, CreateRequest, Error, ErrorKind, LogDriver, Operation,
+    Rejection, Result, Signal, StdinMode,
 };
 use tokio::time::sleep;
 
@@ -13,7 +13,7 @@ use crate::{Defect, probe};
 
 use super::{FakeRuntime, WORK};
 use crate::fake::log::{Lenience, LogFile};
-use crate::fake::model::{Blueprint, ExecKey, ExecLimits, Key, Program};
+use crate::fake::model::{Blueprint, Key, Program};
 use crate::fake::program::{self, BundleSpec};
 use crate::fake::world::World;
 
@@ -28,18 +28,6 @@ impl Drop for Reservation {
         if let Some(key) = self.key {
             self.world.act(|parts| parts.model.abandon(key, true));
         }
-    }
-}
-
-/// An exec that somebody waits for; dropping it ends its tree.
-struct RunningExec {
-    world: Arc<World>,
-    key: ExecKey,
-}
-
-impl Drop for RunningExec {
-    fn drop(&mut self) {
-        self.world.act(|parts| parts.model.drop_exec(self.key));
     }
 }
 
@@ -144,43 +132,6 @@ impl FakeRuntime {
             let _ = std::fs::remove_file(log.path());
         }
         if there || force { Ok(()) } else { Err(Error::not_found(Operation::Delete, id)) }
-    }
-
-    pub(super) async fn run_exec(&self, id: &ContainerId, request: ExecSyncRequest) -> Result<ExecOutcome> {
-        let invalid = |why: &str| Err(Error::new(ErrorKind::InvalidArgument(why.to_owned())));
-        if request.process.argv.is_empty() {
-            return invalid("an exec needs a program");
-        }
-        if request.timeout == Some(Duration::ZERO) {
-            return invalid("a time limit of zero would let nothing run; leave it out for no limit");
-        }
-        if request.process.terminal {
-            self.profile.capabilities().require(Capability::ExecTty)?;
-        }
-        let limits = ExecLimits { timeout: request.timeout, output: request.output_limit };
-        let key = self.world.act(|parts| {
-            let status = parts.model.state(id)?.status;
-            if status != ContainerStatus::Created || !self.defect(Defect::ExecBeforeStartIsOk) {
-                parts.model.admitted(Operation::ExecSync, id)?;
-            }
-            let Some(blueprint) = parts.model.blueprint(id) else {
-                return Err(Error::not_found(Operation::ExecSync, id));
-            };
-            let mut program = program::for_exec(&blueprint.program, request.process)?;
-            if self.defect(Defect::ExecForgetsSettings) {
-                program.env.clone_from(&blueprint.program.env);
-                program.cwd.clone_from(&blueprint.program.cwd);
-            }
-            match program::check(&blueprint.rootfs, &program) {
-                Err(error) if self.defect(Defect::ExecMissingProgramRuns) && is_exec_not_found(&error) => {
-                    program.argv = vec![probe::PATH.to_owned(), "exit:127".to_owned()];
-                }
-                checked => checked?,
-            }
-            parts.model.exec(id, program, limits)
-        })?;
-        let _running = RunningExec { world: Arc::clone(&self.world), key };
-        Ok(self.world.until(|parts| parts.model.collect(key)).await)
     }
 }
 
