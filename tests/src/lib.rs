@@ -5,6 +5,7 @@ pub mod host;
 pub mod life;
 pub mod patience;
 pub mod place;
+pub mod recorder;
 pub mod source;
 pub mod wrapper;
 
