@@ -496,10 +496,22 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
         Err(self.refuse(Operation::ReopenLog))
     }
 
-    /// Connects two streams to a port inside the container until both directions have ended.
+    /// Connects two streams to a port on the container's loopback until both directions have ended. Each end of a direction
+    /// is passed on; the other direction goes on.
+    ///
+    /// - Programs that listen on 127.0.0.1 alone or on ::1 alone are reached. `ports.reaches-both-families`
+    /// - When the client's direction ends the program is told, and may go on to answer. `ports.client-may-end-first`
+    /// - When the program's direction ends the client is told, and may go on to send. `ports.program-may-end-first`
+    /// - Much data arrives whole in both directions. `ports.carries-much`
+    /// - Where nobody listens it is `Rejected`, and both streams are closed. `ports.closed-port-is-rejected`
+    /// - A container that is created or stopped is refused with `WrongState`. `ports.needs-a-running-container`
+    /// - The connection ends with the container. `ports.ends-with-the-container`
+    ///
+    /// **Cancel**: dropping it closes the connection.
     ///
     /// # Errors
-    /// `NotFound`, `WrongState`, `Rejected` (nobody listens).
+    /// `NotFound`, `WrongState`, `InvalidArgument` (port 0), `Rejected` (nobody listens), `TimedOut` (whoever listens takes
+    /// no connections), `PermissionDenied`.
     async fn port_forward(
         &self,
         id: &ContainerId,

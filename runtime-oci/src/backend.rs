@@ -89,6 +89,24 @@ impl Backend {
         Ok((locked, sight))
     }
 
+    /// Admits an operation that only looks: without the lock, so that it is not held up by a start that hangs.
+    pub(crate) async fn admit_unlocked(&self, operation: Operation, id: &ContainerId) -> Result<Record> {
+        let named = |error: Error| error.during(operation).on(format_args!("container \"{id}\""));
+        let dir = self.layout.container(id);
+        let Some(record) = Record::read(&dir).map_err(named)? else {
+            return Err(Error::not_found(operation, id));
+        };
+        let entry = self.entries.of(id);
+        let patience = Instant::now() + ENDING;
+        let sight = self.look_until_settled(&record, &dir, &entry, patience).await.map_err(named)?;
+        if sight == Sight::Lost {
+            return Ok(self.admit(operation, id).await?.0.record);
+        }
+        let state = observe::state(&record, &sight);
+        operation.admit(id, state.status, state.stopping)?;
+        Ok(record)
+    }
+
     /// Looks at a locked container, waits a moment for the exit file of one that is just ending, and writes down what
     /// nobody else will write: that an end was lost.
     pub(crate) async fn settle(&self, locked: &mut Locked) -> Result<Sight> {

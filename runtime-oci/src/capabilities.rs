@@ -69,6 +69,7 @@ pub(crate) fn answers(
     }
     builder = from_features(builder, findings);
     builder = counted(builder, host);
+    builder = reached(builder, dialect);
     let all = builder.build()?;
     Ok(config.disabled.iter().fold(all, |answers, (capability, place)| {
         let evidence = Evidence::new(EvidenceSource::Configuration, place.clone(), "capabilities.disable");
@@ -103,8 +104,26 @@ const NOT_YET: &[Capability] = &[
     Capability::CheckpointFileLocks,
     Capability::CheckpointPreDump,
     Capability::Restore,
-    Capability::PortForward,
 ];
+
+/// Whether the network inside of containers can be entered.
+fn reached(builder: CapabilitiesBuilder, dialect: &Dialect) -> CapabilitiesBuilder {
+    if dialect.host_processes {
+        return builder.yes(
+            Capability::PortForward,
+            Evidence::design("connections are made in the network namespace of the init"),
+        );
+    }
+    builder.no(
+        Capability::PortForward,
+        "what listens in a container does so in a network stack that the host cannot enter",
+        Evidence::new(
+            EvidenceSource::Version,
+            "--version",
+            "its containers are no plain processes of the host",
+        ),
+    )
+}
 
 /// Whether the host counts what containers use.
 fn counted(builder: CapabilitiesBuilder, host: &Hierarchies) -> CapabilitiesBuilder {

@@ -29,6 +29,7 @@ mod lock;
 mod log;
 mod observe;
 mod owner;
+mod port_forward;
 mod process;
 mod reaper;
 mod record;

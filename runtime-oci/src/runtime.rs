@@ -10,10 +10,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use runtime_api::{
-    AttachEnd, AttachRequest, Capabilities, ContainerId, ContainerState, CreateRequest, DeleteRequest,
-    DiskStats, Error, ErrorKind, EventStream, ExecOutcome, ExecRequest, ExecSyncRequest, ExitStatus,
-    KillRequest, MonitorHealth, Operation, Result, RuntimeImpl, RuntimeInfo, Stats, StopRequest, Streams,
-    UpdateRequest, WindowSize,
+    AttachEnd, AttachRequest, BoxRead, BoxWrite, Capabilities, ContainerId, ContainerState, CreateRequest,
+    DeleteRequest, DiskStats, Error, ErrorKind, EventStream, ExecOutcome, ExecRequest, ExecSyncRequest,
+    ExitStatus, KillRequest, MonitorHealth, Operation, PortForwardRequest, Result, RuntimeImpl, RuntimeInfo,
+    Stats, StopRequest, Streams, UpdateRequest, WindowSize,
 };
 
 use crate::backend::Backend;
@@ -168,6 +168,17 @@ impl RuntimeImpl for OciRuntime {
     async fn disk_stats(&self, id: &ContainerId) -> Result<DiskStats> {
         self.backend.capabilities.require_for(Operation::DiskStats)?;
         self.backend.disk_stats(id).await
+    }
+
+    async fn port_forward(
+        &self,
+        id: &ContainerId,
+        request: PortForwardRequest,
+        from: BoxRead,
+        to: BoxWrite,
+    ) -> Result<()> {
+        self.backend.capabilities.require_for(Operation::PortForward)?;
+        self.backend.port_forward(id, request, from, to).await
     }
 
     async fn events(&self) -> Result<EventStream> {

@@ -11,14 +11,10 @@ use std::io::Read as _;
 use std::path::Path;
 use std::time::SystemTime;
 
-use tokio::time::Instant;
-
 use runtime_api::{ContainerId, DiskStats, Error, ErrorKind, Operation, Result, Stats};
 
-use crate::backend::{Backend, ENDING};
+use crate::backend::Backend;
 use crate::cgroup::{Hierarchies, Place};
-use crate::observe::{self, Sight};
-use crate::record::Record;
 
 impl Backend {
     pub(crate) async fn stats(&self, id: &ContainerId) -> Result<Stats> {
@@ -53,24 +49,6 @@ impl Backend {
         // Some file systems make inodes as they need them and tell zero.
         stats.limit_inodes = (of.f_files > 0).then_some(of.f_files);
         Ok(stats)
-    }
-
-    /// Admits an operation that only looks: without the lock, so that it is not held up by a start that hangs.
-    async fn admit_unlocked(&self, operation: Operation, id: &ContainerId) -> Result<Record> {
-        let named = |error: Error| error.during(operation).on(format_args!("container \"{id}\""));
-        let dir = self.layout.container(id);
-        let Some(record) = Record::read(&dir).map_err(named)? else {
-            return Err(Error::not_found(operation, id));
-        };
-        let entry = self.entries.of(id);
-        let patience = Instant::now() + ENDING;
-        let sight = self.look_until_settled(&record, &dir, &entry, patience).await.map_err(named)?;
-        if sight == Sight::Lost {
-            return Ok(self.admit(operation, id).await?.0.record);
-        }
-        let state = observe::state(&record, &sight);
-        operation.admit(id, state.status, state.stopping)?;
-        Ok(record)
     }
 }
 

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 #[expect(unreachable_pub, reason = "the file is shared with a library, which shows it to others")]
 mod script;
 
-use script::{Life, Step, Trap};
+use script::{Family, Life, Step, Trap};
 
 fn main() {
     let args: Result<Vec<String>, _> = std::env::args_os().skip(1).map(|arg| arg.into_string()).collect();
@@ -72,6 +73,7 @@ impl Probe {
             Step::Err(text) => written(&io::stderr().write_all(format!("{text}\n").as_bytes())),
             Step::Fill(bytes) => fill(*bytes),
             Step::Eat(bytes) => eat(*bytes),
+            Step::Listen(family, port) => listen(*family, *port),
             Step::Exit(code) => exit(i32::from(*code)),
             Step::Sleep(time) => self.sleep(Instant::now().checked_add(*time)),
             Step::Forever => self.sleep(None),
@@ -206,6 +208,69 @@ fn eat(bytes: u64) {
     std::mem::forget(std::hint::black_box(vec![1_u8; bytes]));
 }
 
+/// Listens in a thread of its own, with another one for each connection.
+fn listen(family: Family, port: u16) {
+    raise_loopback();
+    let address = match family {
+        Family::V4 => SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        Family::V6 => SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
+    };
+    let listener = match TcpListener::bind(address) {
+        Ok(listener) => listener,
+        Err(error) => fail(71, &format!("cannot listen on {address}: {error}")),
+    };
+    std::thread::spawn(move || {
+        for connection in listener.incoming().flatten() {
+            std::thread::spawn(move || print(format!("received {}\n", answer(connection)).as_bytes()));
+        }
+    });
+}
+
+/// Gives back what comes, as far as it is wanted; gives the number of bytes that came. A connection that breaks is over.
+fn answer(mut connection: TcpStream) -> u64 {
+    let (mut received, mut answering) = (0, true);
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let count = match connection.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => return received,
+        };
+        received += count as u64;
+        if answering {
+            let text = &buffer[..count];
+            let wanted = text.iter().position(|byte| *byte == script::ENOUGH);
+            let sent = connection.write_all(&text[..wanted.unwrap_or(count)]);
+            answering = sent.is_ok() && wanted.is_none();
+            if !answering {
+                let _ = connection.shutdown(Shutdown::Write);
+            }
+        }
+    }
+    if answering {
+        let _ = connection.write_all(b"end\n");
+    }
+    received
+}
+
+/// Some runtimes leave the loopback of a new network namespace down. Where this may not change it, listening tells.
+fn raise_loopback() {
+    const GET_FLAGS: u64 = 0x8913;
+    const SET_FLAGS: u64 = 0x8914;
+    const UP: i16 = 1;
+    let Ok(socket) = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)) else { return };
+    let mut request = InterfaceFlags { name: [0; 16], flags: 0, rest: [0; 22] };
+    request.name[..2].copy_from_slice(b"lo");
+    // SAFETY: the descriptor is open, and both requests read and write a structure of this size and shape.
+    unsafe {
+        if ioctl(socket.as_raw_fd(), GET_FLAGS, &raw mut request) == 0 {
+            request.flags |= UP;
+            ioctl(socket.as_raw_fd(), SET_FLAGS, &raw mut request);
+        }
+    }
+}
+
 /// Counts the living entries of /proc, which shows the processes of the container.
 fn processes() -> usize {
     let Ok(entries) = fs::read_dir("/proc") else { fail(71, "cannot read /proc") };
@@ -282,6 +347,13 @@ struct WinSize {
     rows: u16,
     columns: u16,
     pixels: [u16; 2],
+}
+
+#[repr(C)]
+struct InterfaceFlags {
+    name: [u8; 16],
+    flags: i16,
+    rest: [u8; 22],
 }
 
 unsafe extern "C" {

@@ -29,6 +29,8 @@ pub struct BundleOptions {
     pub memory_limit: Option<i64>,
     /// The most processes and threads.
     pub pids_limit: Option<i64>,
+    /// Whether the program may change its network, as it must to bring up the loopback.
+    pub network_admin: bool,
 }
 
 impl Default for BundleOptions {
@@ -42,6 +44,7 @@ impl Default for BundleOptions {
             argv: None,
             memory_limit: None,
             pids_limit: None,
+            network_admin: false,
         }
     }
 }
@@ -102,6 +105,13 @@ impl BundleOptions {
         self
     }
 
+    /// Lets the program change its network.
+    #[must_use]
+    pub const fn network_admin(mut self) -> Self {
+        self.network_admin = true;
+        self
+    }
+
     /// Sets a command line in place of the workload's.
     #[must_use]
     pub fn argv<S: Into<String>>(mut self, argv: impl IntoIterator<Item = S>) -> Self {
@@ -139,7 +149,10 @@ pub fn write_with(dir: &Path, workload: &Workload, options: &BundleOptions) -> i
 fn spec(workload: &Workload, options: &BundleOptions) -> Value {
     let mut env = vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()];
     env.extend(options.env.iter().cloned());
-    let few = ["CAP_KILL", "CAP_NET_BIND_SERVICE"];
+    let mut few = vec!["CAP_KILL", "CAP_NET_BIND_SERVICE"];
+    if options.network_admin {
+        few.push("CAP_NET_ADMIN");
+    }
     let mut linux = json!({
         "namespaces": [
             {"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, {"type": "network"}

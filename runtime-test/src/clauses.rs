@@ -179,6 +179,15 @@ macro_rules! each_clause {
                 tells_what_others_do,
                 ends_with_the_value,
             }
+            ports {
+                reaches_both_families,
+                client_may_end_first,
+                program_may_end_first,
+                carries_much,
+                closed_port_is_rejected,
+                needs_a_running_container,
+                ends_with_the_container,
+            }
             reopen {
                 running_stays_running,
                 exit_while_away_is_known,

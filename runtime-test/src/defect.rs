@@ -329,6 +329,21 @@ defects! {
     OthersAreUnheard = "others-are-unheard" breaks ["events.tells-what-others-do"];
     /// The stream goes on when the value is gone.
     EventsNeverEnd = "events-never-end" breaks ["events.ends-with-the-value"];
+
+    /// A program that listens on ::1 alone is not reached.
+    OneFamilyIsReached = "one-family-is-reached" breaks ["ports.reaches-both-families"];
+    /// The end of a client's direction does not reach the program.
+    EndOfInputIsKept = "end-of-input-is-kept" breaks ["ports.client-may-end-first"];
+    /// The end of the program's direction ends the connection.
+    ProgramsEndEndsAll = "programs-end-ends-all" breaks ["ports.program-may-end-first"];
+    /// After a mebibyte nothing comes back.
+    ForwardIsCut = "forward-is-cut" breaks ["ports.carries-much"];
+    /// A connection to a port where nobody listens is Ok, and over at once.
+    ClosedPortIsOk = "closed-port-is-ok" breaks ["ports.closed-port-is-rejected"];
+    /// A connection to a created container is Ok, and over at once.
+    ForwardToTheCreated = "forward-to-the-created" breaks ["ports.needs-a-running-container"];
+    /// A connection goes on when its container has ended.
+    ForwardOutlivesTheContainer = "forward-outlives-the-container" breaks ["ports.ends-with-the-container"];
 }
 
 impl fmt::Display for Defect {

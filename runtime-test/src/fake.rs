@@ -18,6 +18,7 @@ mod attach;
 mod clients;
 mod container;
 mod factory;
+mod forward;
 mod log;
 pub mod model;
 mod process;

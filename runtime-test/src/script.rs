@@ -19,6 +19,8 @@
 //!                   standard input is a terminal       orphan:...           the same in a session of its own
 //! winsize           `winsize ROWS COLUMNS` of the terminal at standard output, or `winsize none`
 //! eat:BYTES         take that much memory and keep it
+//! listen:PORT       answer on 127.0.0.1 from now on: see [`Step::Listen`]
+//! listen6:PORT      the same on ::1
 //! ```
 //!
 //! Traps are armed when their step is reached; waiting steps go on after a trap that does not end the program.
@@ -38,6 +40,10 @@ pub enum Step {
     Fill(u64),
     /// Takes this many bytes of memory, writes to each page, and keeps them.
     Eat(u64),
+    /// Brings up the loopback if it may, listens on one address of it, and goes on. Every connection gets back what it
+    /// sends, and `end` on a line of its own when it has sent everything. After a byte 4 it gets nothing more, but may go
+    /// on to send. When it is over the program prints `received N`, the number of bytes that came.
+    Listen(Family, u16),
     /// Ends the program with this code, 0 to 255.
     Exit(u8),
     /// Waits, in whole milliseconds.
@@ -69,6 +75,18 @@ pub enum Step {
     /// Prints `tick N` for ever, N counting from 1, the first at once and then one per period.
     Tick(Duration),
 }
+
+/// Which of the two addresses of the loopback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// 127.0.0.1.
+    V4,
+    /// ::1.
+    V6,
+}
+
+/// The byte after which a listener answers no more.
+pub const ENOUGH: u8 = 4;
 
 /// What a signal does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +135,8 @@ impl Step {
             Self::Err(text) => format!("err:{text}"),
             Self::Fill(bytes) => format!("fill:{bytes}"),
             Self::Eat(bytes) => format!("eat:{bytes}"),
+            Self::Listen(Family::V4, port) => format!("listen:{port}"),
+            Self::Listen(Family::V6, port) => format!("listen6:{port}"),
             Self::Exit(code) => format!("exit:{code}"),
             Self::Sleep(time) => format!("sleep:{}", time.as_millis()),
             Self::Forever => "forever".to_owned(),
@@ -207,6 +227,8 @@ fn step(arg: &str) -> Result<Step, String> {
         ("err", Some(text)) => Ok(Step::Err(text.to_owned())),
         ("fill", Some(bytes)) => number(bytes).map(Step::Fill),
         ("eat", Some(bytes)) => number(bytes).map(Step::Eat),
+        ("listen", Some(text)) => port(text).map(|port| Step::Listen(Family::V4, port)),
+        ("listen6", Some(text)) => port(text).map(|port| Step::Listen(Family::V6, port)),
         ("exit", Some(code)) => exit_code(code).map(Step::Exit),
         ("sleep", Some(time)) => millis(time).map(Step::Sleep),
         ("tick", Some(period)) => match millis(period)? {
@@ -254,6 +276,11 @@ fn signal(text: &str) -> Result<i32, String> {
     }
 }
 
+fn port(text: &str) -> Result<u16, String> {
+    let port = u16::try_from(number(text)?).ok().filter(|port| *port > 0);
+    port.ok_or_else(|| format!("{text:?} is no port from 1 to 65535"))
+}
+
 fn exit_code(text: &str) -> Result<u8, String> {
     u8::try_from(number(text)?).map_err(|_| format!("{text:?} is no exit code from 0 to 255"))
 }
@@ -284,6 +311,8 @@ mod tests {
             Step::Err("y".into()),
             Step::Fill(1 << 40),
             Step::Eat(1 << 40),
+            Step::Listen(Family::V4, 1),
+            Step::Listen(Family::V6, 65535),
             Step::Exit(255),
             Step::Sleep(second),
             Step::Forever,
@@ -319,6 +348,8 @@ mod tests {
             "sleep:+1",
             "sleep:1s",
             "exit:256",
+            "listen:0",
+            "listen:65536",
             "trap:15",
             "trap:9:ignore",
             "trap:0:say",

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::script::{self, Life, Step, Trap};
+use crate::script::{self, Family, Life, Step, Trap};
 
 /// A moment of virtual time: how long after the world began.
 pub type Moment = Duration;
@@ -129,6 +129,8 @@ pub(super) struct Process {
     pub sink: Option<u64>,
     /// The memory that it has taken.
     pub memory: u64,
+    /// Where it listens.
+    pub listens: Vec<(Family, u16)>,
     init: bool,
     program: Arc<Program>,
     steps: Vec<Step>,
@@ -147,6 +149,7 @@ impl Process {
             parent: 0,
             sink: None,
             memory: 0,
+            listens: Vec::new(),
             init,
             steps: program.steps(),
             program,
@@ -310,6 +313,7 @@ impl Process {
                 self.memory += bytes;
                 around.memory_left -= bytes;
             }
+            Step::Listen(family, port) => self.listens.push((family, port)),
             Step::Exit(code) => return Some(i32::from(code)),
             Step::Sleep(time) => self.waiting = Waiting::Until(around.now.checked_add(time)),
             Step::Forever => self.waiting = Waiting::Until(None),

@@ -131,6 +131,7 @@ fn why_never(capability: Capability) -> Option<&'static str> {
         | Capability::Pause
         | Capability::Update
         | Capability::Stats
+        | Capability::PortForward
         | Capability::Events
         | Capability::DiskStats
         | Capability::Log
@@ -139,7 +140,6 @@ fn why_never(capability: Capability) -> Option<&'static str> {
         Capability::ExecSession => Some("the model's execs end with those who asked for them"),
         Capability::ExecTty | Capability::AttachResize => Some("the model has no terminals"),
         Capability::ExecCgroup | Capability::NoCgroups => Some("the model has no cgroups"),
-        Capability::PortForward => Some("the model has no network"),
         Capability::MonitorProbe => Some("no process watches the model's containers"),
         Capability::JsonErrors => Some("there is no runtime binary that could report errors"),
         Capability::HostVisiblePid => Some("the model's processes exist in this program only"),

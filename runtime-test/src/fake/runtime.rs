@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use runtime_api::{
-    AttachEnd, AttachRequest, Capabilities, Capability, CheckpointOutcome, CheckpointRequest, ContainerEvent,
-    ContainerId, ContainerState, CreateRequest, DeleteRequest, DiskStats, Error, ErrorKind, EventStream,
-    ExecOutcome, ExecRequest, ExecSyncRequest, ExitStatus, HandlerName, KillRequest, Operation, Result,
-    RuntimeImpl, RuntimeInfo, RuntimeKind, Stats, StopRequest, Streams, UpdateRequest,
+    AttachEnd, AttachRequest, BoxRead, BoxWrite, Capabilities, Capability, CheckpointOutcome,
+    CheckpointRequest, ContainerEvent, ContainerId, ContainerState, CreateRequest, DeleteRequest, DiskStats,
+    Error, ErrorKind, EventStream, ExecOutcome, ExecRequest, ExecSyncRequest, ExitStatus, HandlerName,
+    KillRequest, Operation, PortForwardRequest, Result, RuntimeImpl, RuntimeInfo, RuntimeKind, Stats,
+    StopRequest, Streams, UpdateRequest,
 };
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
@@ -34,7 +35,7 @@ use waiting::Misdeeds;
 /// in the same process, finds them; what happened meanwhile happened at its proper time.
 #[derive(Debug)]
 pub struct FakeRuntime {
-    world: Arc<World>,
+    pub(super) world: Arc<World>,
     state_dir: PathBuf,
     profile: Profile,
     info: [RuntimeInfo; 2],
@@ -76,7 +77,7 @@ impl FakeRuntime {
         Ok(Self { world, state_dir, profile, info: [info, other], answers, misdeeds, driver, events })
     }
 
-    fn defect(&self, defect: Defect) -> bool {
+    pub(super) fn defect(&self, defect: Defect) -> bool {
         self.profile.has(defect)
     }
 
@@ -247,6 +248,17 @@ impl RuntimeImpl for FakeRuntime {
                     .caused_by(error)
             })
         })
+    }
+
+    async fn port_forward(
+        &self,
+        id: &ContainerId,
+        request: PortForwardRequest,
+        from: BoxRead,
+        to: BoxWrite,
+    ) -> Result<()> {
+        self.granted(Operation::PortForward)?;
+        self.forward(id, request, from, to).await
     }
 
     async fn events(&self) -> Result<EventStream> {

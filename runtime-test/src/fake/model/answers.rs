@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use runtime_api::{
-    ContainerId, ContainerState, ContainerStatus, Error, ErrorKind, ExitStatus, Operation, Result,
+    ContainerId, ContainerState, ContainerStatus, Error, ErrorKind, ExitStatus, Operation, Rejection, Result,
 };
 
 use crate::Defect;
+use crate::script::Family;
 
 use super::{Blueprint, Ending, Key, Model, Moment, Process};
 
@@ -86,6 +87,32 @@ impl Model {
         let at = self.find(operation, id)?;
         self.admit(operation, at)?;
         Ok(self.containers[at].key)
+    }
+
+    /// The container in which a program listens on this port, and where its end will be told.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongState`, `Rejected` where nobody listens. Nothing at all where a defect takes a refusal for
+    /// success.
+    pub fn listener(&self, id: &ContainerId, port: u16) -> Result<Option<(Key, Ending)>> {
+        let at = self.find(Operation::PortForward, id)?;
+        let container = &self.containers[at];
+        if container.status == ContainerStatus::Created && self.has(Defect::ForwardToTheCreated) {
+            return Ok(None);
+        }
+        self.admit(Operation::PortForward, at)?;
+        let heard = |family: Family| family == Family::V4 || !self.has(Defect::OneFamilyIsReached);
+        let mut listens = container.processes.iter().flat_map(|process| &process.listens);
+        if listens.any(|(family, at)| *at == port && heard(*family)) {
+            return Ok(Some((container.key, Arc::clone(&container.ending))));
+        }
+        if self.has(Defect::ClosedPortIsOk) {
+            return Ok(None);
+        }
+        let message = format!("nobody listens on port {port} inside");
+        Err(Error::new(ErrorKind::Rejected { class: Rejection::Other, message })
+            .during(Operation::PortForward)
+            .on(format_args!("container \"{id}\"")))
     }
 
     /// What a container was made from.

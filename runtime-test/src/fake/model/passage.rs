@@ -50,6 +50,14 @@ impl Model {
         }
     }
 
+    /// A container's program prints this, unless it has ended.
+    pub fn print(&mut self, key: Key, text: String) {
+        let at = self.containers.iter().position(|one| one.key == key && !one.processes.is_empty());
+        if let Some(at) = at {
+            self.keep_output(at, 0, vec![(Stream::Stdout, text.into_bytes())]);
+        }
+    }
+
     /// How much of a container's standard input was not read yet.
     #[must_use]
     pub fn unread_input(&self, key: Key) -> usize {
