@@ -101,6 +101,10 @@ capabilities! {
     JsonErrors = "errors.json";
     /// Containers can be run without cgroups.
     NoCgroups = "cgroups.none";
+    /// A create can name the cgroup below which a container goes.
+    CgroupParent = "cgroups.parent";
+    /// The program's readiness messages (`sd_notify`) are passed on to a socket of the caller.
+    Notify = "notify";
     /// Mounts can be id-mapped.
     IdMappedMounts = "mounts.id-mapped";
     /// Mounts can be read-only recursively.

@@ -106,7 +106,8 @@ pub struct MonitorConfig {
     /// `KEY=value` pairs of its environment, which is otherwise empty but for `PATH` and `XDG_RUNTIME_DIR`.
     #[serde(default)]
     pub env: Vec<String>,
-    /// The cgroup it is moved to.
+    /// Where it gets a cgroup of its own: `pod` is beside its container's, an absolute path is a parent of the caller's
+    /// choice. Without, or with an empty one, it stays in the cgroup of the process that creates the container.
     pub cgroup: Option<String>,
     /// `container`: execs are monitored from inside the container's cgroup.
     pub exec_cgroup: Option<String>,

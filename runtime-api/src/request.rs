@@ -89,6 +89,12 @@ pub struct CreateRequest {
     pub labels: BTreeMap<String, String>,
     /// The sandbox (pod) it belongs to.
     pub sandbox: Option<SandboxId>,
+    /// The cgroup of the caller (a pod's, say) below which the container goes if its spec names none; the handler's own
+    /// unless given. It stays when the container is deleted. Needs `cgroups.parent`.
+    pub cgroup_parent: Option<String>,
+    /// A datagram socket of the caller to which the program's `sd_notify` messages are passed on. The program finds its own
+    /// end in `NOTIFY_SOCKET`. Needs `notify`.
+    pub notify_socket: Option<PathBuf>,
 }
 
 impl CreateRequest {
@@ -102,6 +108,8 @@ impl CreateRequest {
             stop_signal: None,
             labels: BTreeMap::new(),
             sandbox: None,
+            cgroup_parent: None,
+            notify_socket: None,
         }
     }
 
@@ -137,6 +145,20 @@ impl CreateRequest {
     #[must_use]
     pub fn sandbox(mut self, sandbox: SandboxId) -> Self {
         self.sandbox = Some(sandbox);
+        self
+    }
+
+    /// Sets the cgroup below which it goes if its spec names none.
+    #[must_use]
+    pub fn cgroup_parent(mut self, cgroup: impl Into<String>) -> Self {
+        self.cgroup_parent = Some(cgroup.into());
+        self
+    }
+
+    /// Sets where the program's `sd_notify` messages go.
+    #[must_use]
+    pub fn notify_socket(mut self, socket: impl Into<PathBuf>) -> Self {
+        self.notify_socket = Some(socket.into());
         self
     }
 }

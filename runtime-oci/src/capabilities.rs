@@ -55,6 +55,7 @@ pub(crate) fn answers(
             asked,
         )
     };
+    builder = placed(builder, config, dialect, host);
     let from_probe = |finding: &Finding| probe(&finding.asked, &finding.said);
     for (capability, finding) in [
         (Capability::JsonErrors, &findings.json_errors),
@@ -141,6 +142,31 @@ fn counted(builder: CapabilitiesBuilder, host: &Hierarchies) -> CapabilitiesBuil
         format!("no cgroup hierarchy counts {}", missing.join(" and ")),
         probe(mounts, "no cgroup v2, and a controller of version 1 is missing"),
     )
+}
+
+/// What a create may ask for besides the bundle.
+fn placed(
+    builder: CapabilitiesBuilder,
+    config: &OciConfig,
+    dialect: &Dialect,
+    host: &Hierarchies,
+) -> CapabilitiesBuilder {
+    let builder = if config.systemd_cgroup || host.freezer_file().is_some() {
+        builder.yes(
+            Capability::CgroupParent,
+            Evidence::design("the cgroup stands in the spec that the runtime gets"),
+        )
+    } else {
+        let nothing = probe("/proc/self/mountinfo", "no cgroup hierarchy");
+        builder.no(Capability::CgroupParent, "no cgroup hierarchy is mounted", nothing)
+    };
+    let evidence =
+        Evidence::design("conmon passes on what comes to a socket that is mounted into the container");
+    if dialect.host_processes {
+        builder.yes(Capability::Notify, evidence)
+    } else {
+        builder.no(Capability::Notify, "its programs cannot reach a socket of the host", evidence)
+    }
 }
 
 fn from_features(builder: CapabilitiesBuilder, findings: &Findings) -> CapabilitiesBuilder {

@@ -2,6 +2,8 @@
 //!
 //! One path names a cgroup in every hierarchy: each mounted controller of version 1, and version 2.
 
+mod enter;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;

@@ -7,6 +7,8 @@ use serde::Deserialize;
 
 use runtime_api::{Capability, Error, ErrorKind, HandlerConfig, HandlerName, Operation, Result};
 
+use crate::spec::is_plain_cgroup;
+
 /// The options that only this backend understands: the handler's table `options`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -30,6 +32,8 @@ pub struct OciConfig {
     pub root: Option<PathBuf>,
     /// The monitor's binary; a bare name is looked up on `PATH`.
     pub monitor: PathBuf,
+    /// Where the monitor gets a cgroup of its own.
+    pub monitor_cgroup: MonitorCgroup,
     /// `KEY=value` pairs for monitor and runtime.
     pub env: Vec<(String, String)>,
     /// The log is not synced to disk at the end.
@@ -68,6 +72,8 @@ impl OciConfig {
         if let Some(key) = unheeded(config) {
             return Err(invalid(format!("{key} has no effect for the kind oci, so it is not accepted")));
         }
+        let monitor_cgroup = MonitorCgroup::parse(config.monitor.cgroup.as_deref(), options.systemd_cgroup)
+            .map_err(|why| invalid(format!("monitor.cgroup: {why}")))?;
         let mut env = Vec::new();
         for pair in &config.monitor.env {
             let Some((name, value)) = pair.split_once('=').filter(|(name, _)| !name.is_empty()) else {
@@ -87,6 +93,7 @@ impl OciConfig {
             args: config.args.clone(),
             root: config.root.clone(),
             monitor: config.monitor.path.clone().unwrap_or_else(|| PathBuf::from("conmon")),
+            monitor_cgroup,
             env,
             no_sync_log: config.monitor.no_sync_log,
             systemd_cgroup: options.systemd_cgroup,
@@ -101,12 +108,37 @@ impl OciConfig {
     }
 }
 
+/// Where the monitor of a container goes.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum MonitorCgroup {
+    /// It stays in the cgroup of the process that creates the container.
+    #[default]
+    OfTheCaller,
+    /// It gets a cgroup beside its container's, such as that of a pod.
+    BesideTheContainer,
+    /// It gets a cgroup below this one.
+    Below(String),
+}
+
+impl MonitorCgroup {
+    fn parse(text: Option<&str>, systemd_cgroup: bool) -> std::result::Result<Self, String> {
+        match text {
+            None | Some("") => Ok(Self::OfTheCaller),
+            // The scope of a monitor would have to be asked for on the message bus.
+            Some(_) if systemd_cgroup => Err("not supported together with options.systemd_cgroup".to_owned()),
+            Some("pod") => Ok(Self::BesideTheContainer),
+            Some(path) if is_plain_cgroup(path) => Ok(Self::Below(path.trim_end_matches('/').to_owned())),
+            Some(other) => Err(format!("{other:?} is neither \"pod\" nor an absolute path of a cgroup")),
+        }
+    }
+}
+
 /// The first key that is set and that this backend would not heed. A setting without effect is worse than an error.
 fn unheeded(config: &HandlerConfig) -> Option<&'static str> {
     let keys = [
         (config.config_path.is_some(), "config_path"),
         (!config.platform_paths.is_empty(), "platform_paths"),
-        (config.monitor.cgroup.is_some(), "monitor.cgroup"),
         (config.monitor.exec_cgroup.is_some(), "monitor.exec_cgroup"),
         (config.exec_cpu_affinity.is_some(), "exec_cpu_affinity"),
         (config.pull_image_in_guest, "pull_image_in_guest"),
@@ -162,6 +194,18 @@ mod tests {
         config.monitor.exec_cgroup = Some("container".into());
         let text = OciConfig::from_handler(&config).unwrap_err().to_string();
         assert!(text.contains("monitor.exec_cgroup"), "{text}");
+    }
+
+    #[test]
+    fn a_monitors_cgroup_is_beside_its_container_or_below_a_path() {
+        assert_eq!(MonitorCgroup::parse(None, true), Ok(MonitorCgroup::OfTheCaller));
+        assert_eq!(MonitorCgroup::parse(Some(""), false), Ok(MonitorCgroup::OfTheCaller));
+        assert_eq!(MonitorCgroup::parse(Some("pod"), false), Ok(MonitorCgroup::BesideTheContainer));
+        assert_eq!(MonitorCgroup::parse(Some("/m/"), false), Ok(MonitorCgroup::Below("/m".into())));
+        for bad in ["system.slice", "/a/../b", "pods"] {
+            assert!(MonitorCgroup::parse(Some(bad), false).unwrap_err().contains(bad));
+        }
+        assert!(MonitorCgroup::parse(Some("pod"), true).is_err());
     }
 
     #[test]

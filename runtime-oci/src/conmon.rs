@@ -42,6 +42,7 @@ pub(crate) struct MonitorArgs<'a> {
     pub(crate) log: &'a LogConfig,
     pub(crate) stdin: StdinMode,
     pub(crate) terminal: bool,
+    pub(crate) notify_socket: Option<&'a Path>,
 }
 
 impl MonitorArgs<'_> {
@@ -67,6 +68,9 @@ impl MonitorArgs<'_> {
             (!self.terminal && self.stdin == StdinMode::KeepOpen, "--leave-stdin-open"),
         ];
         line = line.args(flags.iter().filter(|(wanted, _)| *wanted).map(|(_, flag)| flag));
+        if let Some(socket) = self.notify_socket {
+            line = line.arg("--sdnotify-socket").arg(socket);
+        }
         // With an equals sign: conmon would take the value of a bare `--runtime-arg --x` for an option of its own.
         line = line.args(self.runtime_args.iter().map(|arg| format!("--runtime-arg={arg}")));
         for (name, value) in &self.config.env {
@@ -94,6 +98,8 @@ pub(crate) struct Monitor {
     line: CommandLine,
     child: Child,
     sync: UnixStream,
+    /// Where it waits for a byte before it does anything.
+    start: Option<StdStream>,
 }
 
 /// What conmon reported.
@@ -108,16 +114,28 @@ pub(crate) enum Report {
 }
 
 impl Monitor {
-    /// Starts conmon and lets it begin.
+    /// Starts conmon, which then waits for [`Monitor::begin`].
     pub(crate) fn start(line: CommandLine) -> Result<Self> {
         let (sync, sync_peer) = pair()?;
-        let (mut start, start_peer) = pair()?;
-        // The byte waits in the socket's buffer until conmon gets there. After the start nothing here waits, so nobody
-        // can be cut off between a conmon that runs and the value that knows of it.
-        start.write_all(b"x").map_err(|error| lost(&line, "").caused_by(error))?;
+        let (start, start_peer) = pair()?;
         let sync = stream(sync)?;
+        // After the start nothing here waits, so nobody can be cut off between a conmon that runs and the value that knows
+        // of it.
         let child = line.spawn_with(vec![(3, sync_peer), (4, start_peer)])?;
-        Ok(Self { line, child, sync })
+        Ok(Self { line, child, sync, start: Some(start) })
+    }
+
+    /// Has conmon put in its place, and lets it go on.
+    pub(crate) fn begin(&mut self, place: impl FnOnce(i32) -> Result<()>) -> Result<()> {
+        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
+        let Some(mut start) = self.start.take() else { return Ok(()) };
+        let begun = place(pid)
+            .and_then(|()| start.write_all(b"x").map_err(|error| lost(&self.line, "").caused_by(error)));
+        if begun.is_err() {
+            // It must not take the end of the pipe for the byte. It has forked nobody yet.
+            let _ = self.child.start_kill();
+        }
+        begun
     }
 
     /// Waits for the report, and for the first process, so that it is reaped.
@@ -296,11 +314,12 @@ mod tests {
             log: &LogConfig::cri_file("/l/a:b").max_size(9000),
             stdin: StdinMode::KeepOpen,
             terminal: false,
+            notify_socket: Some(Path::new("/run/n")),
         };
         let expected = "/bin/conmon --api-version 1 -c web -n web -u web -r /bin/crun -b /s/containers/web \
             -p /s/containers/web/pidfile -P /s/containers/web/conmon-pidfile --exit-dir /s/exits \
             --persist-dir /s/containers/web --full-attach -l k8s-file:/l/a:b --log-size-max 9000 \
-            -i --leave-stdin-open --runtime-arg=--root=/s/root";
+            -i --leave-stdin-open --sdnotify-socket /run/n --runtime-arg=--root=/s/root";
         assert_eq!(args.command_line().argv().join(" "), expected);
     }
 }

@@ -12,6 +12,7 @@
 //!     config.json           the private copy
 //!     exit, oom             from conmon, at the end
 //!     attach, ctl, winsz    conmon's socket and fifos
+//!     notify/               where the program is ready, if somebody wants to be told
 //!     pidfile, conmon-pidfile, oci-log
 //!     verb                  there while a verb of the runtime runs
 //!     execs/<owner>.<n>/    one running exec: process.json, pid, log
@@ -111,6 +112,11 @@ impl ContainerDir {
 
     pub(crate) fn verb(&self) -> PathBuf {
         self.0.join("verb")
+    }
+
+    /// The directory that conmon makes the program's end of the notify socket in.
+    pub(crate) fn notify(&self) -> PathBuf {
+        self.0.join("notify")
     }
 
     pub(crate) fn execs(&self) -> PathBuf {

@@ -39,6 +39,6 @@ mod spec;
 mod stats;
 mod update;
 
-pub use config::OciConfig;
+pub use config::{MonitorCgroup, OciConfig};
 pub use factory::OciFactory;
 pub use runtime::OciRuntime;

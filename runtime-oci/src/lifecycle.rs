@@ -4,6 +4,7 @@ mod create;
 mod delete;
 mod kill;
 mod pause;
+mod placement;
 mod start;
 mod state;
 mod stop;

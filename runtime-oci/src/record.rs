@@ -80,6 +80,12 @@ pub(crate) struct Record {
     /// The cgroup that the spec names, or that we named.
     #[serde(default)]
     pub(crate) cgroup: Option<String>,
+    /// Whether we chose that cgroup, so that it goes with the container.
+    #[serde(default)]
+    pub(crate) chose_cgroup: bool,
+    /// The monitor's own cgroup.
+    #[serde(default)]
+    pub(crate) monitor_cgroup: Option<String>,
     /// The cgroup in which the init was found, if it is the container's alone and not that of whoever made it.
     #[serde(default)]
     pub(crate) own_cgroup: Option<String>,
@@ -117,6 +123,8 @@ impl Record {
             exit: None,
             stop_signal: None,
             cgroup: None,
+            chose_cgroup: false,
+            monitor_cgroup: None,
             own_cgroup: None,
             root: None,
             terminal: false,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use runtime_api::{Error, ErrorKind, Result};
 
@@ -95,13 +95,7 @@ impl SpecDocument {
 
     /// Refuses a cgroup path that means one thing to us and another to a runtime.
     pub(crate) fn check_cgroup_path(&self) -> Result<()> {
-        let Some(path) = self.cgroup() else { return Ok(()) };
-        let plain = Path::new(path)
-            .components()
-            .all(|part| matches!(part, std::path::Component::RootDir | std::path::Component::Normal(_)));
-        if plain && path.starts_with('/') && path.len() > 1 {
-            return Ok(());
-        }
+        let Some(path) = self.cgroup().filter(|path| !is_plain_cgroup(path)) else { return Ok(()) };
         Err(Error::new(ErrorKind::ConfigInvalid(format!(
             "linux.cgroupsPath {path:?} is not an absolute path without '.' and '..' below the root"
         )))
@@ -110,8 +104,8 @@ impl SpecDocument {
     }
 
     /// The text of the private copy: relative paths are joined to the bundle's real path, because the copy lies
-    /// elsewhere, and a cgroup is named where the spec names none. Nothing else changes.
-    pub(crate) fn private_copy(&self, default_cgroup: Option<&str>) -> Vec<u8> {
+    /// elsewhere, and what is to be added. Nothing else changes.
+    pub(crate) fn private_copy(&self, additions: &Additions) -> Vec<u8> {
         let mut copy = self.raw.clone();
         if let Some(root) = copy.pointer_mut("/root/path") {
             make_absolute(root, &self.bundle);
@@ -123,10 +117,40 @@ impl SpecDocument {
                 make_absolute(source, &self.bundle);
             }
         }
-        if let (None, Some(cgroup)) = (self.cgroup(), default_cgroup) {
-            copy["linux"]["cgroupsPath"] = Value::from(cgroup);
+        if let (None, Some(cgroup)) = (self.cgroup(), &additions.cgroup) {
+            copy["linux"]["cgroupsPath"] = Value::from(cgroup.as_str());
+        }
+        if let Some((source, at)) = &additions.notify {
+            let mount =
+                json!({"destination": at, "type": "bind", "source": source, "options": ["bind", "rw"]});
+            push(&mut copy["mounts"], mount);
+            let socket = format!("NOTIFY_SOCKET={}", at.join("notify.sock").display());
+            push(&mut copy["process"]["env"], Value::from(socket));
         }
         copy.to_string().into_bytes()
+    }
+}
+
+/// What a private copy says besides its spec.
+#[derive(Debug, Default)]
+pub(crate) struct Additions {
+    /// The cgroup, where the spec names none.
+    pub(crate) cgroup: Option<String>,
+    /// The directory of the notify socket, and where the program finds it.
+    pub(crate) notify: Option<(PathBuf, PathBuf)>,
+}
+
+/// Whether a cgroup path means the same to everybody: absolute, below the root, without `.` and `..`.
+pub(crate) fn is_plain_cgroup(path: &str) -> bool {
+    let named = |part| matches!(part, std::path::Component::RootDir | std::path::Component::Normal(_));
+    path.starts_with('/') && path.len() > 1 && Path::new(path).components().all(named)
+}
+
+/// Adds to a list that may be missing.
+fn push(list: &mut Value, value: Value) {
+    match list.as_array_mut() {
+        Some(list) => list.push(value),
+        None => *list = Value::from(vec![value]),
     }
 }
 
@@ -169,7 +193,10 @@ fn make_absolute(value: &mut Value, bundle: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+
+    fn in_cgroup(cgroup: &str) -> Additions {
+        Additions { cgroup: Some(cgroup.to_owned()), notify: None }
+    }
 
     fn bundle(config: &Value) -> tempfile::TempDir {
         let at = tempfile::tempdir().unwrap();
@@ -183,6 +210,19 @@ mod tests {
     }
 
     #[test]
+    fn a_notify_socket_is_mounted_and_named() {
+        let at = bundle(&json!({
+            "ociVersion": "1.0.2", "root": {"path": "rootfs"}, "process": {"args": ["/x"], "cwd": "/"},
+        }));
+        let notify = Some((PathBuf::from("/s/c/notify"), PathBuf::from("/run/notify")));
+        let copy = SpecDocument::read(at.path()).unwrap().private_copy(&Additions { cgroup: None, notify });
+        let copy: Value = serde_json::from_slice(&copy).unwrap();
+        assert_eq!(copy["mounts"][0]["source"], "/s/c/notify");
+        assert_eq!(copy["process"]["env"], json!(["NOTIFY_SOCKET=/run/notify/notify.sock"]));
+        assert!(copy["linux"]["cgroupsPath"].is_null());
+    }
+
+    #[test]
     fn relative_paths_are_joined_and_the_rest_passes_through() {
         let mut config = small();
         config["mounts"] = json!([
@@ -193,7 +233,7 @@ mod tests {
         ]);
         let at = bundle(&config);
         let spec = SpecDocument::read(at.path()).unwrap();
-        let copy: Value = serde_json::from_slice(&spec.private_copy(Some("/manyrun/x"))).unwrap();
+        let copy: Value = serde_json::from_slice(&spec.private_copy(&in_cgroup("/manyrun/x"))).unwrap();
         let real = at.path().canonicalize().unwrap();
         let joined = |rest: &str| real.join(rest).to_string_lossy().into_owned();
         assert_eq!(copy["root"]["path"], joined("rootfs"));
@@ -214,7 +254,7 @@ mod tests {
         let mut config = small();
         config["linux"] = json!({"cgroupsPath": "/mine"});
         let at = bundle(&config);
-        let copy = SpecDocument::read(at.path()).unwrap().private_copy(Some("/manyrun/x"));
+        let copy = SpecDocument::read(at.path()).unwrap().private_copy(&in_cgroup("/manyrun/x"));
         assert_eq!(serde_json::from_slice::<Value>(&copy).unwrap()["linux"]["cgroupsPath"], "/mine");
     }
 

@@ -12,7 +12,7 @@ pub use plan::select;
 pub use runner::{Options, SelfCall, run};
 
 pub(crate) use here::{run_alone, run_here, tokio_runtime};
-pub(crate) use refusal::{call, refusal_of, undeclared_is_refused};
+pub(crate) use refusal::{call, refusal_at_create, refusal_of, undeclared_is_refused};
 
 use std::path::PathBuf;
 use std::time::Duration;

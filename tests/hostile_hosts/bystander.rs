@@ -43,6 +43,10 @@ impl Cgroup {
         Self(path)
     }
 
+    pub(crate) fn child(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
     pub(crate) fn procs(&self) -> PathBuf {
         self.0.join("cgroup.procs")
     }

@@ -1,8 +1,12 @@
-//! Cgroups that a spec names: those that mean two things, those that others live in, and none at all.
+//! Cgroups that a spec, a request or a handler names: those that mean two things, those that others live in, those that are
+//! the caller's, and none at all.
 
+use std::path::Path;
+
+use manyrun_tests::census;
 use runtime_api::{
-    CreateRequest, DeleteRequest, ErrorKind, KillRequest, OpenContext, Rejection, RuntimeExt as _,
-    RuntimeFactory as _, Signal,
+    CreateRequest, DeleteRequest, ErrorKind, KillRequest, MonitorHealth, OpenContext, Rejection,
+    RuntimeExt as _, RuntimeFactory as _, Signal,
 };
 use runtime_oci::OciFactory;
 use runtime_test::{BundleOptions, Workload};
@@ -130,4 +134,82 @@ async fn values_that_end_do_not_take_the_parent_from_under_a_create() {
         runtime.shutdown().await;
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parent_of_the_callers_choice_holds_the_container_and_stays() {
+    on(&["runc", "crun"], async |place| {
+        let runtime = place.open(&place.config()).await;
+        let pod = Cgroup::make(&format!("{}-pod", place.token()));
+        let id = place.id("parted");
+        let bundle = place.bundle("parted", &Workload::forever());
+        let request = CreateRequest::new(id.clone(), bundle).cgroup_parent(format!("/{}-pod", place.token()));
+        let state = within(LIMIT, "create", runtime.create(request)).await.unwrap();
+        let inside = std::fs::read_to_string(pod.child(id.as_str()).join("cgroup.procs")).unwrap();
+        assert_eq!(inside.trim(), state.pid.unwrap().to_string());
+        within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
+        assert!(pod.children().is_empty(), "{:?}", pod.children());
+        assert!(pod.procs().exists(), "the parent is the caller's");
+
+        for odd in ["pods", "/a/../b", "/", ""] {
+            let bundle = place.bundle("odd", &Workload::exits(0));
+            let request = CreateRequest::new(place.id("odd"), bundle).cgroup_parent(odd);
+            let error = within(LIMIT, "create", runtime.create(request)).await.unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::InvalidArgument(_)), "{odd:?}: {error:?}");
+        }
+        runtime.shutdown().await;
+        remove_everywhere(&format!("{}-pod", place.token()));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_monitor_has_a_cgroup_of_its_own_where_the_handler_wants_that() {
+    on(&["runc", "crun"], async |place| {
+        let below = format!("/{}-monitors", place.token());
+        for (number, cgroup) in ["pod", &below].iter().enumerate() {
+            let mut config = place.config();
+            config.monitor.cgroup = Some((*cgroup).to_owned());
+            let runtime = place.open(&config).await;
+            let id = place.running(&runtime, &format!("watched{number}"), &Workload::forever()).await;
+            let monitor = match within(LIMIT, "probe", runtime.probe_monitor(&id)).await.unwrap() {
+                MonitorHealth::Alive { pid } => pid,
+                other => panic!("{other:?}"),
+            };
+            let parent = if *cgroup == "pod" { format!("/manyrun/{}", place.token()) } else { below.clone() };
+            let wanted = format!("{parent}/_conmon-{id}");
+            let member_of = std::fs::read_to_string(format!("/proc/{monitor}/cgroup")).unwrap();
+            for line in member_of.lines().filter(|line| !line.contains("name=")) {
+                assert!(line.ends_with(&wanted), "{line} of {member_of}");
+            }
+            let init = runtime.state(&id).await.unwrap().pid.unwrap();
+            let init = std::fs::read_to_string(format!("/proc/{init}/cgroup")).unwrap();
+            assert!(!init.contains("_conmon-"), "{init}");
+
+            within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
+            let left = census::settled(id.as_str(), Path::new("/nonexistent"), LIMIT).await;
+            assert!(left.is_empty(), "{left:#?}");
+            if *cgroup == "pod" {
+                // A monitor that cannot be moved there is ended, and nothing of it is left.
+                let request = CreateRequest::new(id.clone(), place.bundle("broken", &Workload::exits(0)))
+                    .cgroup_parent("/cgroup.procs");
+                let error = within(LIMIT, "create", runtime.create(request)).await.unwrap_err();
+                assert!(matches!(error.kind(), ErrorKind::Exhausted(_)), "{error:?}");
+                let left = census::settled(id.as_str(), Path::new("/nonexistent"), LIMIT).await;
+                assert!(left.is_empty(), "{left:#?}");
+            }
+            runtime.shutdown().await;
+        }
+        remove_everywhere(below.trim_start_matches('/'));
+    })
+    .await;
+}
+
+/// A cgroup of a test that a runtime made in every hierarchy.
+fn remove_everywhere(name: &str) {
+    let root = Path::new("/sys/fs/cgroup");
+    for hierarchy in std::fs::read_dir(root).unwrap().flatten().map(|entry| entry.path()).chain([root.into()])
+    {
+        let _ = std::fs::remove_dir(hierarchy.join(name));
+    }
 }

@@ -1,12 +1,16 @@
-//! A monitor that hangs: stopped, it never tells of the end of its container.
+//! Monitors: one that hangs never tells of the end of its container; all pass on what programs say of their readiness.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use runtime_api::{ContainerId, ContainerStatus, DeleteRequest, ExitCause, SharedRuntime, StopRequest};
-use runtime_test::Workload;
+use runtime_api::{
+    ContainerId, ContainerStatus, CreateRequest, DeleteRequest, ExitCause, LogConfig, SharedRuntime,
+    StopRequest,
+};
+use runtime_test::{Step, Workload};
+use tokio::net::UnixDatagram;
 use tokio::task::JoinSet;
 
 use crate::place::parent_of;
@@ -69,6 +73,37 @@ async fn a_forced_delete_ends_a_monitor_that_hangs() {
         let delete = runtime.delete(&id, DeleteRequest::force());
         within(Duration::from_secs(20), "delete", delete).await.unwrap();
         assert!(runtime.state(&id).await.unwrap_err().is_not_found());
+        runtime.shutdown().await;
+    })
+    .await;
+}
+
+/// The program's own send is played by the test: it finds the socket where the program does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_program_says_of_its_readiness_reaches_the_callers_socket() {
+    on(&["runc", "crun"], async |place| {
+        let runtime = place.open(&place.config()).await;
+        let caller = UnixDatagram::bind(place.path("ready.sock")).unwrap();
+        let id = place.id("notifying");
+        let workload = Workload::new([Step::Env("NOTIFY_SOCKET".into()), Step::Forever]);
+        let log = place.path("notifying.log");
+        let request = CreateRequest::new(id.clone(), place.bundle("notifying", &workload))
+            .log(LogConfig::cri_file(&log))
+            .notify_socket(place.path("ready.sock"));
+        within(LIMIT, "create", runtime.create(request)).await.unwrap();
+        within(LIMIT, "start", runtime.start(&id)).await.unwrap();
+        let said = until("the program to tell its environment", || {
+            std::fs::read_to_string(&log).ok().filter(|text| text.contains('\n'))
+        })
+        .await;
+        let told = said.split("NOTIFY_SOCKET=").nth(1).unwrap().trim();
+        let pid = runtime.state(&id).await.unwrap().pid.unwrap();
+        let program = UnixDatagram::unbound().unwrap();
+        program.send_to(b"READY=1", format!("/proc/{pid}/root{told}")).await.unwrap();
+        let mut message = [0; 64];
+        let length = within(LIMIT, "the message", caller.recv(&mut message)).await.unwrap();
+        assert_eq!(&message[..length], b"READY=1");
+        within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
         runtime.shutdown().await;
     })
     .await;

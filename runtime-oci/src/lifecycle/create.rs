@@ -50,13 +50,11 @@ impl Making {
         backend.monitor()?;
         let spec = SpecDocument::read(&request.bundle)?;
         check_log(&request.log)?;
-        if !backend.config.systemd_cgroup {
-            spec.check_cgroup_path()?;
-        }
-        let default_cgroup = backend.default_cgroup(&request.id);
-        let cgroup = spec.cgroup().unwrap_or(&default_cgroup);
+        let placement = backend.place(&request, &spec)?;
         let mut record = Record::new(request.id.clone(), spec.bundle.clone(), backend.boot_id.clone());
-        record.cgroup = Some(cgroup.to_owned());
+        record.cgroup = Some(placement.container.clone());
+        record.chose_cgroup = placement.chosen;
+        record.monitor_cgroup.clone_from(&placement.monitor);
         record.root = spec.root();
         record.terminal = spec.terminal();
         record.stop_signal = request.stop_signal;
@@ -71,11 +69,18 @@ impl Making {
         }
         backend.check_root(&request.id)?;
         let entry = backend.entries.of(&request.id);
-        let copy = spec.private_copy((!backend.config.systemd_cgroup).then_some(default_cgroup.as_str()));
-        let mut held = fill(&dir, &entry, &record, &copy).await?;
+        let additions = placement.additions(&request, &dir);
+        let mut held = fill(&dir, &entry, &record, &spec.private_copy(&additions)).await?;
+        if additions.notify.is_some()
+            && let Err(error) = std::fs::create_dir(dir.notify())
+        {
+            let error = cannot_write(&dir.notify(), error);
+            backend.forget(&record, &dir, &mut held, None);
+            return Err(error);
+        }
         // Only now, when the id is ours: what another container of this id has in its cgroup is not in our way.
         if !backend.config.systemd_cgroup
-            && let Err(error) = backend.hierarchies.check_unused(cgroup)
+            && let Err(error) = backend.hierarchies.check_unused(&placement.container)
         {
             backend.forget(&record, &dir, &mut held, None);
             return Err(error);
@@ -98,9 +103,11 @@ impl Making {
             log: &self.request.log,
             stdin: self.request.stdin,
             terminal: self.record.terminal,
+            notify_socket: self.request.notify_socket.as_deref(),
         };
         let gate = backend.hierarchies.hold_open().await;
         let monitor = self.monitor.insert(Monitor::start(args.command_line())?);
+        monitor.begin(|pid| backend.place_monitor(&self.record, pid))?;
         let report = monitor.report(backend.config.create_timeout).await?;
         drop(gate);
         let pid = match report {
@@ -150,13 +157,11 @@ impl Backend {
         }
         end_all(self.init_from_pidfile(record, dir)).await;
         self.remove_half_made(record, dir).await;
-        if let Some(cgroup) =
-            record.cgroup.as_deref().filter(|cgroup| *cgroup == self.default_cgroup(&record.id))
-        {
+        if let Some(cgroup) = self.chosen_cgroup(record) {
             // The cgroup is ours alone, and it was empty before: what is in it now is a half-made init.
             end_all(self.hierarchies.processes_in(cgroup).into_iter().filter_map(Identity::of)).await;
-            self.hierarchies.remove(cgroup);
         }
+        self.remove_cgroups_of(record);
         if let Some(log) = &record.made_log {
             let _ = std::fs::remove_file(log);
         }

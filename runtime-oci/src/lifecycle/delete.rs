@@ -82,7 +82,6 @@ impl Backend {
 
     /// Ends and removes a locked container.
     pub(crate) async fn take_down(&self, locked: &mut Locked) -> Result<()> {
-        let id = locked.record.id.clone();
         if locked.record.phase == Phase::Creating {
             self.demolish(&locked.record, &locked.dir, &mut locked.held).await;
             locked.entry.touch();
@@ -102,9 +101,7 @@ impl Backend {
         }
         self.forget(&locked.record, &locked.dir, &mut locked.held, Some(&status));
         locked.entry.touch();
-        if locked.record.cgroup == Some(self.default_cgroup(&id)) {
-            self.hierarchies.remove(&self.default_cgroup(&id));
-        }
+        self.remove_cgroups_of(&locked.record);
         Ok(())
     }
 

@@ -74,6 +74,11 @@ async fn undeclared_is_refused(bench: &Bench) -> Checked {
             suite::undeclared_is_refused(bench, *operation).await?;
         }
     }
+    for capability in [Capability::Log, Capability::CgroupParent, Capability::Notify] {
+        if !bench.has(capability) {
+            suite::refusal_at_create(bench, capability).await?;
+        }
+    }
     Ok(())
 }
 

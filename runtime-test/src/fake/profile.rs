@@ -139,7 +139,10 @@ fn why_never(capability: Capability) -> Option<&'static str> {
         | Capability::Reopen => None,
         Capability::ExecSession => Some("the model's execs end with those who asked for them"),
         Capability::ExecTty | Capability::AttachResize => Some("the model has no terminals"),
-        Capability::ExecCgroup | Capability::NoCgroups => Some("the model has no cgroups"),
+        Capability::ExecCgroup | Capability::NoCgroups | Capability::CgroupParent => {
+            Some("the model has no cgroups")
+        }
+        Capability::Notify => Some("the model's programs cannot reach a socket"),
         Capability::MonitorProbe => Some("no process watches the model's containers"),
         Capability::JsonErrors => Some("there is no runtime binary that could report errors"),
         Capability::HostVisiblePid => Some("the model's processes exist in this program only"),

@@ -18,7 +18,9 @@ use crate::{Bench, Checked, Subject, Violation, Workload};
 pub(crate) async fn refusal_of(bench: &Bench, capability: Capability) -> Checked {
     let runtime = bench.runtime();
     match capability {
-        Capability::Log => return refusal_of_a_log(bench).await,
+        Capability::Log | Capability::CgroupParent | Capability::Notify => {
+            return refusal_at_create(bench, capability).await;
+        }
         Capability::KillCreated => {
             let created = bench.created(&Workload::forever()).await?;
             return unchanged(bench, &created, capability, created.kill(Signal::USR1)).await;
@@ -98,12 +100,19 @@ fn must_name(bench: &Bench, wanted: Capability, result: Result<()>) -> Checked {
     Ok(())
 }
 
-async fn refusal_of_a_log(bench: &Bench) -> Checked {
-    let id = bench.id("log");
+/// Asks for something at create that is not declared, and expects that nothing is made.
+pub(crate) async fn refusal_at_create(bench: &Bench, capability: Capability) -> Checked {
+    let id = bench.id("refused");
     let bundle = bench.bundle(&Workload::exits(0))?;
-    let log = LogConfig::cri_file(bench.log_path(&id));
-    let created = bench.runtime().create(bench.request(&id, &bundle).log(log)).await.map(drop);
-    must_name(bench, Capability::Log, created)?;
+    let request = bench.request(&id, &bundle);
+    let request = match capability {
+        Capability::Log => request.log(LogConfig::cri_file(bench.log_path(&id))),
+        Capability::CgroupParent => request.cgroup_parent(format!("/manyrun/{}", bench.scratch().token())),
+        Capability::Notify => request.notify_socket(bench.scratch().root().join("notify.sock")),
+        _ => return Ok(()),
+    };
+    let created = bench.runtime().create(request).await.map(drop);
+    must_name(bench, capability, created)?;
     bench.nothing_is_left_of(&id).await
 }
 

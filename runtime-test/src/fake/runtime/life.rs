@@ -34,8 +34,13 @@ impl Drop for Reservation {
 impl FakeRuntime {
     pub(super) async fn make(&self, request: CreateRequest) -> Result<ContainerState> {
         let _turn = self.misdeeds.turn(self.defect(Defect::OneLifeAtATime)).await;
-        if request.log.driver == LogDriver::CriFile {
-            self.profile.capabilities().require(Capability::Log)?;
+        let asked = [
+            (request.log.driver == LogDriver::CriFile, Capability::Log),
+            (request.cgroup_parent.is_some(), Capability::CgroupParent),
+            (request.notify_socket.is_some(), Capability::Notify),
+        ];
+        for (_, capability) in asked.iter().filter(|(asked, _)| *asked) {
+            self.profile.capabilities().require(*capability)?;
         }
         let key = self.world.act(|parts| parts.model.reserve(&request.id))?;
         let mut reservation = Reservation { world: Arc::clone(&self.world), key: Some(key) };
