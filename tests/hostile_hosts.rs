@@ -5,6 +5,8 @@
 mod bystander;
 #[path = "hostile_hosts/cgroups.rs"]
 mod cgroups;
+#[path = "hostile_hosts/checkpoints.rs"]
+mod checkpoints;
 #[path = "hostile_hosts/execs.rs"]
 mod execs;
 #[path = "hostile_hosts/monitors.rs"]

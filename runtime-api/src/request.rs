@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use crate::{ContainerId, DetachKeys, Error, ErrorKind, ExecId, Result, SandboxId, Signal, WindowSize};
+use crate::{
+    Capability, ContainerId, DetachKeys, Error, ErrorKind, ExecId, Result, SandboxId, Signal, WindowSize,
+};
 
 /// What happens to the program's standard input.
 #[non_exhaustive]
@@ -453,7 +455,7 @@ fn is_hollow(value: &Value) -> bool {
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one independent option of the checkpoint command")]
 pub struct CheckpointRequest {
-    /// Where the image goes; must not exist.
+    /// Where the image goes: a directory that must not exist, in one that does.
     pub image: PathBuf,
     /// Leave the container running; needs `checkpoint.leave-running`.
     pub leave_running: bool,
@@ -461,8 +463,11 @@ pub struct CheckpointRequest {
     pub tcp_established: bool,
     /// Hold file locks; needs `checkpoint.file-locks`.
     pub file_locks: bool,
-    /// Only copy memory, as preparation; needs `checkpoint.pre-dump`.
+    /// Only copy memory, as preparation, and leave the container running; needs `checkpoint.pre-dump`.
     pub pre_dump: bool,
+    /// The image of an earlier pre-dump: memory that did not change since is not copied again. The new image needs that
+    /// one where it is. Needs `checkpoint.pre-dump`.
+    pub parent: Option<PathBuf>,
 }
 
 impl CheckpointRequest {
@@ -474,7 +479,54 @@ impl CheckpointRequest {
             tcp_established: false,
             file_locks: false,
             pre_dump: false,
+            parent: None,
         }
+    }
+
+    /// Leaves the container running.
+    #[must_use]
+    pub const fn leave_running(mut self) -> Self {
+        self.leave_running = true;
+        self
+    }
+
+    /// Holds established TCP connections.
+    #[must_use]
+    pub const fn tcp_established(mut self) -> Self {
+        self.tcp_established = true;
+        self
+    }
+
+    /// Holds file locks.
+    #[must_use]
+    pub const fn file_locks(mut self) -> Self {
+        self.file_locks = true;
+        self
+    }
+
+    /// Only copies memory, as preparation.
+    #[must_use]
+    pub const fn pre_dump(mut self) -> Self {
+        self.pre_dump = true;
+        self
+    }
+
+    /// Builds on the image of an earlier pre-dump.
+    #[must_use]
+    pub fn parent(mut self, image: impl Into<PathBuf>) -> Self {
+        self.parent = Some(image.into());
+        self
+    }
+
+    /// The capabilities of the options that are set.
+    pub fn needs(&self) -> impl Iterator<Item = Capability> + use<> {
+        let options = [
+            (self.leave_running, Capability::CheckpointLeaveRunning),
+            (self.tcp_established, Capability::CheckpointTcpEstablished),
+            (self.file_locks, Capability::CheckpointFileLocks),
+            (self.pre_dump || self.parent.is_some(), Capability::CheckpointPreDump),
+        ];
+        options.into_iter().filter(|(set, _)| *set).map(|(_, capability)| capability)
     }
 }
 
@@ -482,16 +534,43 @@ impl CheckpointRequest {
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct RestoreRequest {
-    /// The container to make.
+    /// The container to make: the bundle of the one that was saved, or an equal one.
     pub create: CreateRequest,
     /// The image.
     pub image: PathBuf,
+    /// The image holds established TCP connections; needs `checkpoint.tcp-established`.
+    pub tcp_established: bool,
+    /// The image holds file locks; needs `checkpoint.file-locks`.
+    pub file_locks: bool,
 }
 
 impl RestoreRequest {
     /// The container `create`, continued from `image`.
     pub fn new(create: CreateRequest, image: impl Into<PathBuf>) -> Self {
-        Self { create, image: image.into() }
+        Self { create, image: image.into(), tcp_established: false, file_locks: false }
+    }
+
+    /// The image holds established TCP connections.
+    #[must_use]
+    pub const fn tcp_established(mut self) -> Self {
+        self.tcp_established = true;
+        self
+    }
+
+    /// The image holds file locks.
+    #[must_use]
+    pub const fn file_locks(mut self) -> Self {
+        self.file_locks = true;
+        self
+    }
+
+    /// The capabilities of the options that are set.
+    pub fn needs(&self) -> impl Iterator<Item = Capability> + use<> {
+        let options = [
+            (self.tcp_established, Capability::CheckpointTcpEstablished),
+            (self.file_locks, Capability::CheckpointFileLocks),
+        ];
+        options.into_iter().filter(|(set, _)| *set).map(|(_, capability)| capability)
     }
 }
 

@@ -468,20 +468,48 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
         Err(self.refuse(Operation::DiskStats))
     }
 
-    /// Saves a container to an image. Unless left running it ends Stopped with code 0 and the cause Checkpointed. On
-    /// failure the container goes on and no image is left.
+    /// Saves a container to an image, a directory, from which [`RuntimeImpl::restore`] continues its program.
+    ///
+    /// - Afterwards it is Stopped with code 0 and the cause Checkpointed, however its processes were ended; those who wait
+    ///   are told the same. `checkpoint.ends-the-container`
+    /// - That stays so after a reopen. `checkpoint.end-survives-a-reopen`
+    /// - Left running it is the same process, and goes on. `checkpoint.leaves-it-running`
+    /// - Left running it is paused afterwards if it was before. `checkpoint.leaves-it-paused`
+    /// - A container that is created or stopped is refused with `WrongState`. `checkpoint.needs-a-running-container`
+    /// - An image that exists is refused with `AlreadyExists`, one whose directory does not with `ConfigInvalid`; the
+    ///   container goes on, and no image is left. `checkpoint.failure-changes-nothing`
+    /// - An option that is not declared is refused with `Unsupported` and changes nothing.
+    ///   `checkpoint.undeclared-options-are-refused`
+    ///
+    /// **Cancel**: a checkpoint that is dropped goes on.
+    ///
+    /// - In the end the container is checkpointed and its image complete, or it goes on and there is no image.
+    ///   `checkpoint.dropped-is-whole-or-nothing`
     ///
     /// # Errors
-    /// `NotFound`, `WrongState`, `Unsupported` (of an option), `Rejected`, `TimedOut`.
+    /// `NotFound`, `WrongState`, `Unsupported` (of an option), `InvalidArgument`, `AlreadyExists` and `ConfigInvalid` (of
+    /// the image), `Rejected` (the container goes on, and no image is left), `Unavailable`, `TimedOut`, `Busy`.
     async fn checkpoint(&self, id: &ContainerId, request: CheckpointRequest) -> Result<CheckpointOutcome> {
         let _ = (id, request);
         Err(self.refuse(Operation::Checkpoint))
     }
 
-    /// Makes a running container from an image. A broken image is `ConfigInvalid` and leaves nothing.
+    /// Makes a running container from an image. Its bundle, log, input and labels are those of the request; the bundle
+    /// must be the one that was saved, or an equal one.
+    ///
+    /// - The program goes on where it was saved, under whichever id, as often as it is saved again.
+    ///   `restore.continues-the-program`
+    /// - A log that exists is continued. `restore.continues-the-log`
+    /// - An image can be restored many times, side by side. `restore.serves-many-times`
+    /// - Execs, stop, wait and delete work as for any other container. `restore.is-a-whole-life`
+    /// - A known id is refused with `AlreadyExists`, and the container stays as it was. `restore.rejects-a-known-id`
+    /// - An image that is missing, incomplete or damaged is refused with `ConfigInvalid` and leaves nothing behind.
+    ///   `restore.rejects-broken-images`
+    ///
+    /// **Cancel**: a restore that is dropped leaves no container, as a create.
     ///
     /// # Errors
-    /// As [`RuntimeImpl::create`].
+    /// As [`RuntimeImpl::create`]; `ConfigInvalid` (of the image), `Unsupported` (of an option).
     async fn restore(&self, request: RestoreRequest) -> Result<ContainerState> {
         let _ = request;
         Err(self.refuse(Operation::Restore))

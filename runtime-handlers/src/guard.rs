@@ -111,16 +111,7 @@ pub(crate) fn enough_memory(limit: Option<i64>, min: Option<u64>) -> std::result
 }
 
 fn checkpoint(request: &CheckpointRequest, call: &Call<'_>) -> Result<()> {
-    let options = [
-        (request.leave_running, Capability::CheckpointLeaveRunning),
-        (request.tcp_established, Capability::CheckpointTcpEstablished),
-        (request.file_locks, Capability::CheckpointFileLocks),
-        (request.pre_dump, Capability::CheckpointPreDump),
-    ];
-    options
-        .into_iter()
-        .filter(|(wanted, _)| *wanted)
-        .try_for_each(|(_, capability)| call.capabilities.require(capability))
+    request.needs().try_for_each(|capability| call.capabilities.require(capability))
 }
 
 fn positive(limit: Option<Duration>, what: &str) -> Result<()> {

@@ -110,6 +110,7 @@ impl Backend {
     /// Looks at a locked container, waits a moment for the exit file of one that is just ending, and writes down what
     /// nobody else will write: that an end was lost.
     pub(crate) async fn settle(&self, locked: &mut Locked) -> Result<Sight> {
+        self.resolve_checkpoint(locked, false).await?;
         let patience = Instant::now() + ENDING;
         let sight = self.look_until_settled(&locked.record, &locked.dir, &locked.entry, patience).await?;
         // We hold the lock, so whoever asked for the start is done or dead. One that is found Created may have been told

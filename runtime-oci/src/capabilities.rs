@@ -1,5 +1,7 @@
 //! From evidence to answers. Nothing here looks at the name of a binary.
 
+mod checkpoint;
+
 use serde_json::Value;
 
 use runtime_api::{Capabilities, CapabilitiesBuilder, Capability, Evidence, EvidenceSource, Result};
@@ -71,6 +73,7 @@ pub(crate) fn answers(
     builder = from_features(builder, findings);
     builder = counted(builder, host);
     builder = reached(builder, dialect);
+    builder = checkpoint::answers(builder, &findings.checkpoint, dialect);
     let all = builder.build()?;
     Ok(config.disabled.iter().fold(all, |answers, (capability, place)| {
         let evidence = Evidence::new(EvidenceSource::Configuration, place.clone(), "capabilities.disable");

@@ -170,6 +170,36 @@ impl CommandLine {
         }
     }
 
+    /// Runs it to its end, and lets it go on where nobody may cut it short: when the future is dropped, and when this
+    /// process dies. What it says goes into a file, for a pipe would break with us.
+    ///
+    /// # Errors
+    /// As [`CommandLine::run`].
+    pub(crate) async fn run_lasting(&self, said: &Path, limit: Duration) -> Result<Finished> {
+        let file = std::fs::File::create(said).map_err(|error| crate::record::cannot_write(said, error))?;
+        let mut command = self.command();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).kill_on_drop(false);
+        let mut child = self.start(&mut command)?;
+        let identity = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Identity::of);
+        let ended = timeout(limit, child.wait()).await;
+        let stderr = std::fs::read(said).unwrap_or_default();
+        let tail = &stderr[stderr.len().saturating_sub(STDERR_TAIL)..];
+        let stderr = String::from_utf8_lossy(tail).into_owned();
+        match ended {
+            Ok(Ok(status)) => Ok(Finished { code: code_of(status), stdout: Vec::new(), stderr }),
+            Ok(Err(error)) => Err(Error::new(ErrorKind::Internal("a command's end cannot be read".into()))
+                .with_command(self.detail(None, stderr))
+                .caused_by(error)),
+            Err(_late) => {
+                if let Some(identity) = identity {
+                    kill_tree(identity);
+                }
+                let _ = timeout(DRAIN, child.wait()).await;
+                Err(Error::new(ErrorKind::TimedOut(limit)).with_command(self.detail(None, stderr)))
+            }
+        }
+    }
+
     /// Starts it with extra descriptors, as `(number in the child, descriptor)`, and standard error piped. It is not
     /// killed on drop: what it becomes shall outlive us.
     pub(crate) fn spawn_with(&self, descriptors: Vec<(i32, OwnedFd)>) -> Result<Child> {

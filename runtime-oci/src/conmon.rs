@@ -23,6 +23,7 @@ use runtime_api::{ContainerId, Error, ErrorKind, LogConfig, LogDriver, Peer, Res
 use crate::command::{CommandLine, Kept};
 use crate::config::OciConfig;
 use crate::layout::{ContainerDir, Layout};
+use crate::lifecycle::RestoreSource;
 use crate::process::{self, Identity};
 
 /// The most that conmon reports: it cuts the runtime's message at 8 KiB, and escaping may multiply that by six.
@@ -43,6 +44,8 @@ pub(crate) struct MonitorArgs<'a> {
     pub(crate) stdin: StdinMode,
     pub(crate) terminal: bool,
     pub(crate) notify_socket: Option<&'a Path>,
+    /// The image that the container continues from, if it does.
+    pub(crate) restore: Option<&'a RestoreSource>,
 }
 
 impl MonitorArgs<'_> {
@@ -73,6 +76,10 @@ impl MonitorArgs<'_> {
         }
         // With an equals sign: conmon would take the value of a bare `--runtime-arg --x` for an option of its own.
         line = line.args(self.runtime_args.iter().map(|arg| format!("--runtime-arg={arg}")));
+        if let Some(source) = self.restore {
+            line = line.arg("--restore").arg(&source.image);
+            line = line.args(source.options.iter().map(|option| format!("--runtime-opt={option}")));
+        }
         for (name, value) in &self.config.env {
             line = line.env(name, value);
         }
@@ -209,13 +216,22 @@ fn log_option(dir: &ContainerDir) -> Vec<u8> {
     [b"--log=".as_slice(), dir.oci_log().as_os_str().as_bytes()].concat()
 }
 
+/// The commands that save a container.
+pub(crate) fn saving(dir: &ContainerDir) -> Vec<Identity> {
+    process::with_arguments(|arguments| arguments.windows(2).any(|pair| saves(pair, dir)))
+}
+
+fn saves(pair: &[&[u8]], dir: &ContainerDir) -> bool {
+    pair[0] == b"--work-path" && pair[1] == dir.criu().as_os_str().as_bytes()
+}
+
 /// Whether a command line is one of those that we make, or that conmon makes from ours. Only whole options count: an
 /// editor or a `tail` that has a file of the container open is none of ours.
 fn works_on(arguments: &[&[u8]], dir: &ContainerDir) -> bool {
     let path = dir.path().as_os_str().as_bytes();
     let log = log_option(dir);
     let named = |pair: &[&[u8]]| matches!(pair[0], b"-b" | b"--bundle" | b"--persist-dir") && pair[1] == path;
-    arguments.windows(2).any(named) || arguments.contains(&log.as_slice())
+    arguments.windows(2).any(|pair| named(pair) || saves(pair, dir)) || arguments.contains(&log.as_slice())
 }
 
 /// The pid in a pid file; `None` if there is no such file or it is empty.
@@ -315,6 +331,7 @@ mod tests {
             stdin: StdinMode::KeepOpen,
             terminal: false,
             notify_socket: Some(Path::new("/run/n")),
+            restore: None,
         };
         let expected = "/bin/conmon --api-version 1 -c web -n web -u web -r /bin/crun -b /s/containers/web \
             -p /s/containers/web/pidfile -P /s/containers/web/conmon-pidfile --exit-dir /s/exits \

@@ -16,10 +16,32 @@ pub(crate) struct Dialect {
     pub(crate) name: &'static str,
     /// Whether the container's processes are processes of the host, with pids that signals reach.
     pub(crate) host_processes: bool,
+    /// Who saves a container when it is checkpointed, where that is known.
+    pub(crate) saver: Option<Saver>,
     /// Messages of create, start and exec. The first row that fits counts.
     launch: &'static [Row<Rejection>],
     /// Messages of kill, delete, pause and resume that say there is nothing to act on.
     gone: &'static [Row<()>],
+}
+
+/// Who saves a container, and what its images look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Saver {
+    /// criu, which the runtime starts: the processes are those of the host, and can be left running.
+    Criu,
+    /// The runtime itself. What it calls "leave running" ends the container and continues it below the command that made
+    /// the checkpoint, where no monitor sees it.
+    Itself,
+}
+
+impl Saver {
+    /// A file that every image has.
+    pub(crate) const fn landmark(self) -> &'static str {
+        match self {
+            Self::Criu => "inventory.img",
+            Self::Itself => "checkpoint.img",
+        }
+    }
 }
 
 use Rejection::{ExecNotFound, ExecPermission, SecurityAttribute};
@@ -27,6 +49,7 @@ use Rejection::{ExecNotFound, ExecPermission, SecurityAttribute};
 const RUNC: Dialect = Dialect {
     name: "runc",
     host_processes: true,
+    saver: Some(Saver::Criu),
     launch: &[
         (&["/proc/", "/attr/"], SecurityAttribute),
         (&["exec: \"", "executable file not found"], ExecNotFound),
@@ -45,6 +68,7 @@ const RUNC: Dialect = Dialect {
 const CRUN: Dialect = Dialect {
     name: "crun",
     host_processes: true,
+    saver: Some(Saver::Criu),
     launch: &[
         (&["/proc/", "/attr/"], SecurityAttribute),
         (&["executable file `", "not found"], ExecNotFound),
@@ -60,15 +84,24 @@ const CRUN: Dialect = Dialect {
     ],
 };
 
+const RUNSC: Dialect = Dialect {
+    name: "runsc",
+    host_processes: false,
+    saver: Some(Saver::Itself),
+    launch: UNKNOWN.launch,
+    gone: UNKNOWN.gone,
+};
+
 /// For a program that we have not met: only what is common to all.
 const UNKNOWN: Dialect = Dialect {
     name: "",
     host_processes: false,
+    saver: None,
     launch: &[(&["executable file", "not found"], ExecNotFound)],
     gone: &[(&["no such process"], ()), (&["does not exist"], ())],
 };
 
-const ALL: &[&Dialect] = &[&RUNC, &CRUN];
+const ALL: &[&Dialect] = &[&RUNC, &CRUN, &RUNSC];
 
 impl Dialect {
     /// The table for a program that calls itself `name`.

@@ -1,5 +1,7 @@
 //! What the binaries say of themselves, asked once and kept for as long as nothing that was looked at changes.
 
+mod checkpoint;
+
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +12,10 @@ use serde_json::Value;
 use crate::command::CommandLine;
 use crate::complaint::account;
 use crate::config::OciConfig;
+use crate::dialect::Dialect;
 use crate::layout::Layout;
+
+pub(crate) use checkpoint::CheckpointFindings;
 
 /// A question to a binary takes milliseconds; a machine under load may take seconds.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -38,6 +43,7 @@ pub(crate) struct Findings {
     pub(crate) json_errors: Finding,
     pub(crate) no_cgroups: Finding,
     pub(crate) update: Finding,
+    pub(crate) checkpoint: CheckpointFindings,
 }
 
 /// The file that keeps findings between processes.
@@ -89,6 +95,11 @@ fn key(config: &OciConfig, runtime: Option<&Path>, monitor: Option<&Path>, boot_
     for path in [runtime, monitor] {
         key.push(path.map_or_else(|| "absent".to_owned(), print_of));
     }
+    // A runtime that checkpoints by criu looks for it when it is told to, not when it is installed.
+    key.extend(
+        checkpoint::consulted(config)
+            .map(|path| path.map_or_else(|| "absent".to_owned(), |path| print_of(&path))),
+    );
     key.push(std::env::var("PATH").unwrap_or_default());
     key.push(rustix::process::geteuid().as_raw().to_string());
     key.push(cgroup_layout(&std::fs::read_to_string("/proc/cgroups").unwrap_or_default()));
@@ -133,10 +144,13 @@ async fn ask(
             json_errors: missing(),
             no_cgroups: missing(),
             update: missing(),
+            checkpoint: CheckpointFindings::nothing(&missing()),
         };
     };
     let (name, version) = said_version(runtime, config).await;
-    let (features, features_asked) = ask_features(runtime, config).await;
+    let dialect = Dialect::of(name.as_deref().unwrap_or_default());
+    let ((features, features_asked), checkpoint) =
+        tokio::join!(ask_features(runtime, config), Box::pin(checkpoint::ask(runtime, config, dialect)));
     Findings {
         name,
         version,
@@ -146,6 +160,7 @@ async fn ask(
         json_errors: ask_json_errors(runtime, config, layout).await,
         no_cgroups: ask_no_cgroups(runtime, config, layout).await,
         update: ask_update(runtime, config).await,
+        checkpoint,
     }
 }
 

@@ -15,6 +15,8 @@
 //!     notify/               where the program is ready, if somebody wants to be told
 //!     pidfile, conmon-pidfile, oci-log
 //!     verb                  there while a verb of the runtime runs
+//!     criu/                 what criu says while it saves the container
+//!     restore.log           what criu said when it restored it
 //!     execs/<owner>.<n>/    one running exec: process.json, pid, log
 //! ```
 
@@ -117,6 +119,14 @@ impl ContainerDir {
     /// The directory that conmon makes the program's end of the notify socket in.
     pub(crate) fn notify(&self) -> PathBuf {
         self.0.join("notify")
+    }
+
+    pub(crate) fn criu(&self) -> PathBuf {
+        self.0.join("criu")
+    }
+
+    pub(crate) fn restore_log(&self) -> PathBuf {
+        self.0.join("restore.log")
     }
 
     pub(crate) fn execs(&self) -> PathBuf {

@@ -22,6 +22,7 @@ mod evidence;
 mod exec;
 mod exits;
 mod factory;
+mod image;
 mod layout;
 mod leftover;
 mod lifecycle;

@@ -1,10 +1,12 @@
 //! The life of a container, one file for each step.
 
+mod checkpoint;
 mod create;
 mod delete;
 mod kill;
 mod pause;
 mod placement;
+mod restore;
 mod start;
 mod state;
 mod stop;
@@ -13,3 +15,4 @@ mod wait;
 pub(crate) use create::Making;
 #[cfg(test)]
 pub(crate) use create::hidden_name;
+pub(crate) use restore::RestoreSource;

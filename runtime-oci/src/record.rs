@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use runtime_api::{ContainerId, Error, ErrorKind, ExitStatus, Result, Signal};
 
+use crate::image::ImagePlace;
 use crate::layout::ContainerDir;
 use crate::owner::Owner;
 use crate::process::Identity;
@@ -49,6 +50,17 @@ pub(crate) struct StopPhase {
     pub(crate) owner: Owner,
 }
 
+/// A checkpoint, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CheckpointPhase {
+    pub(crate) owner: Owner,
+    pub(crate) place: ImagePlace,
+    /// Whether the container was paused before.
+    pub(crate) was_paused: bool,
+    /// Whether the container ends with it.
+    pub(crate) ends: bool,
+}
+
 /// One container's record.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -72,6 +84,9 @@ pub(crate) struct Record {
     pub(crate) monitor: Option<Identity>,
     #[serde(default)]
     pub(crate) stop: Option<StopPhase>,
+    /// The checkpoint that is under way, or was when its caller died.
+    #[serde(default)]
+    pub(crate) checkpoint: Option<CheckpointPhase>,
     /// Set where the end cannot be read from the exit file.
     #[serde(default)]
     pub(crate) exit: Option<ExitStatus>,
@@ -120,6 +135,7 @@ impl Record {
             init_program: None,
             monitor: None,
             stop: None,
+            checkpoint: None,
             exit: None,
             stop_signal: None,
             cgroup: None,

@@ -30,7 +30,8 @@ impl Backend {
             return Ok(());
         };
         let rebooted = record.boot_id != self.boot_id && record.exit.is_none();
-        let unfinished = matches!(record.phase, Phase::Creating | Phase::Deleting | Phase::Starting);
+        let unfinished = matches!(record.phase, Phase::Creating | Phase::Deleting | Phase::Starting)
+            || record.checkpoint.is_some();
         if (unfinished || rebooted || leftover::is_marked(&dir)) && is_free(&dir)? {
             self.finish(id).await?;
         }
@@ -44,6 +45,7 @@ impl Backend {
         if matches!(locked.record.phase, Phase::Creating | Phase::Deleting) {
             return self.take_down(&mut locked).await;
         }
+        self.resolve_checkpoint(&mut locked, false).await?;
         if locked.record.boot_id != self.boot_id
             && locked.record.exit.is_none()
             && !locked.dir.exit().exists()

@@ -10,15 +10,17 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use runtime_api::{
-    AttachEnd, AttachRequest, BoxRead, BoxWrite, Capabilities, ContainerId, ContainerState, CreateRequest,
-    DeleteRequest, DiskStats, Error, ErrorKind, EventStream, ExecOutcome, ExecRequest, ExecSyncRequest,
-    ExitStatus, KillRequest, MonitorHealth, Operation, PortForwardRequest, Result, RuntimeImpl, RuntimeInfo,
-    Stats, StopRequest, Streams, UpdateRequest, WindowSize,
+    AttachEnd, AttachRequest, BoxRead, BoxWrite, Capabilities, CheckpointOutcome, CheckpointRequest,
+    ContainerId, ContainerState, CreateRequest, DeleteRequest, DiskStats, Error, ErrorKind, EventStream,
+    ExecOutcome, ExecRequest, ExecSyncRequest, ExitStatus, KillRequest, MonitorHealth, Operation,
+    PortForwardRequest, RestoreRequest, Result, RuntimeImpl, RuntimeInfo, Stats, StopRequest, Streams,
+    UpdateRequest, WindowSize,
 };
 
 use crate::backend::Backend;
+use crate::dialect::Saver;
 use crate::events::Events;
-use crate::lifecycle::Making;
+use crate::lifecycle::{Making, RestoreSource};
 
 /// One OCI runtime behind one handler, over one state directory.
 #[derive(Debug)]
@@ -47,26 +49,21 @@ impl OciRuntime {
     pub fn attach_socket_path(&self, id: &ContainerId) -> PathBuf {
         self.backend.layout.container(id).attach()
     }
-}
 
-#[async_trait]
-impl RuntimeImpl for OciRuntime {
-    fn info(&self) -> &RuntimeInfo {
-        &self.backend.info
-    }
-
-    fn capabilities(&self) -> &Capabilities {
-        &self.backend.capabilities
-    }
-
-    async fn create(&self, request: CreateRequest) -> Result<ContainerState> {
+    /// Makes a container, from nothing or from an image.
+    async fn make(
+        &self,
+        operation: Operation,
+        request: CreateRequest,
+        source: Option<RestoreSource>,
+    ) -> Result<ContainerState> {
         let id = request.id.clone();
-        let named = |error: Error| error.during(Operation::Create).on(format_args!("container \"{id}\""));
-        let making = Making::begin(Arc::clone(&self.backend), request).await.map_err(named)?;
+        let named = |error: Error| error.during(operation).on(format_args!("container \"{id}\""));
+        let making = Making::begin(Arc::clone(&self.backend), request, source).await.map_err(named)?;
         let mut unfinished = Unfinished { making: Some(Box::new(making)), tasks: Arc::clone(&self.tasks) };
         let made = match &mut unfinished.making {
             Some(making) => making.finish().await,
-            None => Err(shut_down(Operation::Create)),
+            None => Err(shut_down(operation)),
         };
         match made {
             Ok(state) => {
@@ -82,6 +79,21 @@ impl RuntimeImpl for OciRuntime {
                 Err(named(error))
             }
         }
+    }
+}
+
+#[async_trait]
+impl RuntimeImpl for OciRuntime {
+    fn info(&self) -> &RuntimeInfo {
+        &self.backend.info
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.backend.capabilities
+    }
+
+    async fn create(&self, request: CreateRequest) -> Result<ContainerState> {
+        self.make(Operation::Create, request, None).await
     }
 
     async fn start(&self, id: &ContainerId) -> Result<()> {
@@ -105,6 +117,28 @@ impl RuntimeImpl for OciRuntime {
         let (backend, id) = (Arc::clone(&self.backend), id.clone());
         self.tasks.spawn(async move { backend.stop(id, request, told).await });
         result.await.unwrap_or_else(|_| Err(shut_down(Operation::Stop)))
+    }
+
+    async fn checkpoint(&self, id: &ContainerId, request: CheckpointRequest) -> Result<CheckpointOutcome> {
+        let capabilities = &self.backend.capabilities;
+        capabilities.require_for(Operation::Checkpoint)?;
+        let named = |error: Error| error.during(Operation::Checkpoint).on(format_args!("container \"{id}\""));
+        request.needs().try_for_each(|option| capabilities.require(option)).map_err(named)?;
+        let (told, result) = oneshot::channel();
+        let (backend, id) = (Arc::clone(&self.backend), id.clone());
+        self.tasks.spawn(async move { backend.checkpoint(id, request, told).await });
+        result.await.unwrap_or_else(|_| Err(shut_down(Operation::Checkpoint)))
+    }
+
+    async fn restore(&self, request: RestoreRequest) -> Result<ContainerState> {
+        let capabilities = &self.backend.capabilities;
+        capabilities.require_for(Operation::Restore)?;
+        let id = request.create.id.clone();
+        let named = |error: Error| error.during(Operation::Restore).on(format_args!("container \"{id}\""));
+        request.needs().try_for_each(|option| capabilities.require(option)).map_err(named)?;
+        let source =
+            RestoreSource::of(&request, self.backend.dialect.saver.unwrap_or(Saver::Criu)).map_err(named)?;
+        self.make(Operation::Restore, request.create, Some(source)).await
     }
 
     async fn wait(&self, id: &ContainerId) -> Result<ExitStatus> {

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use runtime_api::{
-    Capability, ContainerId, CreateRequest, ExitStatus, KillRequest, LogConfig, SharedRuntime, Signal,
-    StdinMode,
+    Capability, ContainerId, CreateRequest, ExitStatus, KillRequest, LogConfig, RestoreRequest,
+    SharedRuntime, Signal, StdinMode,
 };
 
 use crate::{BundleOptions, Checked, Clause, Harness, Scratch, Violation, Workload};
@@ -212,6 +212,35 @@ impl Bench {
         self.runtime().create(request).await?;
         // A client of our own would be in the way of clauses that attach with input.
         let watched_by_attaching = !self.has(Capability::Log) && self.has(Capability::Attach) && !has_input;
+        let tap = if watched_by_attaching { Some(Tap::attached(self, &id).await?) } else { None };
+        Ok(Subject::new(self, id, tap))
+    }
+
+    /// Where images of checkpoints go.
+    #[must_use]
+    pub fn images_dir(&self) -> PathBuf {
+        self.scratch.root().join("images")
+    }
+
+    /// A path for an image. The same name gives the same path.
+    ///
+    /// # Panics
+    /// When the directory for images cannot be made.
+    #[must_use]
+    pub fn image(&self, name: &str) -> PathBuf {
+        let dir = self.images_dir();
+        std::fs::create_dir_all(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+        dir.join(name)
+    }
+
+    /// The container of this request, continued from an image.
+    ///
+    /// # Errors
+    /// When it cannot be restored.
+    pub async fn restore(&self, request: RestoreRequest) -> Checked<Subject<'_>> {
+        let id = request.create.id.clone();
+        self.runtime().restore(request).await?;
+        let watched_by_attaching = !self.has(Capability::Log) && self.has(Capability::Attach);
         let tap = if watched_by_attaching { Some(Tap::attached(self, &id).await?) } else { None };
         Ok(Subject::new(self, id, tap))
     }

@@ -188,6 +188,24 @@ macro_rules! each_clause {
                 needs_a_running_container,
                 ends_with_the_container,
             }
+            checkpoint {
+                ends_the_container,
+                end_survives_a_reopen,
+                leaves_it_running,
+                leaves_it_paused,
+                needs_a_running_container,
+                failure_changes_nothing,
+                undeclared_options_are_refused,
+                dropped_is_whole_or_nothing,
+            }
+            restore {
+                continues_the_program,
+                continues_the_log,
+                serves_many_times,
+                is_a_whole_life,
+                rejects_a_known_id,
+                rejects_broken_images,
+            }
             reopen {
                 running_stays_running,
                 exit_while_away_is_known,

@@ -273,6 +273,35 @@ defects! {
     /// Clients that read nothing are never cut off.
     SilentClientsStay = "silent-clients-stay" breaks ["attach.cuts-off-silent-clients"];
 
+    /// A checkpointed container is told as one that was killed.
+    CheckpointSaysKilled = "checkpoint-says-killed" breaks ["checkpoint.ends-the-container"];
+    /// A later value tells of a checkpointed container that it was killed.
+    ReopenForgetsCheckpoints = "reopen-forgets-checkpoints" breaks ["checkpoint.end-survives-a-reopen"];
+    /// A checkpoint that is to leave the container running kills it.
+    LeaveRunningEnds = "leave-running-ends" breaks ["checkpoint.leaves-it-running"];
+    /// A checkpoint thaws the container.
+    CheckpointThaws = "checkpoint-thaws" breaks ["checkpoint.leaves-it-paused"];
+    /// A container that was only created can be checkpointed.
+    CheckpointCreatedIsOk = "checkpoint-created-is-ok" breaks ["checkpoint.needs-a-running-container"];
+    /// An image takes the place of whatever was there.
+    CheckpointOverwrites = "checkpoint-overwrites" breaks ["checkpoint.failure-changes-nothing"];
+    /// Options of a checkpoint that are not declared are ignored.
+    CheckpointIgnoresOptions = "checkpoint-ignores-options" breaks ["checkpoint.undeclared-options-are-refused"];
+    /// A checkpoint ends the container first and writes the image then; when its caller goes away in between, there is none.
+    DroppedCheckpointIsTorn = "dropped-checkpoint-is-torn" breaks ["checkpoint.dropped-is-whole-or-nothing"];
+    /// A restored program begins anew.
+    RestoreBeginsAnew = "restore-begins-anew" breaks ["restore.continues-the-program"];
+    /// A restore empties the log.
+    RestoreEmptiesTheLog = "restore-empties-the-log" breaks ["restore.continues-the-log"];
+    /// An image is gone once it was restored.
+    RestoreUsesTheImageUp = "restore-uses-the-image-up" breaks ["restore.serves-many-times"];
+    /// A restored container is stopped by a signal that its program does not know.
+    RestoreForgetsTheStopSignal = "restore-forgets-the-stop-signal" breaks ["restore.is-a-whole-life"];
+    /// A restore replaces a container of its id.
+    RestoreReplaces = "restore-replaces" breaks ["restore.rejects-a-known-id"];
+    /// A broken image makes a container that begins anew.
+    BrokenImageBeginsAnew = "broken-image-begins-anew" breaks ["restore.rejects-broken-images"];
+
     /// A paused program goes on.
     PauseDoesNotFreeze = "pause-does-not-freeze" breaks ["pause.freezes-until-resume"];
     /// Pausing a paused container is Ok.

@@ -38,7 +38,7 @@ impl Wrapper {
     pub fn new(place: &Place, verb: &str, hangs: Hangs) -> Self {
         let path = place.path("wrapper");
         let wrapper = Self { gate: place.path("gate"), mark: place.path("hangs"), path };
-        nix::unistd::mkfifo(&wrapper.gate, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        wrapper.arm();
         let real = host::find(place.binary).unwrap();
         let (real, gate, mark) = (real.display(), wrapper.gate.display(), wrapper.mark.display());
         let first = match hangs {
@@ -53,6 +53,16 @@ impl Wrapper {
             ),
         );
         wrapper
+    }
+
+    /// From now on it hangs.
+    pub(crate) fn arm(&self) {
+        nix::unistd::mkfifo(&self.gate, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    }
+
+    /// What hangs goes on.
+    pub(crate) fn release(&self) {
+        std::fs::write(&self.gate, "go\n").unwrap();
     }
 
     /// Waits until it hangs.

@@ -45,6 +45,53 @@ fn a_host_without_programs_says_how_to_get_them() {
     }
 }
 
+/// A `PATH` with everything but these programs.
+fn path_without(place: &Place, hidden: &[&str]) -> std::path::PathBuf {
+    let shown = place.path("bin");
+    std::fs::create_dir(&shown).unwrap();
+    for dir in std::env::split_paths(&std::env::var_os("PATH").unwrap()) {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if !hidden.iter().any(|each| name == *each) {
+                // The first directory of PATH that has a program counts.
+                let _ = std::os::unix::fs::symlink(entry.path(), shown.join(name));
+            }
+        }
+    }
+    shown
+}
+
+#[test]
+fn without_criu_there_is_no_checkpoint_and_criu_is_named() {
+    let place = Place::new();
+    let told = |path: Option<&std::path::Path>| {
+        let mut command = place.command(&["probe", "oci:runc", "--json", "-"]);
+        if let Some(path) = path {
+            command.env("PATH", path);
+        }
+        let answer = crate::invoke::finish(command.spawn().unwrap());
+        assert_eq!(answer.code, 0, "{answer:?}");
+        let document: Value = serde_json::from_str(&answer.stdout).unwrap();
+        document["capabilities"].clone()
+    };
+    let found = told(None);
+    if !found["checkpoint"]["why_not"].is_null() {
+        println!("SKIPPED: runc cannot checkpoint here: {}", found["checkpoint"]["why_not"]);
+        return;
+    }
+    let hidden = path_without(&place, &["criu"]);
+    let found = told(Some(&hidden));
+    for capability in ["checkpoint", "restore", "checkpoint.leave-running"] {
+        let why = found[capability]["why_not"].as_str().unwrap_or_default();
+        assert!(why.contains("criu is not on PATH"), "{capability}: {why}");
+        assert_eq!(found[capability]["evidence"]["asked"], "criu check");
+    }
+    // The first answer was kept, and is not taken for this one's.
+    assert!(told(None)["checkpoint"]["why_not"].is_null());
+    std::fs::remove_dir_all(hidden).unwrap();
+    place.assert_nothing_left();
+}
+
 #[test]
 fn an_unknown_runtime_is_refused() {
     let place = Place::new();

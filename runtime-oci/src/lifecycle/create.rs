@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{RenameFlags, renameat_with};
 
@@ -24,6 +24,8 @@ use crate::process::{Identity, end_all, kill_tree};
 use crate::record::{Phase, Record, cannot_write};
 use crate::spec::SpecDocument;
 
+use super::restore::{RESTORE_LIMIT, RestoreSource};
+
 /// How long conmon's first process gets to fork its daemon when a create is undone.
 const FORK_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -35,6 +37,7 @@ const ROUNDS: usize = 16;
 pub(crate) struct Making {
     backend: Arc<Backend>,
     request: CreateRequest,
+    source: Option<RestoreSource>,
     record: Record,
     dir: ContainerDir,
     monitor: Option<Monitor>,
@@ -45,7 +48,11 @@ pub(crate) struct Making {
 
 impl Making {
     /// Checks the request and reserves the id. When this fails nothing is left.
-    pub(crate) async fn begin(backend: Arc<Backend>, request: CreateRequest) -> Result<Self> {
+    pub(crate) async fn begin(
+        backend: Arc<Backend>,
+        request: CreateRequest,
+        source: Option<RestoreSource>,
+    ) -> Result<Self> {
         backend.binary()?;
         backend.monitor()?;
         let spec = SpecDocument::read(&request.bundle)?;
@@ -85,7 +92,7 @@ impl Making {
             backend.forget(&record, &dir, &mut held, None);
             return Err(error);
         }
-        Ok(Self { backend, request, record, dir, monitor: None, entry, held })
+        Ok(Self { backend, request, source, record, dir, monitor: None, entry, held })
     }
 
     /// Runs conmon and the runtime. If this fails or is dropped, call [`Making::undo`].
@@ -104,16 +111,25 @@ impl Making {
             stdin: self.request.stdin,
             terminal: self.record.terminal,
             notify_socket: self.request.notify_socket.as_deref(),
+            restore: self.source.as_ref(),
         };
+        let (limit, phase, status) = match &self.source {
+            None => (backend.config.create_timeout, Phase::Created, ContainerStatus::Created),
+            Some(_) => (RESTORE_LIMIT, Phase::Started, ContainerStatus::Running),
+        };
+        let begun = SystemTime::now();
         let gate = backend.hierarchies.hold_open().await;
         let monitor = self.monitor.insert(Monitor::start(args.command_line())?);
         monitor.begin(|pid| backend.place_monitor(&self.record, pid))?;
-        let report = monitor.report(backend.config.create_timeout).await?;
+        let report = monitor.report(limit).await?;
         drop(gate);
         let pid = match report {
             Report::Pid(pid) => pid,
             Report::Failed(_) | Report::Silent => {
                 let said = if let Report::Failed(message) = report { message } else { String::new() };
+                if let Some(source) = &self.source {
+                    return Err(source.refused(&backend, &self.dir, &said, monitor.line()));
+                }
                 let message = complaint::account(Some(&self.dir.oci_log()), &said);
                 return Err(backend.rejected(message).with_command(monitor.line().detail(None, "")));
             }
@@ -122,10 +138,12 @@ impl Making {
         self.record.init_program = self.record.init.and_then(Identity::program);
         self.record.monitor = conmon::daemon(&self.dir);
         self.record.own_cgroup = backend.own_cgroup(&self.record);
-        self.record.phase = Phase::Created;
+        // What is continued runs from the moment at which it exists, and may be over by now.
+        self.record.started_at = self.source.is_some().then_some(begun);
+        self.record.phase = phase;
         self.record.write(&self.dir)?;
         self.entry.touch();
-        Ok(observe::state(&self.record, &Sight::Alive(ContainerStatus::Created)))
+        Ok(observe::state(&self.record, &Sight::Alive(status)))
     }
 
     /// Removes everything that was made.

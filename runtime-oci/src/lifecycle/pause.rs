@@ -6,7 +6,7 @@ use runtime_api::{ContainerId, Operation, Result};
 
 use crate::backend::{Backend, Locked};
 
-const LIMIT: Duration = Duration::from_secs(10);
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
 impl Backend {
     pub(crate) async fn pause(&self, id: &ContainerId) -> Result<()> {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use oci_spec::runtime::LinuxResources;
 use runtime_api::{
-    Capability, ContainerId, ContainerState, ContainerStatus, DeleteRequest, ErrorKind, ExecOutcome,
-    ExecRequest, ExecSyncRequest, ExitStatus, KillRequest, Result, Signal, Stats, StopRequest, Streams,
-    UpdateRequest,
+    Capability, CheckpointOutcome, CheckpointRequest, ContainerId, ContainerState, ContainerStatus,
+    DeleteRequest, ErrorKind, ExecOutcome, ExecRequest, ExecSyncRequest, ExitStatus, KillRequest, Result,
+    Signal, Stats, StopRequest, Streams, UpdateRequest,
 };
 use tokio::task::JoinHandle;
 
@@ -135,6 +135,14 @@ impl<'a> Subject<'a> {
     /// Those of the runtime.
     pub async fn stats(&self) -> Result<Stats> {
         self.bench.runtime().stats(&self.id).await
+    }
+
+    /// Saves it to an image.
+    ///
+    /// # Errors
+    /// Those of the runtime.
+    pub async fn checkpoint(&self, request: CheckpointRequest) -> Result<CheckpointOutcome> {
+        self.bench.runtime().checkpoint(&self.id, request).await
     }
 
     /// Forgets it.

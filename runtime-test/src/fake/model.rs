@@ -5,6 +5,7 @@ mod answers;
 mod exec;
 mod passage;
 mod resources;
+mod saving;
 mod signals;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ use super::container::Container;
 use super::process::{Pid, Process, Surroundings};
 
 pub use super::container::{Blueprint, Ending, Key, Limits, Stopping};
-pub use super::process::{Input, Moment, Program, Stream};
+pub use super::process::{Input, Moment, Program, Saved, Stream};
 use exec::Exec;
 pub use exec::{ExecKey, ExecTerms};
 

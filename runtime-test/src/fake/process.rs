@@ -3,6 +3,8 @@
 //! Signals follow Linux. The init of a container gets only KILL and STOP from outside and what it traps; any other process
 //! gets the default action for what it does not trap.
 
+mod saved;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::path::PathBuf;
@@ -10,6 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::script::{self, Family, Life, Step, Trap};
+
+pub use saved::Saved;
 
 /// A moment of virtual time: how long after the world began.
 pub type Moment = Duration;

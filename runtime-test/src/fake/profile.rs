@@ -134,6 +134,9 @@ fn why_never(capability: Capability) -> Option<&'static str> {
         | Capability::PortForward
         | Capability::Events
         | Capability::DiskStats
+        | Capability::Checkpoint
+        | Capability::CheckpointLeaveRunning
+        | Capability::Restore
         | Capability::Log
         | Capability::LogReopen
         | Capability::Reopen => None,
@@ -149,7 +152,7 @@ fn why_never(capability: Capability) -> Option<&'static str> {
         Capability::KernelSeparated => Some("the model isolates nothing"),
         Capability::IdMappedMounts | Capability::RecursiveReadOnlyMounts => Some("the model mounts nothing"),
         Capability::GuestImagePull => Some("the model has no images"),
-        _ => Some("the model cannot save or restore programs"),
+        _ => Some("the model's programs have no connections, locks or memory"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod exec;
 mod life;
+mod saving;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -15,8 +16,8 @@ use runtime_api::{
     AttachEnd, AttachRequest, BoxRead, BoxWrite, Capabilities, Capability, CheckpointOutcome,
     CheckpointRequest, ContainerEvent, ContainerId, ContainerState, CreateRequest, DeleteRequest, DiskStats,
     Error, ErrorKind, EventStream, ExecOutcome, ExecRequest, ExecSyncRequest, ExitStatus, HandlerName,
-    KillRequest, Operation, PortForwardRequest, Result, RuntimeImpl, RuntimeInfo, RuntimeKind, Stats,
-    StopRequest, Streams, UpdateRequest,
+    KillRequest, MonitorHealth, Operation, PortForwardRequest, RestoreRequest, Result, RuntimeImpl,
+    RuntimeInfo, RuntimeKind, Stats, StopRequest, Streams, UpdateRequest,
 };
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
@@ -228,11 +229,23 @@ impl RuntimeImpl for FakeRuntime {
         self.world.act(|parts| parts.model.disk_stats(id))
     }
 
-    async fn checkpoint(&self, _id: &ContainerId, request: CheckpointRequest) -> Result<CheckpointOutcome> {
+    async fn checkpoint(&self, id: &ContainerId, request: CheckpointRequest) -> Result<CheckpointOutcome> {
+        self.granted(Operation::Checkpoint)?;
+        let done = self.save(id, request).await;
+        done.map_err(|error| error.during(Operation::Checkpoint).on(format_args!("container \"{id}\"")))
+    }
+
+    async fn restore(&self, request: RestoreRequest) -> Result<ContainerState> {
+        self.granted(Operation::Restore)?;
+        let subject = format!("container \"{}\"", request.create.id);
+        self.revive(request).await.map_err(|error| error.during(Operation::Restore).on(subject))
+    }
+
+    async fn probe_monitor(&self, _id: &ContainerId) -> Result<MonitorHealth> {
         if self.defect(Defect::UnsupportedSaysOk) {
-            Ok(CheckpointOutcome::new(request.image))
+            Ok(MonitorHealth::Lost)
         } else {
-            Err(self.refuse(Operation::Checkpoint))
+            Err(self.refuse(Operation::ProbeMonitor))
         }
     }
 

@@ -213,6 +213,9 @@ pub(super) fn open(state_dir: &Path, profile: &Profile) -> Result<(PathBuf, Arc<
             parts.began = Instant::now().checked_sub(parts.model.now()).unwrap_or(parts.began);
         }
         parts.model.set_watched(!alone);
+        if alone && defect == Some(Defect::ReopenForgetsCheckpoints) {
+            parts.model.forget_checkpoints();
+        }
     });
     world.act(|_| ());
     world.look(|parts| parts.model.set_watched(true));

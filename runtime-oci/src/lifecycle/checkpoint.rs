@@ -1,0 +1,223 @@
+//! Checkpoint: the runtime saves the container into a hidden directory, which gets its name when it is complete.
+//!
+//! Killing a runtime in the middle of it could leave the container frozen or half taken apart, so nobody does before the
+//! deadline: the call runs in a task of the runtime value, and the command outlives even that. What was begun stands in
+//! the record; whoever gets the lock after the caller is gone waits for the command and finishes the rest.
+
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout};
+
+use runtime_api::{
+    CheckpointOutcome, CheckpointRequest, ContainerId, ContainerStatus, Error, ErrorKind, ExitCause,
+    ExitStatus, Operation, Result,
+};
+
+use crate::backend::{Backend, Locked};
+use crate::complaint;
+use crate::conmon;
+use crate::dialect::Saver;
+use crate::image::ImagePlace;
+use crate::layout::ContainerDir;
+use crate::observe::Sight;
+use crate::process::{end_all, kill_tree};
+use crate::record::CheckpointPhase;
+
+/// How long processes that were saved may take to be gone.
+const GONE: Duration = Duration::from_secs(5);
+/// How long a command whose caller is gone is waited for before the next caller is told that it is still at work.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How much of criu's log an error carries.
+const LOG_SHOWN: usize = 2048;
+
+impl Backend {
+    /// Checkpoints a container and tells the caller, if it is still there.
+    pub(crate) async fn checkpoint(
+        &self,
+        id: ContainerId,
+        request: CheckpointRequest,
+        told: oneshot::Sender<Result<CheckpointOutcome>>,
+    ) {
+        let named = |error: Error| error.during(Operation::Checkpoint).on(format_args!("container \"{id}\""));
+        let done = self.try_checkpoint(&id, &request).await.map_err(named);
+        // Nobody may be listening any more: it goes on without its caller.
+        let _ = told.send(done);
+    }
+
+    async fn try_checkpoint(
+        &self,
+        id: &ContainerId,
+        request: &CheckpointRequest,
+    ) -> Result<CheckpointOutcome> {
+        let (mut locked, sight) = self.admit(Operation::Checkpoint, id).await?;
+        let place = ImagePlace::plan(&request.image)?;
+        let parent = request.parent.as_deref().map(|parent| place.to_parent(parent)).transpose()?;
+        self.binary()?;
+        locked.record.checkpoint = Some(CheckpointPhase {
+            owner: self.life.owner(),
+            place: place.clone(),
+            was_paused: sight == Sight::Alive(ContainerStatus::Paused),
+            ends: !request.leave_running && !request.pre_dump,
+        });
+        locked.save()?;
+        let saved = match place.make() {
+            Ok(()) => self.save_container(&locked, request, &place, parent.as_deref()).await,
+            Err(error) => Err(error),
+        };
+        let image = place.path.clone();
+        match saved {
+            Ok(()) => self.conclude_checkpoint(&mut locked).await.map(|()| CheckpointOutcome::new(image)),
+            Err(error) => {
+                self.retract_checkpoint(&mut locked).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Lets the runtime save the container. When it fails, the error tells what criu said.
+    async fn save_container(
+        &self,
+        locked: &Locked,
+        request: &CheckpointRequest,
+        place: &ImagePlace,
+        parent: Option<&Path>,
+    ) -> Result<()> {
+        let (dir, log) = (&locked.dir, locked.dir.oci_log());
+        let work = dir.criu();
+        let _ = std::fs::remove_dir_all(&work);
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&work)
+            .map_err(|error| crate::record::cannot_write(&work, error))?;
+        let mut line = self.command(&log)?.arg("checkpoint");
+        line = line.arg("--image-path").arg(&place.hidden).arg("--work-path").arg(&work);
+        let flags = [
+            (request.leave_running && !request.pre_dump, "--leave-running"),
+            (request.tcp_established, "--tcp-established"),
+            (request.file_locks, "--file-locks"),
+            (request.pre_dump, "--pre-dump"),
+        ];
+        line = line.args(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag));
+        if let Some(parent) = parent {
+            line = line.arg("--parent-path").arg(parent);
+        }
+        let line = line.arg(locked.record.id.as_str());
+        let _ = std::fs::remove_file(&log);
+        let limit = Operation::Checkpoint.row().deadline.unwrap_or(Duration::from_secs(300));
+        let done = line.run_lasting(&work.join("stderr"), limit).await?;
+        if done.code == 0 {
+            return Ok(());
+        }
+        let (message, tail) = account(dir, &done.stderr, &work.join("dump.log"));
+        Err(self.rejected(message).with_command(line.detail(Some(done.code), tail)))
+    }
+
+    /// The container was saved: the image gets its name, and the end of the container is written down.
+    async fn conclude_checkpoint(&self, locked: &mut Locked) -> Result<()> {
+        let Some(phase) = locked.record.checkpoint.clone() else { return Ok(()) };
+        if phase.ends {
+            // What was saved must not go on beside what is continued from the image.
+            if let Some(init) = locked.record.init
+                && let Some(process) = init.open()
+                && timeout(GONE, process.ended()).await.is_err()
+            {
+                end_all([init]).await;
+            }
+            locked.record.exit = Some(ExitStatus::new(Some(0), ExitCause::Checkpointed, SystemTime::now()));
+        } else {
+            self.put_back(locked, &phase).await?;
+        }
+        let published = phase.place.publish();
+        locked.record.checkpoint = None;
+        locked.save()?;
+        published
+    }
+
+    /// Nothing was saved: the container goes on as it was, and what was made of the image goes.
+    async fn retract_checkpoint(&self, locked: &mut Locked) -> Result<()> {
+        let Some(phase) = locked.record.checkpoint.clone() else { return Ok(()) };
+        phase.place.discard();
+        let put_back = self.put_back(locked, &phase).await;
+        locked.record.checkpoint = None;
+        locked.save()?;
+        put_back
+    }
+
+    /// Saving freezes processes. Afterwards they are frozen if they were before, and only then.
+    async fn put_back(&self, locked: &Locked, phase: &CheckpointPhase) -> Result<()> {
+        let Some(init) = locked.record.init.filter(|init| init.lives()) else { return Ok(()) };
+        match (phase.was_paused, self.hierarchies.is_frozen(init.pid)) {
+            (false, true) => self.thaw(locked).await,
+            (true, false) => {
+                let id = locked.record.id.as_str();
+                self.run_verb(&locked.dir, &["pause", id], super::pause::LIMIT).await.map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Finishes a checkpoint whose caller is gone. The holder of the lock calls it, so nobody of ours is at work; the
+    /// command may be, for it outlives its caller. With `by_force` it is ended.
+    ///
+    /// # Errors
+    /// `Busy` when the command takes long.
+    pub(crate) async fn resolve_checkpoint(&self, locked: &mut Locked, by_force: bool) -> Result<()> {
+        let Some(phase) = locked.record.checkpoint.clone() else { return Ok(()) };
+        let give_up = Instant::now() + PATIENCE;
+        while let Some(command) = conmon::saving(&locked.dir).first().copied() {
+            if by_force {
+                end_all(kill_tree(command)).await;
+            } else if Instant::now() >= give_up {
+                let holder = format!("the checkpoint of a caller that is gone, process {}", command.pid);
+                return Err(Error::new(ErrorKind::Busy { holder }).hint("try again when it is done"));
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        if self.was_saved(locked, &phase).await {
+            self.conclude_checkpoint(locked).await
+        } else {
+            self.retract_checkpoint(locked).await
+        }
+    }
+
+    /// Whether a command that nobody saw the end of has saved the container.
+    async fn was_saved(&self, locked: &Locked, phase: &CheckpointPhase) -> bool {
+        if phase.place.path.exists() && !phase.place.hidden.exists() {
+            return true;
+        }
+        let saver = self.dialect.saver.unwrap_or(Saver::Criu);
+        let image = phase.place.hidden.join(saver.landmark());
+        let there = std::fs::metadata(image).is_ok_and(|file| file.len() > 0);
+        match saver {
+            // criu writes its statistics last, and only if all went well.
+            Saver::Criu => there && locked.dir.criu().join("stats-dump").exists(),
+            // The monitor tells how the sandbox ended: one that was saved leaves by itself.
+            Saver::Itself => {
+                let lives = locked.record.init.is_some_and(|init| init.lives());
+                let code = std::fs::read_to_string(locked.dir.exit()).unwrap_or_default();
+                there && !lives && code.trim() == "0"
+            }
+        }
+    }
+}
+
+/// What went wrong: in one line, and with the end of criu's log.
+pub(super) fn account(dir: &ContainerDir, stderr: &str, criu_log: &Path) -> (String, String) {
+    let mut message = complaint::account(Some(&dir.oci_log()), stderr);
+    let log = tail_of(criu_log);
+    // criu's last word is that it failed; the first error that is not a warning about limits is the reason.
+    let mut errors = log.lines().filter(|line| line.contains("Error (") && !line.contains("rlimit"));
+    if let Some(reason) = errors.next() {
+        message = format!("{message}: {}", reason.trim());
+    }
+    (message, format!("{}\n{log}", stderr.trim_end()))
+}
+
+fn tail_of(log: &Path) -> String {
+    let bytes = std::fs::read(log).unwrap_or_default();
+    let tail = &bytes[bytes.len().saturating_sub(LOG_SHOWN)..];
+    String::from_utf8_lossy(tail).into_owned()
+}
