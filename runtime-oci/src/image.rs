@@ -27,7 +27,6 @@ impl ImagePlace {
     /// # Errors
     /// `InvalidArgument`, `ConfigInvalid` (no such parent directory), `AlreadyExists`.
     pub(crate) fn plan(image: &Path) -> Result<Self> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
         let named = |error: Error| error.on(format_args!("image {}", image.display()));
         let name = match image.components().next_back() {
             Some(Component::Normal(name)) => name.to_string_lossy().into_owned(),
@@ -50,9 +49,19 @@ impl ImagePlace {
         if path.symlink_metadata().is_ok() {
             return Err(named(Error::new(ErrorKind::AlreadyExists)).hint("name a path that does not exist"));
         }
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let hidden = above.join(format!(".{name}.{}.{number}", std::process::id()));
+        let hidden = Self::beside(&path)?;
         Ok(Self { path, hidden })
+    }
+
+    /// A path beside another one, for what is to be renamed to it.
+    pub(crate) fn beside(path: &Path) -> Result<PathBuf> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let Some(name) = path.file_name() else {
+            let what = format!("{} has no last part", path.display());
+            return Err(Error::new(ErrorKind::InvalidArgument(what)));
+        };
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        Ok(path.with_file_name(format!(".{}.{}.{number}", name.to_string_lossy(), std::process::id())))
     }
 
     /// Makes the hidden directory. It will hold the memory of programs: nobody else may look.

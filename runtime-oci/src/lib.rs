@@ -6,6 +6,7 @@
 //!
 //! What is where on disk is drawn in `layout.rs`.
 
+mod archive;
 mod attach;
 mod backend;
 mod capabilities;
@@ -40,6 +41,7 @@ mod spec;
 mod stats;
 mod update;
 
+pub use archive::{CheckpointArchive, CheckpointDetails};
 pub use config::{MonitorCgroup, OciConfig};
 pub use factory::OciFactory;
 pub use runtime::OciRuntime;

@@ -1,7 +1,7 @@
 //! The runtime value: the trait over the backend, and the tasks that belong to the value.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,10 +17,12 @@ use runtime_api::{
     UpdateRequest, WindowSize,
 };
 
+use crate::archive::{CheckpointDetails, Contents};
 use crate::backend::Backend;
 use crate::dialect::Saver;
 use crate::events::Events;
 use crate::lifecycle::{Making, RestoreSource};
+use crate::record::Record;
 
 /// One OCI runtime behind one handler, over one state directory.
 #[derive(Debug)]
@@ -48,6 +50,42 @@ impl OciRuntime {
     #[must_use]
     pub fn attach_socket_path(&self, id: &ContainerId) -> PathBuf {
         self.backend.layout.container(id).attach()
+    }
+
+    /// Packs an image of a container, with its spec and what is known of it, into one file, and its log if that is wanted.
+    /// The file appears when it is complete, in the place of what was there; only its owner may read it. An image of a
+    /// runtime of another name or version may not be continued by this one: [`CheckpointArchive`](crate::CheckpointArchive)
+    /// tells whose it is.
+    ///
+    /// # Errors
+    /// `NotFound`; `ConfigInvalid` when the image is none or builds on another one; `Internal` and `PermissionDenied` when the
+    /// file cannot be written.
+    pub async fn export_checkpoint(
+        &self,
+        id: &ContainerId,
+        image: &Path,
+        archive: &Path,
+        with_log: bool,
+    ) -> Result<()> {
+        let dir = self.backend.layout.container(id);
+        let Some(record) = Record::read(&dir)? else {
+            return Err(Error::new(ErrorKind::NotFound)
+                .during_step("export checkpoint")
+                .on(format_args!("container \"{id}\"")));
+        };
+        let image = crate::image::check(image, self.backend.dialect.saver.unwrap_or(Saver::Criu))
+            .map_err(|error| error.during_step("export checkpoint"))?;
+        let info = &self.backend.info;
+        let runtime = format!("{} {}", info.name, info.version.as_deref().unwrap_or("of unknown version"));
+        let contents = Contents {
+            details: CheckpointDetails::new(id.clone(), runtime, record.created_at),
+            spec: dir.config(),
+            image,
+            log: record.log.filter(|_| with_log),
+        };
+        let archive = archive.to_owned();
+        let packed = tokio::task::spawn_blocking(move || crate::archive::pack(&contents, &archive)).await;
+        packed.unwrap_or_else(|_| Err(shut_down(Operation::Checkpoint)))
     }
 
     /// Makes a container, from nothing or from an image.

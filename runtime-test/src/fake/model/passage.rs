@@ -182,7 +182,7 @@ impl Model {
         self.end_with(at, code, ExitCause::Exited);
     }
 
-    fn end_with(&mut self, at: usize, code: i32, cause: ExitCause) {
+    pub(super) fn end_with(&mut self, at: usize, code: i32, cause: ExitCause) {
         let lost = !self.watched && self.has(Defect::ReopenLosesExits);
         let now = self.time_of(self.now);
         let container = &mut self.containers[at];

@@ -1,7 +1,8 @@
 //! Checkpoint and restore: the state of the processes goes into a value and comes back out of it.
 
 use runtime_api::{
-    CheckpointRequest, ContainerId, ContainerState, ContainerStatus, ExitCause, ExitStatus, Operation, Result,
+    CheckpointRequest, ContainerId, ContainerState, ContainerStatus, EventKind, ExitCause, ExitStatus,
+    Operation, Result,
 };
 
 use crate::Defect;
@@ -40,13 +41,7 @@ impl Model {
         if self.has(Defect::CheckpointSaysKilled) {
             return self.end(at, 137);
         }
-        if self.containers[at].status == ContainerStatus::Stopped {
-            return;
-        }
-        let now = self.time_of(self.now);
-        // It is set before the processes go, so that nothing else is ever told.
-        let _ = self.containers[at].ending.set(ExitStatus::new(Some(0), ExitCause::Checkpointed, now));
-        self.end(at, 0);
+        self.end_with(at, 0, ExitCause::Checkpointed);
     }
 
     /// What a later value tells of those that were checkpointed, where a defect wants it.
@@ -57,6 +52,12 @@ impl Model {
                 container.ending = std::sync::Arc::new(std::sync::OnceLock::from(forgotten));
             }
         }
+    }
+
+    /// Which life an id stands for now.
+    #[must_use]
+    pub fn key_of(&self, id: &ContainerId) -> Option<Key> {
+        self.containers.iter().find(|container| container.id == *id).map(|container| container.key)
     }
 
     /// Lets a container that was just made continue from an image instead of beginning. Nothing if the image makes no
@@ -76,6 +77,7 @@ impl Model {
         container.status = ContainerStatus::Running;
         container.started_at = Some(now);
         let id = container.id.clone();
+        self.happened(at, EventKind::Started);
         self.run_due();
         self.state(&id).ok()
     }

@@ -22,6 +22,7 @@ pub(crate) struct SavedProcess {
     traps: Vec<String>,
     pending: Vec<i32>,
     suspended: bool,
+    memory: u64,
 }
 
 /// What a process waits for; times are what is left of them.
@@ -98,6 +99,7 @@ impl Process {
             traps: self.traps.iter().map(|(signal, trap)| Step::Trap(*signal, *trap).to_arg()).collect(),
             pending: self.pending.clone(),
             suspended: self.suspended,
+            memory: self.memory,
         }
     }
 }
@@ -127,6 +129,7 @@ impl SavedProcess {
         }
         process.pending.clone_from(&self.pending);
         process.suspended = self.suspended;
+        process.memory = self.memory;
         Some(process)
     }
 }

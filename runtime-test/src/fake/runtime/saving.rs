@@ -29,31 +29,33 @@ impl FakeRuntime {
                 self.profile.capabilities().require(option)?;
             }
         }
-        let (key, _) = self.world.act(|parts| parts.model.save(id))?;
+        let (key, early) = self.world.act(|parts| parts.model.save(id))?;
         let image = self.room_for(&request.image)?;
-        let (world, torn) = (Arc::clone(&self.world), self.defect(Defect::DroppedCheckpointIsTorn));
-        let (id, at) = (id.clone(), image.clone());
-        // It goes on when its caller goes away.
+        let done = if self.defect(Defect::DroppedCheckpointIsTorn) {
+            self.world.act(|parts| parts.model.saved(key, &request));
+            sleep(WORK).await;
+            write(&image, &early)
+        } else {
+            self.save_in_a_task(id, &image, request).await
+        };
+        done.map(|()| CheckpointOutcome::new(image))
+    }
+
+    /// Writes the image and lets the container end. It goes on when its caller goes away.
+    async fn save_in_a_task(&self, id: &ContainerId, image: &Path, request: CheckpointRequest) -> Result<()> {
+        let (world, id, at) = (Arc::clone(&self.world), id.clone(), image.to_owned());
         let work = async move {
-            if torn {
-                world.act(|parts| parts.model.saved(key, &CheckpointRequest::new(&at)));
-            }
             sleep(WORK).await;
             world.act(|parts| {
-                let saved = if torn { parts.model.save(&id).ok() } else { Some(parts.model.save(&id)?) };
-                write(&at, saved.map(|(_, saved)| saved).as_ref())?;
+                let (key, saved) = parts.model.save(&id)?;
+                write(&at, &saved)?;
                 parts.model.saved(key, &request);
                 Ok(())
             })
         };
-        let done = if torn { work.await } else { self.finish_in_a_task(work).await };
-        done.map(|()| CheckpointOutcome::new(image))
-    }
-
-    async fn finish_in_a_task(&self, work: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
         tokio::spawn(work).await.unwrap_or_else(|error| {
-            Err(Error::new(ErrorKind::Internal("a checkpoint did not come to its end".into()))
-                .caused_by(error))
+            let what = "a checkpoint did not come to its end".to_owned();
+            Err(Error::new(ErrorKind::Internal(what)).caused_by(error))
         })
     }
 
@@ -105,7 +107,7 @@ impl FakeRuntime {
             let _ = fs::remove_dir_all(&request.image);
         }
         let revived = self.world.act(|parts| {
-            let (key, _) = parts.model.ending(&id).ok()?;
+            let key = parts.model.key_of(&id)?;
             match &saved {
                 Some(saved) => parts.model.revive(key, saved),
                 None => parts.model.start(&id).ok().and_then(|()| parts.model.state(&id).ok()),
@@ -122,13 +124,13 @@ impl FakeRuntime {
 }
 
 /// Writes beside the place and renames, so that no image is ever seen half.
-fn write(image: &Path, saved: Option<&Saved>) -> Result<()> {
+fn write(image: &Path, saved: &Saved) -> Result<()> {
     let host = |error: std::io::Error| {
         Error::new(ErrorKind::Internal("the image cannot be written".into()))
             .on(format_args!("image {}", image.display()))
             .caused_by(error)
     };
-    let text = serde_json::to_vec(&saved).map_err(|error| host(error.into()))?;
+    let text = serde_json::to_vec(saved).map_err(|error| host(error.into()))?;
     let name = image.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let hidden = image.with_file_name(format!(".{name}"));
     fs::create_dir(&hidden)
