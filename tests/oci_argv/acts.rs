@@ -243,6 +243,15 @@ pub(crate) async fn images(place: &Place, runtime: &SharedRuntime, sheet: &mut S
         done("restore", runtime.restore(RestoreRequest::new(create, place.path("image-3")))).await;
         sheet.note("restore");
         remove(runtime, sheet, &id).await;
+        if runtime.capabilities().has(Capability::CheckpointLeaveRunning) {
+            let create = CreateRequest::new(id.clone(), place.path("bundles/image"));
+            let mut request = RestoreRequest::new(create, place.path("image-1"));
+            request.tcp_established = runtime.capabilities().has(Capability::CheckpointTcpEstablished);
+            request.file_locks = runtime.capabilities().has(Capability::CheckpointFileLocks);
+            done("restore", runtime.restore(request)).await;
+            sheet.note("restore with every option");
+            remove(runtime, sheet, &id).await;
+        }
     }
 }
 

@@ -88,7 +88,7 @@ impl Sheet {
 }
 
 /// Names of files that have a number or a random part.
-const CHANGING: &[&str] = &["/execs/", "/.probe-log.", "/conmon-term."];
+const CHANGING: &[&str] = &["/execs/", "/.probe-log.", "/.image-", "/conmon-term."];
 
 fn without_what_changes(word: &str) -> String {
     for name in CHANGING {
