@@ -21,7 +21,8 @@ pub enum StdinMode {
     /// It is at its end from the start.
     #[default]
     Closed,
-    /// It can be attached; the end of the first client's input closes it.
+    /// It can be attached; the end of the first client's input closes it. Whether a client that leaves in another way
+    /// closes it, too, is the runtime's affair.
     Once,
     /// It can be attached; it stays open when clients leave.
     KeepOpen,

@@ -83,10 +83,18 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// - A log whose parent directory is missing is refused with `ConfigInvalid`. `create.rejects-missing-log-directory`
     /// - A log path that is a symbolic link is refused with `ConfigInvalid` and not followed.
     ///   `create.rejects-symlinked-log`
+    /// - A limit of the log's size below 8,192 bytes is `InvalidArgument`. `create.rejects-tiny-log-limits`
+    /// - Unless the request asks for input, the program finds its standard input at its end.
+    ///   `create.closes-input-unless-asked`
     /// - Where `log` is declared the log has one record for each line: a time in RFC 3339 with a fraction, `stdout` or
     ///   `stderr`, `F`, and the text; times do not go back within a stream. `log.cri-format`
     /// - A piece of a line that is too long for one record, or that was never ended, has `P` in the place of `F`.
     ///   `log.marks-pieces`
+    /// - A log with a limit is at no time larger than that by more than one record; what is dropped are whole records, the
+    ///   oldest first. `log.limits-its-size`
+    /// - Bytes of any value reach the log, and all of them. `log.keeps-binary-data`
+    /// - A log that create makes is not for others: mode 0640 or stricter. `log.is-private`
+    /// - A log that is there already is continued. `log.continues-a-file`
     /// - The bundle is never written to. `create.leaves-bundle-unchanged`
     /// - A change to `config.json` after the create has no effect. `create.ignores-later-changes`
     /// - One bundle may run many times at once. `create.shares-a-bundle`
@@ -367,12 +375,28 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// - It ends when the program ends. `attach.ends-with-the-program`
     /// - A stopped container is refused with `WrongState`. `attach.stopped-is-refused`
     /// - Output of any size arrives whole. `attach.carries-large-output`
+    /// - So does input, a megabyte of it. `attach.carries-large-input`
+    /// - With [`StdinMode::KeepOpen`](crate::StdinMode::KeepOpen) the end of a client's input is not the program's: it goes
+    ///   on with the next client's. `attach.keeps-input-open`
+    /// - The detach keys end the attachment and do not reach the program, which goes on. `attach.detaches-by-keys`
+    /// - A client that reads slowly gets everything, however much it leaves unread. `attach.waits-for-slow-clients`
     /// - A client that reads nothing is cut off with `Lagged`, and the program goes on. `attach.cuts-off-silent-clients`
+    /// - The other clients miss nothing of what comes meanwhile, nor does the log.
+    ///   `attach.silent-clients-hold-up-no-others`
+    /// - With a terminal, both streams come as standard output, and lines end in `\r\n`. `attach.shows-a-terminal`
+    /// - The first size that is asked for is the terminal's before the attachment begins. `attach.sets-the-first-size`
+    /// - So are the sizes that the client asks for later; of those that come fast the last one counts.
+    ///   `attach.passes-sizes-on`
+    ///
+    /// Sizes need `attach.resize` and a container with a terminal.
     ///
     /// **Cancel**: dropping it detaches; the program goes on.
     ///
+    /// - A later client gets what is printed from then on. `attach.serves-later-clients`
+    ///
     /// # Errors
-    /// `NotFound`, `WrongState`, `PeerLost`, `Lagged` (8 MiB were left unread for a second).
+    /// `NotFound`, `WrongState`, `PeerLost`, `Lagged` (8 MiB were left unread for a second), `Rejected` (a size, and no
+    /// terminal), `TimedOut` (the monitor does not serve the client).
     async fn attach(&self, id: &ContainerId, request: AttachRequest, streams: Streams) -> Result<AttachEnd> {
         let _ = (id, request, streams);
         Err(self.refuse(Operation::Attach))
@@ -380,8 +404,15 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
 
     /// Changes the size of the container's terminal.
     ///
+    /// - The program is told, and finds the new size. `attach.resize.reaches-the-program`
+    /// - However fast sizes come, the last one stays. `attach.resize.last-of-a-burst-wins`
+    /// - A container without a terminal is refused with `Rejected`. `attach.resize.needs-a-terminal`
+    /// - A stopped one is refused with `WrongState`. `attach.resize.stopped-is-refused`
+    ///
+    /// **Cancel**: it has the new size or not.
+    ///
     /// # Errors
-    /// `NotFound`, `WrongState`, `PeerLost`.
+    /// `NotFound`, `WrongState`, `Rejected` (no terminal), `PeerLost`, `TimedOut`.
     async fn attach_resize(&self, id: &ContainerId, size: WindowSize) -> Result<()> {
         let _ = (id, size);
         Err(self.refuse(Operation::AttachResize))
@@ -515,10 +546,21 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
         Err(self.refuse(Operation::Restore))
     }
 
-    /// Opens the log file anew after the caller renamed it. While the path still is the open file it does nothing.
+    /// Opens the log file anew after the caller renamed it. A container without a log file is left as it is.
+    ///
+    /// - Afterwards output goes to a new file at the old path, and the renamed one stays as it is.
+    ///   `log.reopen.goes-on-in-a-new-file`
+    /// - Nothing that the program prints meanwhile is lost or there twice. `log.reopen.loses-nothing`
+    /// - While the path still is the open file it does nothing. `log.reopen.changes-nothing-without-a-rename`
+    /// - Any number of callers may reopen at once. `log.reopen.at-once-is-safe`
+    /// - It works while a stop grants its grace, and does not wait for the end. `log.reopen.works-during-the-grace`
+    /// - A stopped container is refused with `WrongState`. `log.reopen.stopped-is-refused`
+    ///
+    /// **Cancel**: the log is opened anew or not.
     ///
     /// # Errors
-    /// `NotFound`, `WrongState`, `PeerLost`, `TimedOut`.
+    /// `NotFound`, `WrongState`, `ConfigInvalid` (the directory is missing, or another file with content is in the log's
+    /// place), `PeerLost`, `TimedOut`.
     async fn reopen_log(&self, id: &ContainerId) -> Result<()> {
         let _ = id;
         Err(self.refuse(Operation::ReopenLog))
@@ -552,6 +594,11 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Tells whether the process that watches the container lives. A lost one is an answer, not an error.
+    ///
+    /// - From create until the end it lives, and has a pid. `monitor.probe.finds-it-alive`
+    /// - A stopped container is refused with `WrongState`. `monitor.probe.stopped-is-refused`
+    ///
+    /// **Cancel**: nothing happens.
     ///
     /// # Errors
     /// `NotFound`, `WrongState`.

@@ -35,8 +35,10 @@ const PACKET: usize = 8193;
 const INPUT: usize = 32 * 1024;
 /// How much a client may leave unread,
 const BACKLOG: usize = 8 * 1024 * 1024;
-/// and for how long.
-const STALL: Duration = Duration::from_secs(1);
+/// and for how many such times. One that was not seen to read because this process did not run is not silent: however
+/// long that took, it is one of them.
+const SILENCES: u32 = 20;
+const SILENCE: Duration = Duration::from_millis(50);
 
 /// How long conmon may take to accept a client.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -276,7 +278,7 @@ async fn pump_output(
     let (mut out, mut err) = (Sink::new(stdout), Sink::new(stderr));
     let mut packet = vec![0; PACKET];
     let mut open = true;
-    let mut stalled = Instant::now();
+    let mut silences = 0;
     while open || !out.is_idle() || !err.is_idle() {
         let full = out.queue.len() + err.queue.len() >= BACKLOG;
         tokio::select! {
@@ -290,11 +292,15 @@ async fn pump_output(
                     // conmon went away: after an orderly end, or killed; the caller finds out which.
                     Ok(0) | Err(_) => open = false,
                 }
-                stalled = Instant::now();
+                silences = 0;
             }
-            () = out.work(), if !out.is_idle() => stalled = Instant::now(),
-            () = err.work(), if !err.is_idle() => stalled = Instant::now(),
-            () = tokio::time::sleep_until(stalled + STALL), if full => {
+            () = out.work(), if !out.is_idle() => silences = 0,
+            () = err.work(), if !err.is_idle() => silences = 0,
+            () = tokio::time::sleep(SILENCE), if full => {
+                silences += 1;
+                if silences < SILENCES {
+                    continue;
+                }
                 let left = out.queue.len() + err.queue.len();
                 return Err(Error::new(ErrorKind::Lagged(u64::try_from(left).unwrap_or(u64::MAX)))
                     .hint("the client read nothing for a second; attach again to go on"));

@@ -202,6 +202,17 @@ impl Bench {
         self.create(adapt(self.request(&id, &bundle))).await
     }
 
+    /// A created container with a terminal.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub async fn created_on_a_terminal(&self, workload: &Workload) -> Checked<Subject<'_>> {
+        let number = self.anonymous.fetch_add(1, Ordering::Relaxed) + 1;
+        let id = self.id(&number.to_string());
+        let bundle = self.bundle_with(workload, &BundleOptions::new().terminal())?;
+        self.create(self.request(&id, &bundle)).await
+    }
+
     /// The container of this request.
     ///
     /// # Errors

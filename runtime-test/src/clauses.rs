@@ -27,6 +27,8 @@ macro_rules! each_clause {
                 rejects_missing_program,
                 rejects_missing_log_directory,
                 rejects_symlinked_log,
+                rejects_tiny_log_limits,
+                closes_input_unless_asked,
                 leaves_bundle_unchanged,
                 ignores_later_changes,
                 shares_a_bundle,
@@ -35,6 +37,10 @@ macro_rules! each_clause {
             log {
                 cri_format,
                 marks_pieces,
+                limits_its_size,
+                keeps_binary_data,
+                is_private,
+                continues_a_file,
             }
             start {
                 runs_the_program,
@@ -140,7 +146,22 @@ macro_rules! each_clause {
                 ends_with_the_program,
                 stopped_is_refused,
                 carries_large_output,
+                carries_large_input,
+                keeps_input_open,
+                detaches_by_keys,
+                waits_for_slow_clients,
                 cuts_off_silent_clients,
+                silent_clients_hold_up_no_others,
+                shows_a_terminal,
+                sets_the_first_size,
+                passes_sizes_on,
+                serves_later_clients,
+            }
+            attach_resize {
+                reaches_the_program,
+                last_of_a_burst_wins,
+                needs_a_terminal,
+                stopped_is_refused,
             }
             pause {
                 freezes_until_resume,
@@ -168,6 +189,18 @@ macro_rules! each_clause {
             }
             stats_disk {
                 tells_the_file_system,
+                stopped_is_refused,
+            }
+            log_reopen {
+                goes_on_in_a_new_file,
+                loses_nothing,
+                changes_nothing_without_a_rename,
+                at_once_is_safe,
+                works_during_the_grace,
+                stopped_is_refused,
+            }
+            monitor_probe {
+                finds_it_alive,
                 stopped_is_refused,
             }
             events {

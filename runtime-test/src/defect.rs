@@ -71,6 +71,10 @@ defects! {
     MissingProgramRuns = "missing-program-runs" breaks ["create.rejects-missing-program"];
     /// The log's missing parent directory is made.
     LogDirectoryIsMade = "log-directory-is-made" breaks ["create.rejects-missing-log-directory"];
+    /// A log may be limited to fewer than 8,192 bytes.
+    TinyLogLimitIsAccepted = "tiny-log-limit-is-accepted" breaks ["create.rejects-tiny-log-limits"];
+    /// The input of every program stays open.
+    InputIsAlwaysOpen = "input-is-always-open" breaks ["create.closes-input-unless-asked"];
     /// A symbolic link in place of the log is followed.
     LogLinkIsFollowed = "log-link-is-followed" breaks ["create.rejects-symlinked-log"];
     /// Create leaves a file in the bundle.
@@ -161,6 +165,30 @@ defects! {
     LogTimesAreWrong = "log-times-are-wrong" breaks ["log.cri-format"];
     /// A line that was never ended is logged as if it had been.
     LogEndsEveryLine = "log-ends-every-line" breaks ["log.marks-pieces"];
+    /// The limit of a log's size is ignored.
+    LogLimitIsIgnored = "log-limit-is-ignored" breaks ["log.limits-its-size"];
+    /// Bytes that are zero do not reach the log.
+    LogDropsBinaryData = "log-drops-binary-data" breaks ["log.keeps-binary-data"];
+    /// Everybody on the host may read a log.
+    LogIsPublic = "log-is-public" breaks ["log.is-private"];
+    /// A log that is there already is begun anew.
+    LogIsBegunAnew = "log-is-begun-anew" breaks ["log.continues-a-file"];
+    /// A log that is reopened goes on in the old file.
+    ReopenKeepsTheOldFile = "reopen-keeps-the-old-file" breaks ["log.reopen.goes-on-in-a-new-file"];
+    /// The first piece of output after a reopen is lost.
+    ReopenLosesALine = "reopen-loses-a-line" breaks ["log.reopen.loses-nothing"];
+    /// A reopen begins the log anew although it was not renamed.
+    ReopenBeginsAnew = "reopen-begins-anew" breaks ["log.reopen.changes-nothing-without-a-rename"];
+    /// Of two reopens at once the second loses what is printed next.
+    ReopensTogetherLose = "reopens-together-lose" breaks ["log.reopen.at-once-is-safe"];
+    /// While a container is being stopped its log cannot be reopened.
+    StopRefusesReopens = "stop-refuses-reopens" breaks ["log.reopen.works-during-the-grace"];
+    /// Reopening the log of a stopped container is Ok.
+    ReopenStoppedIsOk = "reopen-stopped-is-ok" breaks ["log.reopen.stopped-is-refused"];
+    /// A monitor that lives is said to be lost.
+    MonitorIsGivenUp = "monitor-is-given-up" breaks ["monitor.probe.finds-it-alive"];
+    /// The monitor of a stopped container can be asked after.
+    ProbeOfStoppedIsOk = "probe-of-stopped-is-ok" breaks ["monitor.probe.stopped-is-refused"];
 
     /// Wait is refused before the start.
     WaitRefusesCreated = "wait-refuses-created" breaks ["wait.blocks-until-the-end"];
@@ -263,8 +291,9 @@ defects! {
     /// The end of a client's input does not reach the program.
     InputNeverEnds = "input-never-ends" breaks ["attach.carries-input"];
     /// Only the newest client gets output.
-    OneClientIsServed = "one-client-is-served" breaks ["attach.serves-several-clients"];
-    /// Attach goes on when the program has ended.
+    OneClientIsServed = "one-client-is-served" breaks
+        ["attach.serves-several-clients", "attach.silent-clients-hold-up-no-others"];
+    /// Attach goes on when the program has ended, as long as the client's input has not.
     AttachNeverEnds = "attach-never-ends" breaks ["attach.ends-with-the-program"];
     /// Attaching to a stopped container is Ok.
     AttachStoppedIsOk = "attach-stopped-is-ok" breaks ["attach.stopped-is-refused"];
@@ -272,6 +301,30 @@ defects! {
     LargeOutputIsCut = "large-output-is-cut" breaks ["attach.carries-large-output"];
     /// Clients that read nothing are never cut off.
     SilentClientsStay = "silent-clients-stay" breaks ["attach.cuts-off-silent-clients"];
+    /// Clients that are merely slow are cut off.
+    SlowClientsAreCutOff = "slow-clients-are-cut-off" breaks ["attach.waits-for-slow-clients"];
+    /// The end of a client's input ends the program's although it is to be kept open.
+    KeptInputEnds = "kept-input-ends" breaks ["attach.keeps-input-open"];
+    /// Of a client's input only the first 512 KiB reach the program.
+    LargeInputIsCut = "large-input-is-cut" breaks ["attach.carries-large-input"];
+    /// The keys that detach are input like any other.
+    DetachKeysAreInput = "detach-keys-are-input" breaks ["attach.detaches-by-keys"];
+    /// Once a client has left, later ones get nothing.
+    ClientsComeOnce = "clients-come-once" breaks ["attach.serves-later-clients"];
+    /// What a program prints to a terminal comes as if there were none.
+    TerminalIsAPipe = "terminal-is-a-pipe" breaks ["attach.shows-a-terminal"];
+    /// The size that a client wants first is ignored.
+    InitialSizeIsIgnored = "initial-size-is-ignored" breaks ["attach.sets-the-first-size"];
+    /// The sizes that a client wants later are ignored.
+    SizesAreNotPassedOn = "sizes-are-not-passed-on" breaks ["attach.passes-sizes-on"];
+    /// A resize is Ok and changes nothing.
+    ResizeIsIgnored = "resize-is-ignored" breaks ["attach.resize.reaches-the-program"];
+    /// Of sizes that come close together the first one stays.
+    BurstsOfSizesAreLost = "bursts-of-sizes-are-lost" breaks ["attach.resize.last-of-a-burst-wins"];
+    /// A container without a terminal can be resized.
+    ResizeWithoutTerminalIsOk = "resize-without-terminal-is-ok" breaks ["attach.resize.needs-a-terminal"];
+    /// A stopped container can be resized.
+    ResizeStoppedIsOk = "resize-stopped-is-ok" breaks ["attach.resize.stopped-is-refused"];
 
     /// A checkpointed container is told as one that was killed.
     CheckpointSaysKilled = "checkpoint-says-killed" breaks ["checkpoint.ends-the-container"];

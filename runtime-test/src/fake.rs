@@ -10,8 +10,8 @@
 //! runtimes: whatever it says of a sequence of operations is what the contract says. The rest gives it a clock, log
 //! files and clients.
 //!
-//! What it does not model: terminals, users and capabilities of processes, shares of the processor, namespaces, mounts. Requests
-//! that ask for a terminal or another user are refused. Its containers live in this process: a new value over the same
+//! What it does not model: users and capabilities of processes, terminals of execs, shares of the processor, namespaces,
+//! mounts. Requests that ask for another user are refused. Its containers live in this process: a new value over the same
 //! state directory finds them, a new process does not.
 
 mod attach;
@@ -25,6 +25,7 @@ mod process;
 mod profile;
 mod program;
 mod runtime;
+mod terminal;
 mod world;
 
 pub use factory::FakeFactory;

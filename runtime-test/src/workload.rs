@@ -11,6 +11,7 @@ use crate::script::{Life, Step, Trap};
 pub const READY: &str = "ready";
 
 const TERM: i32 = 15;
+const WINCH: i32 = 28;
 
 /// A script for the probe program.
 ///
@@ -84,6 +85,12 @@ impl Workload {
     #[must_use]
     pub fn says(text: impl Into<String>) -> Self {
         Self::new([Step::Out(text.into())])
+    }
+
+    /// Says [`READY`] and then the size of its terminal each time it is told of another one, for ever.
+    #[must_use]
+    pub fn tells_sizes() -> Self {
+        Self::new([Step::Trap(WINCH, Trap::Winsize), Step::Out(READY.into()), Step::Forever])
     }
 
     /// Prints `tick 1`, `tick 2` and so on, one per period, for ever.

@@ -34,13 +34,25 @@ impl Tap {
     /// # Errors
     /// When the attach ends before it began.
     pub async fn attached_with(bench: &Bench, id: &ContainerId, streams: Streams) -> Checked<Self> {
+        Self::attached_by(bench, id, AttachRequest::new(), streams).await
+    }
+
+    /// [`Tap::attached_with`] by a request of one's own, which must not ask to be told of the beginning.
+    ///
+    /// # Errors
+    /// When the attach ends before it began.
+    pub async fn attached_by(
+        bench: &Bench,
+        id: &ContainerId,
+        request: AttachRequest,
+        streams: Streams,
+    ) -> Checked<Self> {
         let (stdout, stderr) = (Kept::default(), Kept::default());
         let streams = streams.stdout(stdout.clone()).stderr(stderr.clone());
         let (told, attached) = oneshot::channel();
         let (runtime, id) = (bench.runtime(), id.clone());
-        let attachment = tokio::spawn(async move {
-            runtime.attach(&id, AttachRequest::new().on_attached(told), streams).await
-        });
+        let attachment =
+            tokio::spawn(async move { runtime.attach(&id, request.on_attached(told), streams).await });
         let tap = Self { stdout, stderr, attachment };
         if attached.await.is_ok() {
             return Ok(tap);

@@ -105,6 +105,35 @@ async fn config_is_refused(bench: &Bench, name: &str, bundle: &Path, what: &str)
 }
 
 clause! {
+    /// A limit of the log's size below 8,192 bytes is refused with `InvalidArgument`.
+    rejects_tiny_log_limits = "create.rejects-tiny-log-limits", Create, needs [Log]
+}
+async fn rejects_tiny_log_limits(bench: &Bench) -> Checked {
+    let id = bench.id("a");
+    let bundle = bench.bundle(&Workload::exits(0))?;
+    let log = |limit| LogConfig::cri_file(bench.log_path(&id)).max_size(limit);
+    let created = bench.runtime().create(bench.request(&id, &bundle).log(log(8191))).await;
+    refused!(created, ErrorKind::InvalidArgument(_), "a log of at most 8191 bytes");
+    bench.nothing_is_left_of(&id).await?;
+    ensure!(!bench.log_path(&id).exists(), "a log file was left");
+    bench.create(bench.request(&id, &bundle).log(log(8192))).await?;
+    Ok(())
+}
+
+clause! {
+    /// Unless the request asks for input, the program finds its standard input at its end.
+    closes_input_unless_asked = "create.closes-input-unless-asked", Create
+}
+async fn closes_input_unless_asked(bench: &Bench) -> Checked {
+    let container = bench.running(&Workload::echoes().then(Step::Exit(7))).await?;
+    match tokio::time::timeout(Duration::from_secs(20), container.wait()).await {
+        Ok(exit) => ensure_eq!(exit?.code, Some(7), "the code of a program that reads its input to the end"),
+        Err(_) => return Err(Violation::new("a program that reads its input never comes to its end")),
+    }
+    Ok(())
+}
+
+clause! {
     /// A program that does not exist is `Rejected` with the class "exec not found", by create or by start. After a
     /// create nothing is left; after a start the container is Stopped without a code and can be deleted.
     rejects_missing_program = "create.rejects-missing-program", Create

@@ -3,13 +3,18 @@
 use std::future::{Future, pending};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use runtime_api::{
-    AttachEnd, BoxRead, BoxWrite, ContainerId, DetachKeys, Error, ErrorKind, Operation, Peer, Result, Streams,
+    AttachEnd, BoxRead, BoxWrite, ContainerId, DetachKeys, Error, ErrorKind, Operation, Peer, Result,
+    Streams, WindowSize,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 use tokio::time::timeout;
+
+use crate::Defect;
 
 use super::clients::{ClientId, Taken};
 use super::model::{Key, Stream};
@@ -21,6 +26,8 @@ const UNREAD_LIMIT: usize = 8 * 1024 * 1024;
 const SILENCE: Duration = Duration::from_secs(1);
 /// How much standard input the model's pipe holds.
 const PIPE: usize = 64 * 1024;
+/// How much input passes where a defect cuts it.
+const CUT: usize = 512 * 1024;
 
 /// An attached client; it is forgotten when this is dropped.
 #[derive(Debug)]
@@ -28,8 +35,9 @@ pub(super) struct Attached {
     pub(super) world: Arc<World>,
     pub(super) client: ClientId,
     pub(super) container: Key,
-    /// Whether a silent client may stay for ever.
-    pub(super) patient: bool,
+    pub(super) defect: Option<Defect>,
+    /// Whether there is input that has not ended.
+    pub(super) reads: AtomicBool,
 }
 
 impl Drop for Attached {
@@ -53,11 +61,39 @@ impl Attached {
             )
         };
         let named = |error: Error| error.during(Operation::Attach).on(format_args!("container \"{id}\""));
+        let sizes = self.pass_on(id, streams.resize);
         tokio::select! {
             biased;
-            done = output => done.map(|_| AttachEnd::Ended).map_err(named),
+            () = sizes => Ok(AttachEnd::Ended),
+            done = output => {
+                if self.has(Defect::AttachNeverEnds) && self.reads.load(Ordering::Relaxed) {
+                    pending::<()>().await;
+                }
+                done.map(|_| AttachEnd::Ended).map_err(named)
+            }
             () = self.feed(streams.stdin, keys) => Ok(AttachEnd::Detached),
         }
+    }
+
+    fn has(&self, defect: Defect) -> bool {
+        self.defect == Some(defect)
+    }
+
+    /// Passes on the sizes that the client wants; never returns.
+    async fn pass_on(&self, id: &ContainerId, sizes: Option<watch::Receiver<Option<WindowSize>>>) {
+        if let Some(mut sizes) = sizes.filter(|_| !self.has(Defect::SizesAreNotPassedOn)) {
+            loop {
+                let newest = *sizes.borrow_and_update();
+                if let Some(size) = newest {
+                    // The end of the container is told by its output.
+                    let _ = self.world.act(|parts| parts.model.resize(Operation::Attach, id, size));
+                }
+                if sizes.changed().await.is_err() {
+                    break;
+                }
+            }
+        }
+        pending::<()>().await;
     }
 
     async fn pump(&self, stream: Stream, to: Option<BoxWrite>) -> Result<()> {
@@ -93,13 +129,14 @@ impl Attached {
     ) -> Result<usize> {
         let mut write = pin!(write);
         loop {
-            match timeout(SILENCE, &mut write).await {
+            let silence = if self.has(Defect::SlowClientsAreCutOff) { SILENCE / 20 } else { SILENCE };
+            match timeout(silence, &mut write).await {
                 Ok(Ok(count)) if count > 0 => return Ok(count),
                 Ok(Ok(_)) => return Err(Error::new(ErrorKind::PeerLost(Peer::Client))),
                 Ok(Err(error)) => return Err(Error::new(ErrorKind::PeerLost(Peer::Client)).caused_by(error)),
                 Err(_) => {
                     let unread = held + self.world.look(|parts| parts.clients.unread(self.client));
-                    if unread >= UNREAD_LIMIT && !self.patient {
+                    if unread >= UNREAD_LIMIT && !self.has(Defect::SilentClientsStay) {
                         return Err(Error::new(ErrorKind::Lagged(unread as u64))
                             .hint("read the output as it comes, or keep it in a log"));
                     }
@@ -111,12 +148,14 @@ impl Attached {
     /// Carries input; returns when the client pressed the detach keys.
     async fn feed(&self, from: Option<BoxRead>, keys: Option<DetachKeys>) {
         let Some(mut from) = from else { return pending().await };
-        let mut keys = DetachMatcher::new(keys);
+        let mut keys = DetachMatcher::new(keys.filter(|_| !self.has(Defect::DetachKeysAreInput)));
+        let mut passed = 0;
         let mut buffer = vec![0; 16 * 1024];
         loop {
             // A client whose input cannot be read any more has none.
             let count = from.read(&mut buffer).await.unwrap_or(0);
             if count == 0 {
+                self.reads.store(false, Ordering::Relaxed);
                 self.world.act(|parts| parts.model.end_input(self.container));
                 return pending().await;
             }
@@ -127,6 +166,10 @@ impl Attached {
                 fits.then_some(())
             };
             self.world.until(room).await;
+            passed += bytes.len();
+            if passed > CUT && self.has(Defect::LargeInputIsCut) {
+                continue;
+            }
             self.world.act(|parts| parts.model.write_input(self.container, &bytes));
             if detached {
                 return;

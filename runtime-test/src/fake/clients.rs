@@ -1,6 +1,6 @@
 //! Those who are attached, and what they have not read yet.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::Defect;
@@ -58,6 +58,8 @@ impl Unread {
 pub(super) struct Clients {
     clients: BTreeMap<ClientId, Client>,
     last: ClientId,
+    /// Containers that a client has left.
+    left: BTreeSet<Key>,
 }
 
 /// At most this much is handed out at once.
@@ -65,16 +67,25 @@ const PORTION: usize = 64 * 1024;
 
 impl Clients {
     /// Adds a client that wants these of standard output and standard error, from now on.
-    pub(super) fn add(&mut self, container: Key, stdout: bool, stderr: bool) -> ClientId {
+    pub(super) fn add(
+        &mut self,
+        container: Key,
+        stdout: bool,
+        stderr: bool,
+        defect: Option<Defect>,
+    ) -> ClientId {
         self.last += 1;
-        let unread = [stdout, stderr].map(|wanted| wanted.then(Unread::default));
+        let deaf = defect == Some(Defect::ClientsComeOnce) && self.left.contains(&container);
+        let unread = [stdout, stderr].map(|wanted| (wanted && !deaf).then(Unread::default));
         self.clients.insert(self.last, Client { container, unread, ended: false });
         self.last
     }
 
     /// Removes a client.
     pub(super) fn remove(&mut self, id: ClientId) {
-        self.clients.remove(&id);
+        if let Some(client) = self.clients.remove(&id) {
+            self.left.insert(client.container);
+        }
     }
 
     /// Gives a chunk to everybody who wants it. `at_start` tells that it was printed in the moment of the start.

@@ -7,7 +7,8 @@ use std::time::SystemTime;
 
 use runtime_api::{ContainerId, ContainerState, ContainerStatus, ExitStatus, Signal};
 
-use super::process::{Input, Moment, Process, Program};
+use super::process::{Input, Moment, Pid, Process, Program};
+use super::terminal::Terminal;
 
 /// Names one life of a container; an id that is used again gets another key.
 pub type Key = u64;
@@ -28,6 +29,8 @@ pub struct Blueprint {
     pub annotations: BTreeMap<String, String>,
     /// The labels of the request.
     pub labels: BTreeMap<String, String>,
+    /// Whether the program has a terminal.
+    pub terminal: bool,
     /// Whether standard input can be attached.
     pub input_open: bool,
     /// Whether standard input stays open when clients leave.
@@ -81,6 +84,10 @@ pub(super) struct Container {
     pub input: Input,
     /// Its processes, the init first.
     pub processes: Vec<Process>,
+    /// The process that watches it.
+    pub monitor: Pid,
+    /// Its terminal.
+    pub terminal: Option<Terminal>,
     /// When the last signal came by a kill.
     pub last_signal: Option<Moment>,
     /// How many steps its processes have made.
@@ -89,6 +96,8 @@ pub(super) struct Container {
     pub oom_kills: u64,
     /// Whether an exec ever ran in it.
     pub had_execs: bool,
+    /// When a size of its terminal was last asked for.
+    pub last_resize: Option<Moment>,
 }
 
 impl Container {
@@ -106,10 +115,13 @@ impl Container {
             deleting: false,
             input: Input::default(),
             processes: Vec::new(),
+            monitor: 0,
+            terminal: None,
             last_signal: None,
             steps: 0,
             oom_kills: 0,
             had_execs: false,
+            last_resize: None,
         }
     }
 

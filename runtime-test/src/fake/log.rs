@@ -1,13 +1,16 @@
 //! Log files in the CRI format: `TIME stdout|stderr P|F TEXT`.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use runtime_api::{Error, ErrorKind, LogConfig, LogDriver, Result};
+
+use crate::Defect;
 
 use super::model::Stream;
 
@@ -17,16 +20,6 @@ const LONGEST: usize = 8192;
 /// The smallest limit that a log's size can have.
 const SMALLEST_LIMIT: u64 = 8192;
 
-/// How defective a log is.
-#[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a defect of its own")]
-pub(super) struct Lenience {
-    pub(super) makes_directories: bool,
-    pub(super) follows_links: bool,
-    pub(super) times_are_wrong: bool,
-    pub(super) ends_every_line: bool,
-}
-
 /// An open log file.
 #[derive(Debug)]
 pub(super) struct LogFile {
@@ -34,7 +27,9 @@ pub(super) struct LogFile {
     file: File,
     written: u64,
     max_size: Option<u64>,
-    lenience: Lenience,
+    defect: Option<Defect>,
+    reopened_at: Option<SystemTime>,
+    drops_next: bool,
 }
 
 impl LogFile {
@@ -42,7 +37,7 @@ impl LogFile {
     ///
     /// # Errors
     /// `ConfigInvalid`, `InvalidArgument`.
-    pub(super) fn open(config: &LogConfig, lenience: Lenience) -> Result<Option<Self>> {
+    pub(super) fn open(config: &LogConfig, defect: Option<Defect>) -> Result<Option<Self>> {
         let path = match (config.driver, &config.path) {
             (LogDriver::None, _) => return Ok(None),
             (LogDriver::CriFile, Some(path)) => path,
@@ -54,18 +49,26 @@ impl LogFile {
                 return Err(Error::new(ErrorKind::ConfigInvalid(why)));
             }
         };
-        if config.max_size.is_some_and(|size| size < SMALLEST_LIMIT) {
+        let tiny = config.max_size.is_some_and(|size| size < SMALLEST_LIMIT);
+        if tiny && defect != Some(Defect::TinyLogLimitIsAccepted) {
             let why = format!("the size limit of a log must be at least {SMALLEST_LIMIT} bytes");
             return Err(Error::new(ErrorKind::InvalidArgument(why)).on(path.display()));
         }
-        check(path, lenience)?;
-        let file = append(path).map_err(|error| {
+        check(path, defect)?;
+        if defect == Some(Defect::LogIsBegunAnew) {
+            // Whether there was one to remove is the defect's own affair.
+            let _ = fs::remove_file(path);
+        }
+        let mode = if defect == Some(Defect::LogIsPublic) { 0o644 } else { 0o600 };
+        let file = append(path, mode).map_err(|error| {
             Error::new(ErrorKind::ConfigInvalid("the log cannot be opened".to_owned()))
                 .on(path.display())
                 .caused_by(error)
         })?;
         let written = file.metadata().map_or(0, |file| file.len());
-        Ok(Some(Self { path: path.clone(), file, written, max_size: config.max_size, lenience }))
+        let max_size = config.max_size.filter(|_| defect != Some(Defect::LogLimitIsIgnored));
+        let (path, reopened_at, drops_next) = (path.clone(), None, false);
+        Ok(Some(Self { path, file, written, max_size, defect, reopened_at, drops_next }))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -81,7 +84,16 @@ impl LogFile {
             Stream::Stdout => "stdout",
             Stream::Stderr => "stderr",
         };
-        let at = if self.lenience.times_are_wrong { SystemTime::UNIX_EPOCH } else { at };
+        if std::mem::take(&mut self.drops_next) {
+            return Ok(());
+        }
+        let text = if self.has(Defect::LogDropsBinaryData) {
+            bytes.iter().copied().filter(|byte| *byte != 0).collect()
+        } else {
+            Cow::Borrowed(bytes)
+        };
+        let bytes = text.as_ref();
+        let at = if self.has(Defect::LogTimesAreWrong) { SystemTime::UNIX_EPOCH } else { at };
         let time = humantime::format_rfc3339_nanos(at).to_string();
         let prefix = |tag| format!("{}+00:00 {name} {tag} ", time.trim_end_matches('Z'));
         let (part, full) = (prefix('P'), prefix('F'));
@@ -94,7 +106,7 @@ impl LogFile {
                 self.entry(&mut entries, &part, head)?;
                 rest = later;
             }
-            let ended = ended || self.lenience.ends_every_line;
+            let ended = ended || self.has(Defect::LogEndsEveryLine);
             self.entry(&mut entries, if ended { &full } else { &part }, rest)?;
         }
         self.file.write_all(&entries)
@@ -103,16 +115,51 @@ impl LogFile {
     /// Opens the file anew, unless the path still is the open file.
     ///
     /// # Errors
-    /// Those of looking at and opening the path.
-    pub(super) fn reopen(&mut self) -> io::Result<()> {
-        let open = self.file.metadata()?;
-        let same = fs::symlink_metadata(&self.path)
-            .is_ok_and(|there| (there.dev(), there.ino()) == (open.dev(), open.ino()));
-        if !same {
-            self.file = append(&self.path)?;
-            self.written = self.file.metadata()?.len();
+    /// `ConfigInvalid` when the place of the file cannot be used.
+    pub(super) fn reopen(&mut self, now: SystemTime) -> Result<()> {
+        if self.has(Defect::ReopenKeepsTheOldFile) {
+            return Ok(());
         }
+        let again = self.reopened_at.replace(now).is_some_and(|last| {
+            now.duration_since(last).is_ok_and(|apart| apart < Duration::from_millis(50))
+        });
+        if self.is_in_place() {
+            self.drops_next |= again && self.has(Defect::ReopensTogetherLose);
+            if self.has(Defect::ReopenBeginsAnew) {
+                return self
+                    .start_anew()
+                    .map_err(|error| self.unusable("it cannot be begun anew").caused_by(error));
+            }
+            return Ok(());
+        }
+        match fs::symlink_metadata(&self.path) {
+            Ok(there) if !there.is_file() => {
+                return Err(self.unusable("something that is no file is in its place"));
+            }
+            Ok(there) if there.len() > 0 => {
+                return Err(self.unusable("another file is in its place, whose content would be lost"));
+            }
+            _ => {}
+        }
+        self.file = append(&self.path, 0o600)
+            .map_err(|error| self.unusable("it cannot be opened anew").caused_by(error))?;
+        self.written = 0;
+        self.drops_next = self.has(Defect::ReopenLosesALine);
         Ok(())
+    }
+
+    fn is_in_place(&self) -> bool {
+        let place = |file: fs::Metadata| (file.dev(), file.ino());
+        let open = self.file.metadata().map(place).ok();
+        open.is_some() && open == fs::symlink_metadata(&self.path).map(place).ok()
+    }
+
+    fn unusable(&self, why: &str) -> Error {
+        Error::new(ErrorKind::ConfigInvalid(why.to_owned())).on(format_args!("log {}", self.path.display()))
+    }
+
+    fn has(&self, defect: Defect) -> bool {
+        self.defect == Some(defect)
     }
 
     fn entry(&mut self, entries: &mut Vec<u8>, prefix: &str, text: &[u8]) -> io::Result<()> {
@@ -140,15 +187,15 @@ impl LogFile {
     }
 }
 
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+fn append(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(mode).open(path)
 }
 
-fn check(path: &Path, lenience: Lenience) -> Result<()> {
+fn check(path: &Path, defect: Option<Defect>) -> Result<()> {
     let refused = |why: &str| Error::new(ErrorKind::ConfigInvalid(why.to_owned())).on(path.display());
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
-        if !lenience.makes_directories {
+        if defect != Some(Defect::LogDirectoryIsMade) {
             return Err(
                 refused("the log's parent directory does not exist").hint("make it before the create")
             );
@@ -156,7 +203,7 @@ fn check(path: &Path, lenience: Lenience) -> Result<()> {
         fs::create_dir_all(parent).map_err(|error| refused("no directory").caused_by(error))?;
     }
     match fs::symlink_metadata(path) {
-        Ok(there) if there.is_symlink() && !lenience.follows_links => {
+        Ok(there) if there.is_symlink() && defect != Some(Defect::LogLinkIsFollowed) => {
             Err(refused("the log is a symbolic link, and links are not followed"))
         }
         Ok(there) if there.is_dir() => Err(refused("the log is a directory")),
@@ -178,8 +225,8 @@ mod tests {
     fn entries_have_a_time_a_stream_and_a_tag() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut log = LogFile::open(&LogConfig::cri_file(&path), Lenience::default()).unwrap().unwrap();
-        let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_nanos(1);
+        let mut log = LogFile::open(&LogConfig::cri_file(&path), None).unwrap().unwrap();
+        let at = SystemTime::UNIX_EPOCH + Duration::from_nanos(1);
         log.write(at, Stream::Stdout, b"a\n\nb").unwrap();
         log.write(at, Stream::Stderr, b"c\n").unwrap();
         let text = fs::read_to_string(&path).unwrap();
@@ -192,7 +239,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let config = LogConfig::cri_file(&path).max_size(20_000);
-        let mut log = LogFile::open(&config, Lenience::default()).unwrap().unwrap();
+        let mut log = LogFile::open(&config, None).unwrap().unwrap();
         let mut line = vec![b'x'; 2 * LONGEST + 1];
         line.push(b'\n');
         log.write(SystemTime::UNIX_EPOCH, Stream::Stdout, &line).unwrap();
@@ -206,12 +253,15 @@ mod tests {
     fn reopening_changes_nothing_until_the_file_was_moved() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut log = LogFile::open(&LogConfig::cri_file(&path), Lenience::default()).unwrap().unwrap();
+        let mut log = LogFile::open(&LogConfig::cri_file(&path), None).unwrap().unwrap();
         log.write(SystemTime::UNIX_EPOCH, Stream::Stdout, b"old\n").unwrap();
-        log.reopen().unwrap();
+        log.reopen(SystemTime::UNIX_EPOCH).unwrap();
         assert_eq!(lines(&path), ["stdout F old"]);
         fs::rename(&path, dir.path().join("log.1")).unwrap();
-        log.reopen().unwrap();
+        fs::write(&path, "somebody else's").unwrap();
+        log.reopen(SystemTime::UNIX_EPOCH).unwrap_err();
+        fs::remove_file(&path).unwrap();
+        log.reopen(SystemTime::UNIX_EPOCH).unwrap();
         log.write(SystemTime::UNIX_EPOCH, Stream::Stdout, b"new\n").unwrap();
         assert_eq!(lines(&path), ["stdout F new"]);
     }
@@ -222,7 +272,7 @@ mod tests {
         std::os::unix::fs::symlink("elsewhere", dir.path().join("link")).unwrap();
         for bad in ["link", "missing/log", "."] {
             let config = LogConfig::cri_file(dir.path().join(bad));
-            let error = LogFile::open(&config, Lenience::default()).unwrap_err();
+            let error = LogFile::open(&config, None).unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::ConfigInvalid(_)), "{bad}: {error}");
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);

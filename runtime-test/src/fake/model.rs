@@ -7,6 +7,7 @@ mod passage;
 mod resources;
 mod saving;
 mod signals;
+mod terminal;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use crate::Defect;
 
 use super::container::Container;
 use super::process::{Pid, Process, Surroundings};
+use super::terminal::Terminal;
 
 pub use super::container::{Blueprint, Ending, Key, Limits, Stopping};
 pub use super::process::{Input, Moment, Program, Saved, Stream};
@@ -161,14 +163,16 @@ impl Model {
     /// # Errors
     /// `Busy` when a forced delete came in between.
     pub fn fill(&mut self, key: Key, blueprint: Blueprint) -> Result<ContainerState> {
-        let pid = self.fresh_pid();
+        let (pid, monitor) = (self.fresh_pid(), self.fresh_pid());
         let Some(at) = self.containers.iter().position(|container| container.key == key) else {
             return Err(Error::new(ErrorKind::Busy { holder: "a forced delete".to_owned() })
                 .during(Operation::Create));
         };
         let container = &mut self.containers[at];
         container.processes = vec![Process::new(pid, true, Arc::new(blueprint.program.clone()))];
+        container.monitor = monitor;
         container.input.closed = !blueprint.input_open;
+        container.terminal = blueprint.terminal.then(Terminal::default);
         container.blueprint = Some(blueprint);
         container.status = ContainerStatus::Created;
         let id = container.id.clone();

@@ -128,6 +128,7 @@ fn why_never(capability: Capability) -> Option<&'static str> {
         | Capability::Exec
         | Capability::ExecSync
         | Capability::Attach
+        | Capability::AttachResize
         | Capability::Pause
         | Capability::Update
         | Capability::Stats
@@ -139,14 +140,14 @@ fn why_never(capability: Capability) -> Option<&'static str> {
         | Capability::Restore
         | Capability::Log
         | Capability::LogReopen
+        | Capability::MonitorProbe
         | Capability::Reopen => None,
         Capability::ExecSession => Some("the model's execs end with those who asked for them"),
-        Capability::ExecTty | Capability::AttachResize => Some("the model has no terminals"),
+        Capability::ExecTty => Some("the model has no terminals for execs"),
         Capability::ExecCgroup | Capability::NoCgroups | Capability::CgroupParent => {
             Some("the model has no cgroups")
         }
         Capability::Notify => Some("the model's programs cannot reach a socket"),
-        Capability::MonitorProbe => Some("no process watches the model's containers"),
         Capability::JsonErrors => Some("there is no runtime binary that could report errors"),
         Capability::HostVisiblePid => Some("the model's processes exist in this program only"),
         Capability::KernelSeparated => Some("the model isolates nothing"),

@@ -19,6 +19,7 @@ pub(super) struct BundleSpec {
     pub(super) rootfs: PathBuf,
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) limits: Limits,
+    pub(super) terminal: bool,
 }
 
 impl BundleSpec {
@@ -26,7 +27,7 @@ impl BundleSpec {
     pub(super) fn nothing() -> Self {
         let program = Program { argv: vec![probe::PATH.to_owned()], env: Vec::new(), cwd: "/".into() };
         let limits = Limits::default();
-        Self { program, rootfs: PathBuf::new(), annotations: BTreeMap::new(), limits }
+        Self { program, rootfs: PathBuf::new(), annotations: BTreeMap::new(), limits, terminal: false }
     }
 
     /// Reads `config.json`.
@@ -53,12 +54,6 @@ impl BundleSpec {
         if argv.is_empty() {
             return Err(invalid("process.args is empty".to_owned()));
         }
-        if process.terminal().unwrap_or(false) {
-            let message = "the fake runtime models no terminals".to_owned();
-            return Err(
-                Error::new(ErrorKind::Rejected { class: Rejection::Other, message }).on(path.display())
-            );
-        }
         let root = spec.root().as_ref().ok_or_else(|| invalid("root is missing".to_owned()))?;
         let rootfs = bundle.join(root.path());
         if !rootfs.is_dir() {
@@ -68,7 +63,9 @@ impl BundleSpec {
         let annotations = spec.annotations().clone().unwrap_or_default().into_iter().collect();
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         let limits = resources.map(Limits::of).unwrap_or_default();
-        Ok(Self { program: Program { argv, env, cwd: process.cwd().clone() }, rootfs, annotations, limits })
+        let terminal = process.terminal().unwrap_or(false);
+        let program = Program { argv, env, cwd: process.cwd().clone() };
+        Ok(Self { program, rootfs, annotations, limits, terminal })
     }
 }
 

@@ -8,16 +8,18 @@ mod tests;
 mod waiting;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use runtime_api::{
     AttachEnd, AttachRequest, BoxRead, BoxWrite, Capabilities, Capability, CheckpointOutcome,
-    CheckpointRequest, ContainerEvent, ContainerId, ContainerState, CreateRequest, DeleteRequest, DiskStats,
-    Error, ErrorKind, EventStream, ExecOutcome, ExecRequest, ExecSyncRequest, ExitStatus, HandlerName,
-    KillRequest, MonitorHealth, Operation, PortForwardRequest, RestoreRequest, Result, RuntimeImpl,
-    RuntimeInfo, RuntimeKind, Stats, StopRequest, Streams, UpdateRequest,
+    CheckpointRequest, ContainerEvent, ContainerId, ContainerState, ContainerStatus, CreateRequest,
+    DeleteRequest, DiskStats, Error, ErrorKind, EventStream, ExecId, ExecOutcome, ExecRequest,
+    ExecSyncRequest, ExitStatus, HandlerName, KillRequest, MonitorHealth, Operation, PortForwardRequest,
+    RestoreRequest, Result, RuntimeImpl, RuntimeInfo, RuntimeKind, Stats, StopRequest, Streams,
+    UpdateRequest, WindowSize,
 };
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
@@ -182,9 +184,21 @@ impl RuntimeImpl for FakeRuntime {
     async fn attach(&self, id: &ContainerId, request: AttachRequest, streams: Streams) -> Result<AttachEnd> {
         self.granted(Operation::Attach)?;
         let wants = (streams.stdout.is_some(), streams.stderr.is_some());
+        let sized = request.initial_size.is_some() || streams.resize.is_some();
+        if sized {
+            self.profile.capabilities().require(Capability::AttachResize)?;
+        }
+        let size = request.initial_size.filter(|_| !self.defect(Defect::InitialSizeIsIgnored));
+        let defect = self.profile.defect();
         let registered: Result<_> = self.world.act(|parts| {
             let container = parts.model.admitted(Operation::Attach, id)?;
-            Ok((container, parts.clients.add(container, wants.0, wants.1)))
+            if sized {
+                parts.model.must_have_terminal(Operation::Attach, id)?;
+            }
+            if let Some(size) = size {
+                parts.model.resize(Operation::Attach, id, size)?;
+            }
+            Ok((container, parts.clients.add(container, wants.0, wants.1, defect)))
         });
         let (container, client) = match registered {
             Err(error) if error.is_wrong_state() && self.defect(Defect::AttachStoppedIsOk) => {
@@ -192,13 +206,18 @@ impl RuntimeImpl for FakeRuntime {
             }
             registered => registered?,
         };
-        let patient = self.defect(Defect::SilentClientsStay);
-        let attached = Attached { world: Arc::clone(&self.world), client, container, patient };
+        let reads = AtomicBool::new(streams.stdin.is_some());
+        let attached = Attached { world: Arc::clone(&self.world), client, container, defect, reads };
         if let Some(told) = request.attached {
             // A caller that does not listen need not be told.
             let _ = told.send(());
         }
         attached.serve(id, streams, request.detach_keys).await
+    }
+
+    async fn attach_resize(&self, id: &ContainerId, size: WindowSize) -> Result<()> {
+        self.granted(Operation::AttachResize)?;
+        self.world.act(|parts| parts.model.resize(Operation::AttachResize, id, size))
     }
 
     async fn pause(&self, id: &ContainerId) -> Result<()> {
@@ -241,25 +260,24 @@ impl RuntimeImpl for FakeRuntime {
         self.revive(request).await.map_err(|error| error.during(Operation::Restore).on(subject))
     }
 
-    async fn probe_monitor(&self, _id: &ContainerId) -> Result<MonitorHealth> {
-        if self.defect(Defect::UnsupportedSaysOk) {
-            Ok(MonitorHealth::Lost)
-        } else {
-            Err(self.refuse(Operation::ProbeMonitor))
-        }
+    async fn exec_cleanup(&self, _id: &ContainerId, _session: &ExecId) -> Result<()> {
+        if self.defect(Defect::UnsupportedSaysOk) { Ok(()) } else { Err(self.refuse(Operation::ExecCleanup)) }
     }
 
     async fn reopen_log(&self, id: &ContainerId) -> Result<()> {
         self.granted(Operation::ReopenLog)?;
         self.world.act(|parts| {
+            let state = parts.model.state(id).map_err(|error| error.during(Operation::ReopenLog))?;
+            if state.stopping && self.defect(Defect::StopRefusesReopens) {
+                Operation::ReopenLog.admit(id, ContainerStatus::Stopped, true)?;
+            }
+            if state.status == ContainerStatus::Stopped && self.defect(Defect::ReopenStoppedIsOk) {
+                return Ok(());
+            }
             let key = parts.model.admitted(Operation::ReopenLog, id)?;
+            let now = parts.model.time_of(parts.model.now());
             let Some(log) = parts.logs.get_mut(&key) else { return Ok(()) };
-            log.reopen().map_err(|error| {
-                Error::new(ErrorKind::ConfigInvalid("the log cannot be opened anew".to_owned()))
-                    .during(Operation::ReopenLog)
-                    .on(log.path().display())
-                    .caused_by(error)
-            })
+            log.reopen(now).map_err(|error| error.during(Operation::ReopenLog))
         })
     }
 
@@ -272,6 +290,11 @@ impl RuntimeImpl for FakeRuntime {
     ) -> Result<()> {
         self.granted(Operation::PortForward)?;
         self.forward(id, request, from, to).await
+    }
+
+    async fn probe_monitor(&self, id: &ContainerId) -> Result<MonitorHealth> {
+        self.granted(Operation::ProbeMonitor)?;
+        self.world.act(|parts| parts.model.monitor(id))
     }
 
     async fn events(&self) -> Result<EventStream> {

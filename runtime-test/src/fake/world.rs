@@ -140,9 +140,8 @@ impl Parts {
         for event in self.model.take_events() {
             self.tell(event);
         }
-        let endless = self.defect == Some(Defect::AttachNeverEnds);
         let model = &self.model;
-        self.clients.end(|key| !endless && model.is_over(key));
+        self.clients.end(|key| model.is_over(key));
     }
 
     /// Tells the subscribers of every value.

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use runtime_api::{
-    ContainerId, ContainerState, ContainerStatus, Error, ErrorKind, ExitStatus, Operation, Rejection, Result,
+    ContainerId, ContainerState, ContainerStatus, Error, ErrorKind, ExitStatus, MonitorHealth, Operation,
+    Rejection, Result,
 };
 
 use crate::Defect;
@@ -113,6 +114,20 @@ impl Model {
         Err(Error::new(ErrorKind::Rejected { class: Rejection::Other, message })
             .during(Operation::PortForward)
             .on(format_args!("container \"{id}\"")))
+    }
+
+    /// The process that watches a container.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongState`.
+    pub fn monitor(&self, id: &ContainerId) -> Result<MonitorHealth> {
+        let at = self.find(Operation::ProbeMonitor, id)?;
+        let stopped = self.containers[at].status == ContainerStatus::Stopped;
+        if !(stopped && self.has(Defect::ProbeOfStoppedIsOk)) {
+            self.admit(Operation::ProbeMonitor, at)?;
+        }
+        let lost = self.has(Defect::MonitorIsGivenUp);
+        Ok(if lost { MonitorHealth::Lost } else { MonitorHealth::Alive { pid: self.containers[at].monitor } })
     }
 
     /// What a container was made from.

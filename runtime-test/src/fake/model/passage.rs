@@ -34,10 +34,12 @@ impl Model {
 
     /// Writes to a container's standard input, which gives up what nobody can read any more.
     pub fn write_input(&mut self, key: Key, bytes: &[u8]) {
+        let (bytes, ended) = self.typed(key, bytes);
         self.with_input(key, |input| {
             if !input.closed {
                 input.bytes.extend(bytes);
             }
+            input.closed |= ended;
         });
     }
 
@@ -45,6 +47,7 @@ impl Model {
     pub fn end_input(&mut self, key: Key) {
         let container = self.containers.iter().find(|container| container.key == key);
         let kept = container.and_then(|one| one.blueprint.as_ref()).is_none_or(|one| one.input_kept);
+        let kept = kept && !(self.has(Defect::KeptInputEnds) && self.terminal_of(key).is_none());
         if !kept && !self.has(Defect::InputNeverEnds) {
             self.with_input(key, |input| input.closed = true);
         }
@@ -127,6 +130,7 @@ impl Model {
         let input = if own_input { &mut container.input } else { exec.unwrap_or(&mut nothing) };
         let mut around = Surroundings::new(self.now, input, count);
         around.memory_left = memory_left;
+        around.terminal = container.terminal.as_ref().filter(|_| process.sink.is_none()).map(|one| one.size);
         let code = act(process, &mut around);
         let (output, children) = (around.output, around.children);
         container.steps += u64::from(around.steps);
@@ -148,11 +152,13 @@ impl Model {
     }
 
     pub(super) fn keep_output(&mut self, at: usize, nth: usize, output: Vec<(Stream, Vec<u8>)>) {
-        let container = &self.containers[at];
-        let sink = container.processes[nth].sink;
+        let (sink, container) = (self.containers[at].processes[nth].sink, self.containers[at].key);
         for (stream, bytes) in output {
             match sink {
-                None => self.output.push(Chunk { container: container.key, at: self.now, stream, bytes }),
+                None => {
+                    let (stream, bytes) = self.displayed(at, stream, bytes);
+                    self.output.push(Chunk { container, at: self.now, stream, bytes });
+                }
                 Some(exec) => exec::keep(&mut self.execs, self.defect, exec, (stream, &bytes)),
             }
         }

@@ -125,7 +125,7 @@ impl Model {
         self.run_due();
     }
 
-    fn signal(&mut self, at: usize, number: i32, all: bool) {
+    pub(super) fn signal(&mut self, at: usize, number: i32, all: bool) {
         let processes = self.containers[at].processes.iter().map(|process| process.pid);
         let pids: Vec<Pid> = processes.take(if all { usize::MAX } else { 1 }).collect();
         for pid in pids {

@@ -31,6 +31,7 @@ fn blueprint(workload: &Workload) -> Blueprint {
         program: program(workload),
         annotations: BTreeMap::new(),
         labels: BTreeMap::new(),
+        terminal: false,
         input_open: true,
         input_kept: false,
         limits: Limits::default(),

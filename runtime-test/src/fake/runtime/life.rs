@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use crate::{Defect, probe};
 
 use super::{FakeRuntime, WORK};
-use crate::fake::log::{Lenience, LogFile};
+use crate::fake::log::LogFile;
 use crate::fake::model::{Blueprint, Key, Program};
 use crate::fake::program::{self, BundleSpec};
 use crate::fake::world::World;
@@ -57,13 +57,7 @@ impl FakeRuntime {
     fn finish(&self, key: Key, request: &CreateRequest) -> Result<ContainerState> {
         let blueprint = self.blueprint(request)?;
         // The log comes last, so that a create which is refused leaves no file.
-        let lenience = Lenience {
-            makes_directories: self.defect(Defect::LogDirectoryIsMade),
-            follows_links: self.defect(Defect::LogLinkIsFollowed),
-            times_are_wrong: self.defect(Defect::LogTimesAreWrong),
-            ends_every_line: self.defect(Defect::LogEndsEveryLine),
-        };
-        let log = LogFile::open(&request.log, lenience)?;
+        let log = LogFile::open(&request.log, self.profile.defect())?;
         self.world.act(|parts| {
             let state = parts.model.fill(key, blueprint)?;
             if let Some(log) = log {
@@ -101,11 +95,16 @@ impl FakeRuntime {
             program: spec.program,
             annotations: spec.annotations,
             labels: request.labels.clone(),
-            input_open: request.stdin != StdinMode::Closed,
-            input_kept: request.stdin == StdinMode::KeepOpen,
+            terminal: spec.terminal,
+            input_open: self.has_input(request, spec.terminal),
+            input_kept: request.stdin == StdinMode::KeepOpen || spec.terminal,
             limits: spec.limits,
             stop_signal: request.stop_signal.unwrap_or(Signal::TERM),
         })
+    }
+
+    fn has_input(&self, request: &CreateRequest, terminal: bool) -> bool {
+        terminal || request.stdin != StdinMode::Closed || self.defect(Defect::InputIsAlwaysOpen)
     }
 
     fn tolerates(&self, error: &Error, request: &CreateRequest) -> bool {

@@ -1,13 +1,13 @@
 use std::path::PathBuf;
 
-use runtime_api::{ContainerStatus, ExecEnd, LogConfig, Signal, StdinMode};
+use runtime_api::{ContainerStatus, ErrorKind, ExecEnd, LogConfig, Signal, StdinMode};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
-use crate::{BundleOptions, Workload, bundle, fake, script};
+use crate::{Workload, bundle, fake, script};
 
 struct Place {
     dir: TempDir,
@@ -225,14 +225,4 @@ async fn the_minimal_profile_refuses_everything_but_the_core() {
     let all = KillRequest::new(Signal::TERM).all();
     assert!(runtime.kill(&id("a"), all).await.unwrap_err().is_unsupported());
     assert_eq!(runtime.stop(&id("a"), StopRequest::within(secs(1))).await.unwrap().code, Some(137));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_terminal_is_rejected() {
-    let place = Place::new();
-    let runtime = place.open().await;
-    let bundle = place.dir.path().join("t");
-    bundle::write_with(&bundle, &Workload::forever(), &BundleOptions::new().terminal()).unwrap();
-    let error = runtime.create(CreateRequest::new(id("t"), bundle)).await.unwrap_err();
-    assert!(error.to_string().contains("models no terminals"), "{error}");
 }
