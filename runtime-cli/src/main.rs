@@ -7,6 +7,7 @@ mod handlers;
 mod harness;
 mod host;
 mod json;
+mod logs;
 mod probe;
 mod reference;
 mod run;
@@ -37,6 +38,7 @@ enum Command {
     #[command(subcommand)]
     Conformance(ConformanceCommand),
     Probe(probe::Args),
+    Logs(logs::Args),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Handlers(command) => handlers::main(&command),
         Command::Conformance(command) => conformance::main(&command),
         Command::Probe(args) => probe::main(&args),
+        Command::Logs(args) => logs::main(&args),
     }
 }
 

@@ -11,6 +11,8 @@ mod handlers;
 mod host_runtimes;
 #[path = "command/invoke.rs"]
 mod invoke;
+#[path = "command/logs.rs"]
+mod logs;
 #[path = "command/probe.rs"]
 mod probe;
 #[path = "command/run.rs"]

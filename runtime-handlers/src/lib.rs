@@ -6,6 +6,7 @@
 //!   of your own is an [`intercept::Interceptor`].
 //! - [`Runtime`] ties it together: it creates containers under a handler, and sends every later call to the
 //!   configuration that the container was created with, in whatever process.
+//! - [`logs`] reads the log of a container back, whatever backend wrote it.
 //!
 //! This crate sees no backend. The program that wants them registers their factories.
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@ pub mod deadline;
 pub mod guard;
 pub mod intercept;
 pub mod load;
+pub mod logs;
 pub mod narrow;
 pub mod native;
 pub mod stack;
