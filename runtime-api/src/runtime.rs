@@ -16,36 +16,8 @@ use crate::{
 /// A runtime value that is shared: what factories give out and callers hold.
 pub type SharedRuntime = Arc<dyn RuntimeImpl>;
 
-/// A container runtime behind one handler.
-///
-/// # How to read this contract
-///
-/// Every operation has a row in [`Operation`]: what it needs, from which states it is legal, where it leads, whether
-/// it may be repeated, how long it may take. The rules below come on top. A bullet ends with the id of the clause of
-/// `runtime-test` that holds backends to it; `manyrun conformance explain ID` tells more.
-///
-/// # For callers
-///
-/// - The value never changes its mind about who it is. `identity.info-is-constant`
-/// - Nor about what it can do. `identity.capabilities-are-constant`
-/// - Every capability has an answer, every "no" a reason, and every answer its evidence.
-///   `identity.answers-have-reasons`
-/// - What is not declared is refused with `Unsupported`, names the capability, and changes nothing.
-///   `identity.undeclared-is-refused`
-/// - An unknown id is `NotFound` for every operation but create, restore and a forced delete.
-///   `identity.unknown-id-is-not-found`
-/// - Operations on different containers do not wait for each other. `concurrency.lives-side-by-side`
-/// - Dropping the value leaves containers running. [`RuntimeImpl::shutdown`] does the same and waits for the value's own
-///   tasks. Where the capability `reopen` holds, a new value over the same state directory finds running containers
-///   running, `reopen.running-stays-running`
-/// - and knows how those ended that ended meanwhile. `reopen.exit-while-away-is-known`
-///
-/// # For backend authors
-///
-/// Refuse wrong states by [`Operation::admit`] under your own per-container lock: a check before the lock races. Gated
-/// methods have default bodies that refuse; override those whose capability you declare, and no others.
-/// A known id in a wrong state is `WrongState`; an argument that is wrong by itself is `InvalidArgument`, before any
-/// look-up. Requests are taken by value, ids by reference.
+#[doc = include_str!("runtime/overview.md")]
+#[expect(unused_variables, reason = "what is refused uses none of its arguments")]
 #[async_trait]
 pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// Who this is. Constant for the life of the value; never blocks.
@@ -69,44 +41,7 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
         self.capabilities().has(Capability::NoCgroups)
     }
 
-    /// Makes a container from a bundle: its process exists and has not run the program.
-    ///
-    /// - Afterwards the container is listed as Created, with a live process. `create.leaves-created`
-    /// - The program is not run; only start runs it. `create.does-not-run-the-program`
-    /// - A known id is refused with `AlreadyExists`, and the first container stays as it was.
-    ///   `create.rejects-duplicate-id`
-    /// - A missing bundle is refused with `ConfigInvalid` and leaves nothing behind. `create.rejects-missing-bundle`
-    /// - So is a bundle whose `config.json` is not JSON or not a spec. `create.rejects-broken-config`
-    /// - A program that does not exist is `Rejected` with the class "exec not found", by create or by start. After a
-    ///   create nothing is left; after a start the container is Stopped without a code and can be deleted.
-    ///   `create.rejects-missing-program`
-    /// - A log whose parent directory is missing is refused with `ConfigInvalid`. `create.rejects-missing-log-directory`
-    /// - A log path that is a symbolic link is refused with `ConfigInvalid` and not followed.
-    ///   `create.rejects-symlinked-log`
-    /// - A limit of the log's size below 8,192 bytes is `InvalidArgument`. `create.rejects-tiny-log-limits`
-    /// - Unless the request asks for input, the program finds its standard input at its end.
-    ///   `create.closes-input-unless-asked`
-    /// - Where `log` is declared the log has one record for each line: a time in RFC 3339 with a fraction, `stdout` or
-    ///   `stderr`, `F`, and the text; times do not go back within a stream. `log.cri-format`
-    /// - A piece of a line that is too long for one record, or that was never ended, has `P` in the place of `F`.
-    ///   `log.marks-pieces`
-    /// - A log with a limit is at no time larger than that by more than one record; what is dropped are whole records, the
-    ///   oldest first. `log.limits-its-size`
-    /// - Bytes of any value reach the log, and all of them. `log.keeps-binary-data`
-    /// - A log that create makes is not for others: mode 0640 or stricter. `log.is-private`
-    /// - A log that is there already is continued. `log.continues-a-file`
-    /// - The bundle is never written to. `create.leaves-bundle-unchanged`
-    /// - A change to `config.json` after the create has no effect. `create.ignores-later-changes`
-    /// - One bundle may run many times at once. `create.shares-a-bundle`
-    /// - Of several creates of one id at the same time exactly one succeeds. `concurrency.one-create-wins`
-    ///
-    /// **Cancel**: a create that is dropped leaves no container.
-    ///
-    /// - Soon after the drop, or at the next open, the id is free again. `create.dropped-leaves-nothing`
-    ///
-    /// # Errors
-    /// `AlreadyExists`, `ConfigInvalid` (bundle, log), `Unsupported` (a log where `log` is not declared), `Rejected` (the runtime said no), `Unavailable` (the runtime's or
-    /// the monitor's binary is missing), `TimedOut`, `PermissionDenied`, `Exhausted`.
+    #[doc = include_str!("runtime/create.md")]
     async fn create(&self, request: CreateRequest) -> Result<ContainerState>;
 
     /// Runs the program of a created container.
@@ -266,7 +201,6 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// As [`RuntimeImpl::exec_sync`]; `TimedOut` when the limit of the request passed and the tree was killed.
     async fn exec(&self, id: &ContainerId, request: ExecRequest, streams: Streams) -> Result<ExitStatus> {
-        let _ = (id, request, streams);
         Err(self.refuse(Operation::Exec))
     }
 
@@ -298,7 +232,6 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `NotFound`, `WrongState`, `InvalidArgument` (no argv, zero limit), `Rejected`, `Unavailable`, `Busy`.
     async fn exec_sync(&self, id: &ContainerId, request: ExecSyncRequest) -> Result<ExecOutcome> {
-        let _ = (id, request);
         Err(self.refuse(Operation::ExecSync))
     }
 
@@ -307,7 +240,6 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// As [`RuntimeImpl::exec_sync`], and `AlreadyExists`.
     async fn exec_start(&self, id: &ContainerId, request: ExecSessionRequest) -> Result<ExecSessionState> {
-        let _ = (id, request);
         Err(self.refuse(Operation::ExecStart))
     }
 
@@ -322,7 +254,6 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
         request: AttachRequest,
         streams: Streams,
     ) -> Result<AttachEnd> {
-        let _ = (id, session, request, streams);
         Err(self.refuse(Operation::ExecAttach))
     }
 
@@ -331,7 +262,6 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `NotFound` (container or session).
     async fn exec_state(&self, id: &ContainerId, session: &ExecId) -> Result<ExecSessionState> {
-        let _ = (id, session);
         Err(self.refuse(Operation::ExecState))
     }
 
@@ -345,7 +275,6 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
         session: &ExecId,
         request: StopRequest,
     ) -> Result<ExecSessionState> {
-        let _ = (id, session, request);
         Err(self.refuse(Operation::ExecStop))
     }
 
@@ -354,7 +283,6 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `NotFound` (container), `WrongState` (it still runs).
     async fn exec_cleanup(&self, id: &ContainerId, session: &ExecId) -> Result<()> {
-        let _ = (id, session);
         Err(self.refuse(Operation::ExecCleanup))
     }
 
@@ -363,42 +291,11 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `NotFound`, `WrongState`, `PeerLost`.
     async fn exec_resize(&self, id: &ContainerId, session: &ExecId, size: WindowSize) -> Result<()> {
-        let _ = (id, session, size);
         Err(self.refuse(Operation::ExecResize))
     }
 
-    /// Connects to the streams of the container's program until it ends or the client detaches. There is no replay.
-    ///
-    /// - A client that attached before the start misses nothing. `attach.before-start-misses-nothing`
-    /// - Input reaches the program, and its end reaches it too. `attach.carries-input`
-    /// - Several clients all get everything. `attach.serves-several-clients`
-    /// - It ends when the program ends. `attach.ends-with-the-program`
-    /// - A stopped container is refused with `WrongState`. `attach.stopped-is-refused`
-    /// - Output of any size arrives whole. `attach.carries-large-output`
-    /// - So does input, a megabyte of it. `attach.carries-large-input`
-    /// - With [`StdinMode::KeepOpen`](crate::StdinMode::KeepOpen) the end of a client's input is not the program's: it goes
-    ///   on with the next client's. `attach.keeps-input-open`
-    /// - The detach keys end the attachment and do not reach the program, which goes on. `attach.detaches-by-keys`
-    /// - A client that reads slowly gets everything, however much it leaves unread. `attach.waits-for-slow-clients`
-    /// - A client that reads nothing is cut off with `Lagged`, and the program goes on. `attach.cuts-off-silent-clients`
-    /// - The other clients miss nothing of what comes meanwhile, nor does the log.
-    ///   `attach.silent-clients-hold-up-no-others`
-    /// - With a terminal, both streams come as standard output, and lines end in `\r\n`. `attach.shows-a-terminal`
-    /// - The first size that is asked for is the terminal's before the attachment begins. `attach.sets-the-first-size`
-    /// - So are the sizes that the client asks for later; of those that come fast the last one counts.
-    ///   `attach.passes-sizes-on`
-    ///
-    /// Sizes need `attach.resize` and a container with a terminal.
-    ///
-    /// **Cancel**: dropping it detaches; the program goes on.
-    ///
-    /// - A later client gets what is printed from then on. `attach.serves-later-clients`
-    ///
-    /// # Errors
-    /// `NotFound`, `WrongState`, `PeerLost`, `Lagged` (8 MiB were left unread for a second), `Rejected` (a size, and no
-    /// terminal), `TimedOut` (the monitor does not serve the client).
+    #[doc = include_str!("runtime/attach.md")]
     async fn attach(&self, id: &ContainerId, request: AttachRequest, streams: Streams) -> Result<AttachEnd> {
-        let _ = (id, request, streams);
         Err(self.refuse(Operation::Attach))
     }
 
@@ -414,7 +311,6 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `NotFound`, `WrongState`, `Rejected` (no terminal), `PeerLost`, `TimedOut`.
     async fn attach_resize(&self, id: &ContainerId, size: WindowSize) -> Result<()> {
-        let _ = (id, size);
         Err(self.refuse(Operation::AttachResize))
     }
 
@@ -429,7 +325,6 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `NotFound`, `WrongState`, `Rejected`, `Unavailable`, `Busy`.
     async fn pause(&self, id: &ContainerId) -> Result<()> {
-        let _ = id;
         Err(self.refuse(Operation::Pause))
     }
 
@@ -442,7 +337,6 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// As [`RuntimeImpl::pause`].
     async fn resume(&self, id: &ContainerId) -> Result<()> {
-        let _ = id;
         Err(self.refuse(Operation::Resume))
     }
 
@@ -461,7 +355,6 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `NotFound`, `WrongState`, `InvalidArgument`, `Rejected` (the old limits stay), `Unavailable`, `TimedOut`, `Busy`.
     async fn update(&self, id: &ContainerId, request: UpdateRequest) -> Result<()> {
-        let _ = (id, request);
         Err(self.refuse(Operation::Update))
     }
 
@@ -480,7 +373,6 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `NotFound`, `WrongState`, `Unavailable` (this container has no cgroup of its own).
     async fn stats(&self, id: &ContainerId) -> Result<Stats> {
-        let _ = id;
         Err(self.refuse(Operation::Stats))
     }
 
@@ -495,7 +387,6 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `NotFound`, `WrongState`, `Unavailable` (the file system cannot be asked).
     async fn disk_stats(&self, id: &ContainerId) -> Result<DiskStats> {
-        let _ = id;
         Err(self.refuse(Operation::DiskStats))
     }
 
@@ -521,7 +412,6 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// `NotFound`, `WrongState`, `Unsupported` (of an option), `InvalidArgument`, `AlreadyExists` and `ConfigInvalid` (of
     /// the image), `Rejected` (the container goes on, and no image is left), `Unavailable`, `TimedOut`, `Busy`.
     async fn checkpoint(&self, id: &ContainerId, request: CheckpointRequest) -> Result<CheckpointOutcome> {
-        let _ = (id, request);
         Err(self.refuse(Operation::Checkpoint))
     }
 
@@ -542,7 +432,6 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// As [`RuntimeImpl::create`]; `ConfigInvalid` (of the image), `Unsupported` (of an option).
     async fn restore(&self, request: RestoreRequest) -> Result<ContainerState> {
-        let _ = request;
         Err(self.refuse(Operation::Restore))
     }
 
@@ -562,7 +451,6 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// `NotFound`, `WrongState`, `ConfigInvalid` (the directory is missing, or another file with content is in the log's
     /// place), `PeerLost`, `TimedOut`.
     async fn reopen_log(&self, id: &ContainerId) -> Result<()> {
-        let _ = id;
         Err(self.refuse(Operation::ReopenLog))
     }
 
@@ -589,7 +477,6 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
         from: BoxRead,
         to: BoxWrite,
     ) -> Result<()> {
-        let _ = (id, request, from, to);
         Err(self.refuse(Operation::PortForward))
     }
 
@@ -603,7 +490,6 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `NotFound`, `WrongState`.
     async fn probe_monitor(&self, id: &ContainerId) -> Result<MonitorHealth> {
-        let _ = id;
         Err(self.refuse(Operation::ProbeMonitor))
     }
 

@@ -1,16 +1,30 @@
 //! The documentation of the trait and the list of clauses say the same.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use runtime_test::clauses;
 
-const TRAIT: &str = include_str!("../../runtime-api/src/runtime.rs");
+/// The file of the trait, with the documentation that stands in files of its own where it belongs.
+fn contract() -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../runtime-api/src");
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect("it is in the repository");
+    let mut text = String::new();
+    for line in read("runtime.rs").lines() {
+        let included = line.trim().strip_prefix("#[doc = include_str!(\"");
+        match included.and_then(|rest| rest.strip_suffix("\")]")) {
+            Some(name) => read(name).lines().for_each(|line| text.push_str(&format!("    /// {line}\n"))),
+            None => text.push_str(&format!("{line}\n")),
+        }
+    }
+    text
+}
 
 /// The bullets of the trait's documentation, each on one line.
 fn bullets() -> Vec<String> {
     let mut bullets: Vec<String> = Vec::new();
     let mut open = false;
-    for line in TRAIT.lines() {
+    for line in contract().lines() {
         let Some(text) = line.trim_start().strip_prefix("///") else {
             open = false;
             continue;
@@ -59,9 +73,10 @@ fn every_clause_is_a_sentence_of_the_documentation() {
 #[test]
 fn a_clause_stands_in_the_documentation_of_its_operation() {
     // The trait's own documentation and the states' times are about several operations.
-    let methods: Vec<(&str, String)> = TRAIT
+    let contract = contract();
+    let methods: Vec<(&str, String)> = contract
         .split("async fn ")
-        .zip(TRAIT.split("async fn ").skip(1))
+        .zip(contract.split("async fn ").skip(1))
         .filter_map(|(before, after)| {
             let name = after.split_once('(')?.0;
             let docs = before.rsplit_once("\n\n").map_or(before, |(_, docs)| docs);
