@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use manyrun_tests::host;
 use runtime_api::{
-    Capability, CheckpointRequest, ContainerStatus, DeleteRequest, ErrorKind, ExitCause, HandlerConfig,
-    SharedRuntime,
+    Capability, CheckpointRequest, ContainerStatus, CreateRequest, DeleteRequest, ErrorKind, ExitCause,
+    HandlerConfig, LogConfig, OpenContext, RestoreRequest, RuntimeImpl as _, SharedRuntime, StopRequest,
 };
+use runtime_oci::{CheckpointArchive, OciFactory};
 use runtime_test::Workload;
 
 use crate::place::Place;
@@ -143,6 +144,46 @@ async fn a_checkpoint_that_hangs_can_be_deleted_and_leaves_no_image() {
         within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
         within(LIMIT, "the call", call).await.unwrap().unwrap_err();
         until("the end of the image", || entries(&images).is_empty().then_some(())).await;
+        runtime.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_that_was_packed_and_unpacked_continues() {
+    on(&["runc"], async |place| {
+        let context = OpenContext::new(place.path("state"), format!("/manyrun/{}", place.token()));
+        let config = place.config();
+        let opening = OciFactory.open_oci(&config, context);
+        let runtime = within(LIMIT, "open", Box::pin(opening)).await.unwrap();
+        if let Some(why) = runtime.capabilities().why_not(Capability::Restore) {
+            println!("SKIPPED: no checkpoints: {why}");
+            return;
+        }
+        let id = place.id("packed");
+        let (bundle, log) = (place.bundle("packed", &Workload::exits_on_term(7)), place.path("log"));
+        let request = CreateRequest::new(id.clone(), &bundle).log(LogConfig::cri_file(&log));
+        within(LIMIT, "create", runtime.create(request)).await.unwrap();
+        within(LIMIT, "start", runtime.start(&id)).await.unwrap();
+        let ready = || std::fs::read_to_string(&log).is_ok_and(|text| text.contains("ready")).then_some(());
+        until("that the program is ready", ready).await;
+        let (image, archive) = (place.path("image"), place.path("packed.tar"));
+        within(LIMIT, "checkpoint", runtime.checkpoint(&id, CheckpointRequest::new(&image))).await.unwrap();
+        let export = runtime.export_checkpoint(&id, &image, &archive, true);
+        within(LIMIT, "export", export).await.unwrap();
+        within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::new())).await.unwrap();
+        std::fs::remove_dir_all(&image).unwrap();
+
+        let unpacked = CheckpointArchive::unpack(&archive, &place.path("unpacked"), 1 << 30).unwrap();
+        assert_eq!(unpacked.details.id, id);
+        assert!(unpacked.details.runtime.starts_with("runc "), "{:?}", unpacked.details);
+        assert!(std::fs::read_to_string(unpacked.log.unwrap()).unwrap().contains("ready"));
+        let other = place.id("unpacked");
+        let request = RestoreRequest::new(CreateRequest::new(other.clone(), &bundle), &unpacked.image);
+        within(LIMIT, "restore", runtime.restore(request)).await.unwrap();
+        let exit = within(LIMIT, "stop", runtime.stop(&other, StopRequest::within(LIMIT))).await.unwrap();
+        assert_eq!(exit.code, Some(7));
+        within(LIMIT, "delete", runtime.delete(&other, DeleteRequest::new())).await.unwrap();
         runtime.shutdown().await;
     })
     .await;
