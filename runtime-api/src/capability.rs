@@ -105,6 +105,8 @@ capabilities! {
     CgroupParent = "cgroups.parent";
     /// The program's readiness messages (`sd_notify`) are passed on to a socket of the caller.
     Notify = "notify";
+    /// A create can hand open descriptors to the program.
+    Descriptors = "descriptors";
     /// Mounts can be id-mapped.
     IdMappedMounts = "mounts.id-mapped";
     /// Mounts can be read-only recursively.

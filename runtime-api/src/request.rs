@@ -1,7 +1,9 @@
 //! What callers ask for. Every request is built by `new` and `with`-less setters, so that fields can be added.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use oci_spec::runtime::LinuxResources;
@@ -98,6 +100,9 @@ pub struct CreateRequest {
     /// A datagram socket of the caller to which the program's `sd_notify` messages are passed on. The program finds its own
     /// end in `NOTIFY_SOCKET`. Needs `notify`.
     pub notify_socket: Option<PathBuf>,
+    /// Open descriptors for the program, which are numbered from 3 there. The monitor holds them as long as the container
+    /// lives. Needs `descriptors`.
+    pub descriptors: Vec<Arc<OwnedFd>>,
 }
 
 impl CreateRequest {
@@ -113,6 +118,7 @@ impl CreateRequest {
             sandbox: None,
             cgroup_parent: None,
             notify_socket: None,
+            descriptors: Vec::new(),
         }
     }
 
@@ -141,6 +147,13 @@ impl CreateRequest {
     #[must_use]
     pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// Gives the program a descriptor, the next one from 3.
+    #[must_use]
+    pub fn descriptor(mut self, descriptor: impl Into<OwnedFd>) -> Self {
+        self.descriptors.push(Arc::new(descriptor.into()));
         self
     }
 

@@ -63,6 +63,7 @@ pub(crate) fn answers(
         (Capability::JsonErrors, &findings.json_errors),
         (Capability::NoCgroups, &findings.no_cgroups),
         (Capability::Update, &findings.update),
+        (Capability::Descriptors, &findings.preserve_fds),
     ] {
         builder = if finding.yes {
             builder.yes(capability, from_probe(finding))

@@ -46,6 +46,8 @@ pub(crate) struct MonitorArgs<'a> {
     pub(crate) notify_socket: Option<&'a Path>,
     /// The image that the container continues from, if it does.
     pub(crate) restore: Option<&'a RestoreSource>,
+    /// How many descriptors the program gets besides the standard ones.
+    pub(crate) descriptors: usize,
 }
 
 impl MonitorArgs<'_> {
@@ -80,11 +82,21 @@ impl MonitorArgs<'_> {
             line = line.arg("--restore").arg(&source.image);
             line = line.args(source.options.iter().map(|option| format!("--runtime-opt={option}")));
         }
+        if self.descriptors > 0 {
+            line = line.arg(format!("--runtime-opt=--preserve-fds={}", self.descriptors));
+        }
         for (name, value) in &self.config.env {
             line = line.env(name, value);
         }
-        line.env("_OCI_SYNCPIPE", "3").env("_OCI_STARTPIPE", "4").cwd(dir)
+        let [sync, start] = pipe_numbers(self.descriptors);
+        line.env("_OCI_SYNCPIPE", sync.to_string()).env("_OCI_STARTPIPE", start.to_string()).cwd(dir)
     }
+}
+
+/// The numbers of conmon's two pipes, after the descriptors that are for the program.
+fn pipe_numbers(descriptors: usize) -> [i32; 2] {
+    let first = i32::try_from(descriptors).unwrap_or(i32::MAX - 4).saturating_add(3);
+    [first, first + 1]
 }
 
 fn log_argument(log: &LogConfig) -> PathBuf {
@@ -122,13 +134,16 @@ pub(crate) enum Report {
 
 impl Monitor {
     /// Starts conmon, which then waits for [`Monitor::begin`].
-    pub(crate) fn start(line: CommandLine) -> Result<Self> {
+    pub(crate) fn start(line: CommandLine, descriptors: Vec<OwnedFd>) -> Result<Self> {
         let (sync, sync_peer) = pair()?;
         let (start, start_peer) = pair()?;
         let sync = stream(sync)?;
         // After the start nothing here waits, so nobody can be cut off between a conmon that runs and the value that knows
         // of it.
-        let child = line.spawn_with(vec![(3, sync_peer), (4, start_peer)])?;
+        let [sync_number, start_number] = pipe_numbers(descriptors.len());
+        let mut mappings: Vec<_> = (3..).zip(descriptors).collect();
+        mappings.extend([(sync_number, sync_peer), (start_number, start_peer)]);
+        let child = line.spawn_with(mappings)?;
         Ok(Self { line, child, sync, start: Some(start) })
     }
 
@@ -332,11 +347,29 @@ mod tests {
             terminal: false,
             notify_socket: Some(Path::new("/run/n")),
             restore: None,
+            descriptors: 0,
         };
         let expected = "/bin/conmon --api-version 1 -c web -n web -u web -r /bin/crun -b /s/containers/web \
             -p /s/containers/web/pidfile -P /s/containers/web/conmon-pidfile --exit-dir /s/exits \
             --persist-dir /s/containers/web --full-attach -l k8s-file:/l/a:b --log-size-max 9000 \
             -i --leave-stdin-open --sdnotify-socket /run/n --runtime-arg=--root=/s/root";
         assert_eq!(args.command_line().argv().join(" "), expected);
+
+        let config = OciConfig { systemd_cgroup: true, no_sync_log: true, ..config.clone() };
+        let others = MonitorArgs {
+            config: &config,
+            log: &LogConfig::none(),
+            stdin: StdinMode::Closed,
+            terminal: true,
+            notify_socket: None,
+            descriptors: 2,
+            ..args
+        };
+        let expected = "/bin/conmon --api-version 1 -c web -n web -u web -r /bin/crun -b /s/containers/web \
+            -p /s/containers/web/pidfile -P /s/containers/web/conmon-pidfile --exit-dir /s/exits \
+            --persist-dir /s/containers/web --full-attach -l none --no-sync-log -s -t \
+            --runtime-arg=--root=/s/root --runtime-opt=--preserve-fds=2";
+        assert_eq!(others.command_line().argv().join(" "), expected);
+        assert_eq!((pipe_numbers(0), pipe_numbers(2)), ([3, 4], [5, 6]));
     }
 }

@@ -44,6 +44,7 @@ pub(crate) struct Findings {
     pub(crate) no_cgroups: Finding,
     pub(crate) update: Finding,
     pub(crate) checkpoint: CheckpointFindings,
+    pub(crate) preserve_fds: Finding,
 }
 
 /// The file that keeps findings between processes.
@@ -145,6 +146,7 @@ async fn ask(
             no_cgroups: missing(),
             update: missing(),
             checkpoint: CheckpointFindings::nothing(&missing()),
+            preserve_fds: missing(),
         };
     };
     let (name, version) = said_version(runtime, config).await;
@@ -159,8 +161,9 @@ async fn ask(
         features_asked,
         json_errors: ask_json_errors(runtime, config, layout).await,
         no_cgroups: ask_no_cgroups(runtime, config, layout).await,
-        update: ask_update(runtime, config).await,
         checkpoint,
+        update: ask_usage(runtime, config, "update", "--resources").await,
+        preserve_fds: ask_usage(runtime, config, "create", "--preserve-fds").await,
     }
 }
 
@@ -245,19 +248,18 @@ async fn ask_no_cgroups(runtime: &Path, config: &OciConfig, layout: &Layout) -> 
     }
 }
 
-/// Asks for the usage of the verb: a program that has it names the option that we use.
-async fn ask_update(binary: &Path, config: &OciConfig) -> Finding {
-    const OPTION: &str = "--resources";
-    let command = line(binary, config).args(&config.args).args(["update", "--help"]);
+/// Asks for the usage of a verb: a program that has it names the option that we use.
+async fn ask_usage(binary: &Path, config: &OciConfig, verb: &str, option: &str) -> Finding {
+    let command = line(binary, config).args(&config.args).args([verb, "--help"]);
     let asked = shown(&command);
     match command.run(LIMIT).await {
-        Ok(done) if done.code == 0 && String::from_utf8_lossy(&done.stdout).contains(OPTION) => {
-            Finding { yes: true, asked, said: format!("its usage, with {OPTION}") }
+        Ok(done) if done.code == 0 && String::from_utf8_lossy(&done.stdout).contains(option) => {
+            Finding { yes: true, asked, said: format!("its usage, with {option}") }
         }
         Ok(done) => Finding {
             yes: false,
             asked,
-            said: format!("exit code {}, and no usage with {OPTION}", done.code),
+            said: format!("exit code {}, and no usage with {option}", done.code),
         },
         Err(error) => Finding { yes: false, asked, said: shorten(&error.to_string()) },
     }

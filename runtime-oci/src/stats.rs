@@ -116,7 +116,7 @@ pub(crate) fn oom_kills(host: &Hierarchies, cgroup: &str) -> Option<u64> {
 /// Buffers that all files share.
 #[derive(Debug, Default)]
 struct Files {
-    text: String,
+    bytes: Vec<u8>,
     path: String,
 }
 
@@ -136,12 +136,23 @@ struct Directory<'a> {
 impl Directory<'_> {
     /// The text of a file; `None` if there is no such file.
     fn text(&mut self, name: &str) -> Option<&str> {
-        let Files { text, path } = &mut *self.files;
+        let Files { bytes, path } = &mut *self.files;
         path.clear();
         let _ = write!(path, "{}/{name}", self.directory.display());
-        text.clear();
-        std::fs::File::open(&path).and_then(|mut file| file.read_to_string(text)).ok()?;
-        Some(text.trim_end())
+        let mut file = std::fs::File::open(&path).ok()?;
+        let mut filled = 0;
+        // The kernel gives such a file as a whole to whoever has room for it: as a rule one read will do.
+        loop {
+            if filled == bytes.len() {
+                bytes.resize((2 * filled).max(FIRST_READ), 0);
+            }
+            let count = file.read(&mut bytes[filled..]).ok()?;
+            filled += count;
+            if count == 0 || filled < bytes.len() {
+                break;
+            }
+        }
+        Some(std::str::from_utf8(&bytes[..filled]).ok()?.trim_end())
     }
 
     fn has(&self, name: &str) -> bool {
@@ -171,6 +182,9 @@ impl Directory<'_> {
         true
     }
 }
+
+/// More than any of the files that are read here, but those that list devices on a large host.
+const FIRST_READ: usize = 8192;
 
 /// Version 1 tells "no limit" as the largest number of whole pages.
 const NO_LIMIT: u64 = 1 << 62;

@@ -73,6 +73,7 @@ impl Probe {
             Step::Err(text) => written(&io::stderr().write_all(format!("{text}\n").as_bytes())),
             Step::Fill(bytes) => fill(*bytes),
             Step::Eat(bytes) => eat(*bytes),
+            Step::Descriptor(number) => read_descriptor(*number),
             Step::Listen(family, port) => listen(*family, *port),
             Step::Exit(code) => exit(i32::from(*code)),
             Step::Sleep(time) => self.sleep(Instant::now().checked_add(*time)),
@@ -206,6 +207,15 @@ fn fill(bytes: u64) {
 fn eat(bytes: u64) {
     let Ok(bytes) = usize::try_from(bytes) else { fail(64, "more bytes than this machine can address") };
     std::mem::forget(std::hint::black_box(vec![1_u8; bytes]));
+}
+
+fn read_descriptor(number: i32) {
+    // Opening it anew by its name reads the same pipe and needs no ownership of the number.
+    let mut buffer = vec![0; 4096];
+    match File::open(format!("/proc/self/fd/{number}")).and_then(|mut file| file.read(&mut buffer)) {
+        Ok(count) => print(format!("fd {number} {}\n", String::from_utf8_lossy(&buffer[..count])).as_bytes()),
+        Err(_) => print(format!("fd {number} closed\n").as_bytes()),
+    }
 }
 
 /// Listens in a thread of its own, with another one for each connection.

@@ -19,6 +19,7 @@
 //!                   standard input is a terminal       orphan:...           the same in a session of its own
 //! winsize           `winsize ROWS COLUMNS` of the terminal at standard output, or `winsize none`
 //! eat:BYTES         take that much memory and keep it
+//! fd:NUM            read once from a descriptor: `fd NUM TEXT` or `fd NUM closed`
 //! listen:PORT       answer on 127.0.0.1 from now on: see [`Step::Listen`]
 //! listen6:PORT      the same on ::1
 //! ```
@@ -40,6 +41,8 @@ pub enum Step {
     Fill(u64),
     /// Takes this many bytes of memory, writes to each page, and keeps them.
     Eat(u64),
+    /// Reads once from a descriptor, and prints what was there.
+    Descriptor(i32),
     /// Brings up the loopback if it may, listens on one address of it, and goes on. Every connection gets back what it
     /// sends, and `end` on a line of its own when it has sent everything. After a byte 4 it gets nothing more, but may go
     /// on to send. When it is over the program prints `received N`, the number of bytes that came.
@@ -135,6 +138,7 @@ impl Step {
             Self::Err(text) => format!("err:{text}"),
             Self::Fill(bytes) => format!("fill:{bytes}"),
             Self::Eat(bytes) => format!("eat:{bytes}"),
+            Self::Descriptor(number) => format!("fd:{number}"),
             Self::Listen(Family::V4, port) => format!("listen:{port}"),
             Self::Listen(Family::V6, port) => format!("listen6:{port}"),
             Self::Exit(code) => format!("exit:{code}"),
@@ -227,6 +231,10 @@ fn step(arg: &str) -> Result<Step, String> {
         ("err", Some(text)) => Ok(Step::Err(text.to_owned())),
         ("fill", Some(bytes)) => number(bytes).map(Step::Fill),
         ("eat", Some(bytes)) => number(bytes).map(Step::Eat),
+        ("fd", Some(text)) => {
+            let number = i32::try_from(number(text)?).map_err(|_| format!("{text:?} is no descriptor"))?;
+            Ok(Step::Descriptor(number))
+        }
         ("listen", Some(text)) => port(text).map(|port| Step::Listen(Family::V4, port)),
         ("listen6", Some(text)) => port(text).map(|port| Step::Listen(Family::V6, port)),
         ("exit", Some(code)) => exit_code(code).map(Step::Exit),
@@ -311,6 +319,7 @@ mod tests {
             Step::Err("y".into()),
             Step::Fill(1 << 40),
             Step::Eat(1 << 40),
+            Step::Descriptor(3),
             Step::Listen(Family::V4, 1),
             Step::Listen(Family::V6, 65535),
             Step::Exit(255),

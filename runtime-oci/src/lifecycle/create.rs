@@ -1,6 +1,7 @@
 //! Create: a directory is filled out of sight, the id is reserved by giving the directory its name, then conmon runs
 //! the runtime. Whatever goes wrong, and whenever the caller goes away, what was made so far is undone.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -112,14 +113,16 @@ impl Making {
             terminal: self.record.terminal,
             notify_socket: self.request.notify_socket.as_deref(),
             restore: self.source.as_ref(),
+            descriptors: self.request.descriptors.len(),
         };
         let (limit, phase, status) = match &self.source {
             None => (backend.config.create_timeout, Phase::Created, ContainerStatus::Created),
             Some(_) => (RESTORE_LIMIT, Phase::Started, ContainerStatus::Running),
         };
         let begun = SystemTime::now();
+        let descriptors = copies(&self.request.descriptors)?;
         let gate = backend.hierarchies.hold_open().await;
-        let monitor = self.monitor.insert(Monitor::start(args.command_line())?);
+        let monitor = self.monitor.insert(Monitor::start(args.command_line(), descriptors)?);
         monitor.begin(|pid| backend.place_monitor(&self.record, pid))?;
         let report = monitor.report(limit).await?;
         drop(gate);
@@ -175,8 +178,11 @@ impl Backend {
         }
         end_all(self.init_from_pidfile(record, dir)).await;
         self.remove_half_made(record, dir).await;
-        if let Some(cgroup) = self.chosen_cgroup(record) {
-            // The cgroup is ours alone, and it was empty before: what is in it now is a half-made init.
+        if let Some(cgroup) =
+            self.chosen_cgroup(record).filter(|cgroup| *cgroup == self.default_cgroup(&record.id))
+        {
+            // The cgroup is ours alone, and it was empty before: what is in it now is a half-made init. Below a parent of
+            // the caller's it may be somebody else's, for a create that died early had not looked yet.
             end_all(self.hierarchies.processes_in(cgroup).into_iter().filter_map(Identity::of)).await;
         }
         self.remove_cgroups_of(record);
@@ -244,6 +250,13 @@ impl Backend {
 const SMALLEST_LOG: u64 = 8192;
 /// How long the runtime gets to remove a container.
 pub(super) const DELETE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Descriptors for conmon, which gets its own copies: the caller's request may be used again.
+fn copies(descriptors: &[Arc<OwnedFd>]) -> Result<Vec<OwnedFd>> {
+    descriptors.iter().map(|each| each.try_clone()).collect::<std::io::Result<_>>().map_err(|error| {
+        Error::new(ErrorKind::Exhausted("a descriptor cannot be copied".into())).caused_by(error)
+    })
+}
 
 /// Fills a directory and gives it its name, which reserves the id.
 async fn fill(dir: &ContainerDir, entry: &Entry, record: &Record, config: &[u8]) -> Result<Held> {

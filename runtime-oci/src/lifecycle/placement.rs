@@ -50,6 +50,9 @@ impl Backend {
                 return Err(Error::new(ErrorKind::InvalidArgument(what)));
             }
         }
+        if !request.descriptors.is_empty() {
+            self.capabilities.require(Capability::Descriptors)?;
+        }
         let parent = match &request.cgroup_parent {
             Some(parent) => {
                 self.capabilities.require(Capability::CgroupParent)?;

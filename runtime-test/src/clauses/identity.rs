@@ -74,7 +74,7 @@ async fn undeclared_is_refused(bench: &Bench) -> Checked {
             suite::undeclared_is_refused(bench, *operation).await?;
         }
     }
-    for capability in [Capability::Log, Capability::CgroupParent, Capability::Notify] {
+    for capability in [Capability::Log, Capability::CgroupParent, Capability::Notify, Capability::Descriptors] {
         if !bench.has(capability) {
             suite::refusal_at_create(bench, capability).await?;
         }

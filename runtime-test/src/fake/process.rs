@@ -317,6 +317,8 @@ impl Process {
                 self.memory += bytes;
                 around.memory_left -= bytes;
             }
+            // The model hands on no descriptors.
+            Step::Descriptor(number) => around.line(&format!("fd {number} closed")),
             Step::Listen(family, port) => self.listens.push((family, port)),
             Step::Exit(code) => return Some(i32::from(code)),
             Step::Sleep(time) => self.waiting = Waiting::Until(around.now.checked_add(time)),

@@ -147,6 +147,7 @@ fn why_never(capability: Capability) -> Option<&'static str> {
         Capability::ExecCgroup | Capability::NoCgroups | Capability::CgroupParent => {
             Some("the model has no cgroups")
         }
+        Capability::Descriptors => Some("the model's programs have no descriptors but the standard ones"),
         Capability::Notify => Some("the model's programs cannot reach a socket"),
         Capability::JsonErrors => Some("there is no runtime binary that could report errors"),
         Capability::HostVisiblePid => Some("the model's processes exist in this program only"),

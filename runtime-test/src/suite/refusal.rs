@@ -18,7 +18,7 @@ use crate::{Bench, Checked, Subject, Violation, Workload};
 pub(crate) async fn refusal_of(bench: &Bench, capability: Capability) -> Checked {
     let runtime = bench.runtime();
     match capability {
-        Capability::Log | Capability::CgroupParent | Capability::Notify => {
+        Capability::Log | Capability::CgroupParent | Capability::Notify | Capability::Descriptors => {
             return refusal_at_create(bench, capability).await;
         }
         Capability::KillCreated => {
@@ -109,6 +109,11 @@ pub(crate) async fn refusal_at_create(bench: &Bench, capability: Capability) -> 
         Capability::Log => request.log(LogConfig::cri_file(bench.log_path(&id))),
         Capability::CgroupParent => request.cgroup_parent(format!("/manyrun/{}", bench.scratch().token())),
         Capability::Notify => request.notify_socket(bench.scratch().root().join("notify.sock")),
+        Capability::Descriptors => {
+            let null =
+                std::fs::File::open("/dev/null").map_err(|error| Violation::host("/dev/null", &error))?;
+            request.descriptor(null)
+        }
         _ => return Ok(()),
     };
     let created = bench.runtime().create(request).await.map(drop);

@@ -38,6 +38,7 @@ impl FakeRuntime {
             (request.log.driver == LogDriver::CriFile, Capability::Log),
             (request.cgroup_parent.is_some(), Capability::CgroupParent),
             (request.notify_socket.is_some(), Capability::Notify),
+            (!request.descriptors.is_empty(), Capability::Descriptors),
         ];
         for (_, capability) in asked.iter().filter(|(asked, _)| *asked) {
             self.profile.capabilities().require(*capability)?;
