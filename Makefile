@@ -36,10 +36,10 @@ fix: ## apply formatting and what clippy can repair; writes
 	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 	cargo fmt --all
 
-bench: ## compare a container life with a program that drives conmon and crun by hand
+bench: ## hold lives, execs, states, signals and stats to their targets, against the bare programs
 	@scripts/install-host-needs
 	cargo build --locked --release -p manyrun-tests -p manyrun-bench-baseline --bins
-	@"$(TARGET)/release/bench-life"
+	@"$(TARGET)/release/bench"
 
 matrix: ## print what each handler of this machine can do, as the table of the README
 	@cargo run --quiet --locked -p manyrun-examples --bin capability_matrix

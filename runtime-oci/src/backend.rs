@@ -18,6 +18,7 @@ use crate::config::OciConfig;
 use crate::dialect::Dialect;
 use crate::evidence::Found;
 use crate::exits::{Entries, Entry};
+use crate::known::Shelf;
 use crate::layout::{ContainerDir, Layout};
 use crate::leftover;
 use crate::lock::Held;
@@ -43,6 +44,7 @@ pub(crate) struct Backend {
     pub(crate) json_errors: bool,
     pub(crate) hierarchies: Hierarchies,
     pub(crate) entries: Arc<Entries>,
+    pub(crate) shelf: Shelf,
     pub(crate) boot_id: String,
     pub(crate) own: Identity,
     pub(crate) life: Life,

@@ -6,6 +6,7 @@ mod enter;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -88,12 +89,16 @@ impl Hierarchies {
 
     /// Whether a process is frozen by its cgroup.
     pub(crate) fn is_frozen(&self, pid: i32) -> bool {
-        let (Some(path), Some(file), Some(root)) = (self.path_of(pid), self.freezer_file(), self.freezing())
-        else {
-            return false;
-        };
-        let state = std::fs::read_to_string(inside(root, &path).join(file)).unwrap_or_default();
-        matches!(state.trim(), "FROZEN" | "FREEZING" | "1")
+        self.path_of(pid).is_some_and(|path| self.is_frozen_at(&path))
+    }
+
+    /// Whether a cgroup of that hierarchy is frozen.
+    pub(crate) fn is_frozen_at(&self, path: &str) -> bool {
+        let (Some(file), Some(root)) = (self.freezer_file(), self.freezing()) else { return false };
+        let mut state = [0; 16];
+        let read = File::open(inside(root, path).join(file)).and_then(|mut file| file.read(&mut state));
+        let word = read.ok().and_then(|read| state.get(..read)).unwrap_or_default().trim_ascii();
+        [b"FROZEN".as_slice(), b"FREEZING", b"1"].contains(&word)
     }
 
     /// Thaws a cgroup without the runtime's help.

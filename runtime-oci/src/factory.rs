@@ -17,6 +17,7 @@ use crate::cgroup::Hierarchies;
 use crate::config::{OciConfig, find_binary};
 use crate::dialect::Dialect;
 use crate::evidence;
+use crate::known::Shelf;
 use crate::layout::Layout;
 use crate::owner::Life;
 use crate::process::{Identity, boot_id};
@@ -104,6 +105,7 @@ async fn prepare(handler: &HandlerConfig, context: OpenContext) -> Result<Backen
         json_errors: findings.json_errors.yes,
         hierarchies,
         entries: Arc::default(),
+        shelf: Shelf::default(),
         boot_id,
         own: Identity::own(),
         life: Life::begin(),

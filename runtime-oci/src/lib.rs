@@ -24,6 +24,7 @@ mod exec;
 mod exits;
 mod factory;
 mod image;
+mod known;
 mod layout;
 mod leftover;
 mod lifecycle;

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use runtime_api::{ContainerState, ContainerStatus, Error, ErrorKind, ExitCause, ExitStatus, Result};
 
 use crate::cgroup::Hierarchies;
+use crate::known::Known;
 use crate::layout::ContainerDir;
 use crate::process::Identity;
 use crate::record::{Phase, Record, StopStage};
@@ -30,6 +31,27 @@ pub(crate) enum Sight {
 
 /// Looks at a container.
 pub(crate) fn look(record: &Record, dir: &ContainerDir, host: &Hierarchies) -> Result<Sight> {
+    let exit = if may_have_ended(record) { exit_file(record, dir)? } else { None };
+    look_from(record, exit, dir, host, Identity::lives)
+}
+
+/// Looks at a container whose files have been read.
+pub(crate) fn look_at_known(known: &Known, dir: &ContainerDir, host: &Hierarchies) -> Result<Sight> {
+    look_from(&known.record, known.exit.clone(), dir, host, |init| known.init_lives(init))
+}
+
+/// Whether the exit file decides.
+pub(crate) fn may_have_ended(record: &Record) -> bool {
+    record.exit.is_none() && record.phase != Phase::Creating
+}
+
+fn look_from(
+    record: &Record,
+    exit: Option<ExitStatus>,
+    dir: &ContainerDir,
+    host: &Hierarchies,
+    lives: impl Fn(Identity) -> bool,
+) -> Result<Sight> {
     if let Some(exit) = &record.exit {
         return Ok(Sight::Stopped(exit.clone()));
     }
@@ -39,13 +61,18 @@ pub(crate) fn look(record: &Record, dir: &ContainerDir, host: &Hierarchies) -> R
     if let Some(sight) = being_saved(record, dir) {
         return Ok(sight);
     }
-    if let Some(exit) = exit_file(record, dir)? {
+    if let Some(exit) = exit {
         return Ok(Sight::Stopped(exit));
     }
-    if let Some(init) = record.init.filter(|init| init.lives()) {
+    if let Some(init) = record.init.filter(|init| lives(*init)) {
+        // Reading the name of the cgroup takes longer than reading its state.
+        let is_frozen = || match &record.own_cgroup {
+            Some(cgroup) => host.is_frozen_at(cgroup),
+            None => host.is_frozen(init.pid),
+        };
         return Ok(Sight::Alive(if !has_started(record, init) {
             ContainerStatus::Created
-        } else if host.is_frozen(init.pid) {
+        } else if is_frozen() {
             ContainerStatus::Paused
         } else {
             ContainerStatus::Running
@@ -87,7 +114,7 @@ fn has_started(record: &Record, init: Identity) -> bool {
 }
 
 /// Reads the exit file. conmon writes it whole, by a rename.
-fn exit_file(record: &Record, dir: &ContainerDir) -> Result<Option<ExitStatus>> {
+pub(crate) fn exit_file(record: &Record, dir: &ContainerDir) -> Result<Option<ExitStatus>> {
     let path = dir.exit();
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,

@@ -8,11 +8,14 @@
     reason = "real-time signals and the newest requests on pid file descriptors have no safe wrapper"
 )]
 
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
@@ -96,7 +99,10 @@ impl Stat {
         if pid <= 0 {
             return None;
         }
-        Self::parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+        // One read: the kernel makes the text when it is opened, and asking for its length is no help.
+        let mut text = [0; 1024];
+        let read = std::fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut text).ok()?;
+        Self::parse(text.get(..read)?)
     }
 
     /// The command name may hold spaces and brackets, so fields are counted from behind the last bracket.
@@ -137,6 +143,60 @@ impl PidFd {
         let _ready = watched.readable().await?;
         Ok(())
     }
+}
+
+/// A process that was recognised once by its start time. Its descriptor is kept, for as long as this program has plenty
+/// of them: to ask it takes one call, and reading `/proc` ten times as long.
+#[derive(Debug, Default)]
+pub(crate) struct Recognised(OnceLock<Kept>);
+
+impl Recognised {
+    /// Whether the process lives; it must be the same one at each call.
+    pub(crate) fn lives(&self, process: Identity) -> bool {
+        if let Some(ended) = self.0.get().and_then(|kept| has_ended(&kept.0.0)) {
+            return !ended;
+        }
+        let Some(open) = process.open() else { return false };
+        if let Some(kept) = Kept::new(open) {
+            let _ = self.0.set(kept);
+        }
+        true
+    }
+}
+
+/// A descriptor that is kept for a while; there are only so many.
+#[derive(Debug)]
+struct Kept(PidFd);
+
+/// How many are kept.
+static KEPT: AtomicU64 = AtomicU64::new(0);
+
+impl Kept {
+    /// Nothing, when they are a quarter of all that this program may have.
+    fn new(process: PidFd) -> Option<Self> {
+        static MOST: OnceLock<u64> = OnceLock::new();
+        let most = MOST.get_or_init(|| {
+            rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX) / 4
+        });
+        if KEPT.fetch_add(1, Ordering::Relaxed) >= *most {
+            KEPT.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Self(process))
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        KEPT.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether a process has ended, be it that nobody has reaped it yet; `None` if that cannot be seen now.
+fn has_ended(process: &OwnedFd) -> Option<bool> {
+    let mut polled = [PollFd::new(process, PollFlags::IN)];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&now)).ok().map(|ready| ready > 0)
 }
 
 /// Every process below `root`, itself included, by parent pids as they stand now.
@@ -234,6 +294,24 @@ mod tests {
         assert!(!stat.exiting);
         assert!(Stat::parse(b"42 (x) S 7 1 1 0 -1 4194564 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0").unwrap().exiting);
         assert!(!Stat::parse(b"42 (x) Z 7 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0").unwrap().lives);
+    }
+
+    #[test]
+    fn a_process_is_recognised_until_it_ends() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let identity = Identity::of(i32::try_from(child.id()).unwrap()).unwrap();
+        let recognised = Recognised::default();
+        assert!(recognised.lives(identity) && recognised.lives(identity));
+        child.kill().unwrap();
+        while identity.lives() {
+            std::thread::yield_now();
+        }
+        // Nobody has reaped it yet.
+        assert!(!recognised.lives(identity));
+        child.wait().unwrap();
+        assert!(!recognised.lives(identity));
+        let stranger = Identity { start: 1, ..Identity::own() };
+        assert!(!Recognised::default().lives(stranger));
     }
 
     #[test]

@@ -88,7 +88,9 @@ pub(crate) fn allowed(scenario: &Scenario, progress: Progress, injury: Injury) -
         // One that was dead already, or that is frozen, does not notice.
         now.push(Stopped(Some(137)));
     }
-    if monitor_dies && was_alive && (init_dies || ends_by_itself) {
+    // Without a monitor nobody reads what the program says, and a program that cannot speak may end.
+    let started = progress.began(scenario, Step::Start);
+    if monitor_dies && was_alive && (init_dies || ends_by_itself || started) {
         now.push(Stopped(None));
     }
     now

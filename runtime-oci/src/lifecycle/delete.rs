@@ -183,6 +183,7 @@ impl Backend {
         {
             tracing::warn!(id = %record.id, %error, "waiters will not learn the final status");
         }
+        self.shelf.forget(&record.id);
         // Before the directory: whoever is cut off in between leaves a delete that the next open finishes.
         let _ = std::fs::remove_file(self.layout.exit_notice(&record.id));
         // The id is free from the moment the directory has another name; removing it takes longer.

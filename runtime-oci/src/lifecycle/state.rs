@@ -6,7 +6,7 @@ use runtime_api::{ContainerId, ContainerState, Error, MonitorHealth, Operation, 
 
 use crate::backend::{Backend, ENDING};
 use crate::observe::{self, Sight};
-use crate::record::{Record, cannot_write};
+use crate::record::cannot_write;
 
 impl Backend {
     /// The state of a container, or `NotFound`.
@@ -23,8 +23,17 @@ impl Backend {
         let mut states = Vec::new();
         // One for all: a hundred monitors that hang must not take a hundred times as long as one.
         let deadline = Instant::now() + ENDING;
-        for id in self.ids().map_err(|error| error.during(Operation::List))? {
-            match self.look_at(&id, deadline).await {
+        let ids = self.ids().map_err(|error| error.during(Operation::List))?;
+        self.shelf.keep_only(&ids);
+        let mut rest = Vec::new();
+        for (id, seen) in ids.iter().zip(self.glance_at_all(&ids)) {
+            match seen {
+                Some(state) => states.push(state),
+                None => rest.push(id),
+            }
+        }
+        for id in rest {
+            match self.look_at(id, deadline).await {
                 Ok(Some(state)) => states.push(state),
                 Ok(None) => {}
                 // One damaged record must not hide the others; asking for that container tells what is wrong.
@@ -35,6 +44,38 @@ impl Backend {
         }
         states.sort_by(|a, b| a.created_at.cmp(&b.created_at).then_with(|| a.id.cmp(&b.id)));
         Ok(states)
+    }
+
+    /// The states of those of whom one look tells, on all processors when there are many.
+    fn glance_at_all(&self, ids: &[ContainerId]) -> Vec<Option<ContainerState>> {
+        const WORTH_A_THREAD: usize = 100;
+        let threads =
+            std::thread::available_parallelism().map_or(1, usize::from).min(ids.len() / WORTH_A_THREAD);
+        if threads < 2 {
+            return ids.iter().map(|id| self.glance(id)).collect();
+        }
+        let mut seen = vec![None; ids.len()];
+        let each = ids.len().div_ceil(threads);
+        std::thread::scope(|scope| {
+            for (ids, seen) in ids.chunks(each).zip(seen.chunks_mut(each)) {
+                scope.spawn(move || {
+                    for (id, seen) in ids.iter().zip(seen) {
+                        *seen = self.glance(id);
+                    }
+                });
+            }
+        });
+        seen
+    }
+
+    /// The state of a container, unless it needs a closer look.
+    fn glance(&self, id: &ContainerId) -> Option<ContainerState> {
+        let dir = self.layout.container(id);
+        let known = self.shelf.read(id, &dir).ok()??;
+        match observe::look_at_known(&known, &dir, &self.hierarchies).ok()? {
+            Sight::Creating | Sight::Ending | Sight::Lost => None,
+            sight => Some(observe::state(&known.record, &sight)),
+        }
     }
 
     /// Whether a container's monitor lives.
@@ -61,15 +102,18 @@ impl Backend {
 
     async fn look_at(&self, id: &ContainerId, deadline: Instant) -> Result<Option<ContainerState>> {
         let dir = self.layout.container(id);
-        let Some(record) = Record::read(&dir)? else { return Ok(None) };
-        let entry = self.entries.of(id);
-        let sight = self.look_until_settled(&record, &dir, &entry, deadline).await?;
+        let Some(known) = self.shelf.read(id, &dir)? else { return Ok(None) };
+        let record = &known.record;
+        let mut sight = observe::look_at_known(&known, &dir, &self.hierarchies)?;
+        if sight == Sight::Ending {
+            sight = self.look_until_settled(record, &dir, &self.entries.of(id), deadline).await?;
+        }
         // Its maker may have gone after this value looked for such, as when a value ends just now.
         if sight == Sight::Creating && self.reclaim(id).await? {
             return Ok(None);
         }
         if sight != Sight::Lost {
-            return Ok(Some(observe::state(&record, &sight)));
+            return Ok(Some(observe::state(record, &sight)));
         }
         // That it was lost is final once it is written down, so that everybody is told the same time.
         let Some(mut locked) = self.lock(id).await? else { return Ok(None) };

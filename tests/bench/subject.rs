@@ -4,24 +4,14 @@ use std::io::{BufRead as _, Write as _};
 use std::path::Path;
 use std::time::Instant;
 
-use runtime_api::{
-    ContainerId, CreateRequest, HandlerConfig, HandlerName, OpenContext, Origin, RuntimeExt as _,
-    RuntimeFactory as _, RuntimeKind,
-};
-use runtime_oci::OciFactory;
+use runtime_api::{ContainerId, CreateRequest, RuntimeExt as _};
 
-use crate::{CGROUP, Result};
+use crate::{Result, open};
 
 /// Answers each line `go` with the nanoseconds of one life.
 pub(crate) fn serve(runtime: &str, bundle: &Path, state: &Path) -> Result<()> {
     let io = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let config = HandlerConfig::new(
-        HandlerName::new(runtime)?,
-        RuntimeKind::new("oci")?,
-        Origin::other("the benchmark"),
-    );
-    let context = OpenContext::new(state, format!("{CGROUP}/ours"));
-    let runtime = io.block_on(OciFactory.open(&config, context))?;
+    let runtime = io.block_on(open(runtime, state, "ours"))?;
     let mut out = std::io::stdout().lock();
     for (number, line) in std::io::stdin().lock().lines().enumerate() {
         if line?.trim() != "go" {
