@@ -1,4 +1,5 @@
-//! Monitors: one that hangs never tells of the end of its container; all pass on what programs say of their readiness.
+//! Monitors: one that hangs never tells of the end of its container, nor does one that was killed; what they must not be
+//! asked for; all pass on what programs say of their readiness.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,10 +7,10 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runtime_api::{
-    ContainerId, ContainerStatus, CreateRequest, DeleteRequest, ExitCause, LogConfig, SharedRuntime,
-    StopRequest,
+    AttachRequest, ContainerId, ContainerStatus, CreateRequest, DeleteRequest, ErrorKind, ExitCause,
+    LogConfig, MonitorHealth, Peer, SharedRuntime, StopRequest, Streams, WindowSize,
 };
-use runtime_test::{Step, Workload};
+use runtime_test::{BundleOptions, Step, Workload};
 use tokio::net::UnixDatagram;
 use tokio::task::JoinSet;
 
@@ -103,6 +104,96 @@ async fn what_a_program_says_of_its_readiness_reaches_the_callers_socket() {
         let mut message = [0; 64];
         let length = within(LIMIT, "the message", caller.recv(&mut message)).await.unwrap();
         assert_eq!(&message[..length], b"READY=1");
+        within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
+        runtime.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_monitor_that_was_killed_is_told_and_its_container_can_be_stopped() {
+    on(&["runc", "crun"], async |place| {
+        let runtime = place.open(&place.config()).await;
+        let id = place.id("a");
+        let bundle = place.bundle_with("a", &Workload::ready_forever(), &BundleOptions::new().terminal());
+        let request = CreateRequest::new(id.clone(), bundle).log(LogConfig::cri_file(place.path("log")));
+        within(LIMIT, "create", runtime.create(request)).await.unwrap();
+        within(LIMIT, "start", runtime.start(&id)).await.unwrap();
+        let health = runtime.probe_monitor(&id).await.unwrap();
+        let MonitorHealth::Alive { pid } = health else { panic!("{health:?}") };
+        let (told, begun) = tokio::sync::oneshot::channel();
+        let client = tokio::spawn({
+            let (runtime, id) = (Arc::clone(&runtime), id.clone());
+            async move { runtime.attach(&id, AttachRequest::new().on_attached(told), Streams::none()).await }
+        });
+        begun.await.unwrap();
+        std::fs::rename(place.path("log"), place.path("log.1")).unwrap();
+        kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL).unwrap();
+        within(LIMIT, "that the monitor is lost", async {
+            while runtime.probe_monitor(&id).await.unwrap() != MonitorHealth::Lost {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+
+        let lost = ErrorKind::PeerLost(Peer::Monitor);
+        let ended = within(LIMIT, "the end of the attachment", client).await.unwrap();
+        assert_eq!(ended.unwrap_err().kind(), &lost, "the client that was attached");
+        let size = WindowSize::new(24, 80).unwrap();
+        let soon = Duration::from_secs(5);
+        let attach = within(soon, "attach", runtime.attach(&id, AttachRequest::new(), Streams::none())).await;
+        assert_eq!(attach.unwrap_err().kind(), &lost, "attach");
+        let resize = within(soon, "resize", runtime.attach_resize(&id, size)).await;
+        assert_eq!(resize.unwrap_err().kind(), &lost, "resize");
+        let reopen = within(soon, "reopen", runtime.reopen_log(&id)).await;
+        assert_eq!(reopen.unwrap_err().kind(), &lost, "reopen");
+
+        let stop = runtime.stop(&id, StopRequest::within(Duration::ZERO));
+        let status = within(Duration::from_secs(20), "stop", stop).await.unwrap();
+        assert_eq!((status.code, status.cause), (None, ExitCause::MonitorLost));
+        within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::new())).await.unwrap();
+        runtime.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_monitor_would_destroy_it_is_not_asked_for() {
+    on(&["runc", "crun"], async |place| {
+        let runtime = place.open(&place.config()).await;
+        let (id, logs) = (place.id("a"), place.path("logs"));
+        std::fs::create_dir(&logs).unwrap();
+        let (log, old) = (logs.join("log"), logs.join("log.1"));
+        let bundle = place.bundle("a", &Workload::ticks(Duration::from_millis(5)));
+        let request = CreateRequest::new(id.clone(), bundle).log(LogConfig::cri_file(&log));
+        within(LIMIT, "create", runtime.create(request)).await.unwrap();
+        within(LIMIT, "start", runtime.start(&id)).await.unwrap();
+        std::fs::rename(&log, &old).unwrap();
+        let refused = async |why: &str| {
+            let error = within(LIMIT, "reopen", runtime.reopen_log(&id)).await.unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::ConfigInvalid(_)), "{why}: {error:?}");
+        };
+        std::fs::write(&log, "somebody else's").unwrap();
+        refused("another file").await;
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "somebody else's");
+        std::fs::remove_file(&log).unwrap();
+        // conmon would follow it, and empty what it names.
+        let precious = place.path("precious");
+        std::fs::write(&precious, "precious").unwrap();
+        std::os::unix::fs::symlink(&precious, logs.join("log.tmp")).unwrap();
+        refused("a link in the place of the new file").await;
+        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
+        std::fs::remove_file(logs.join("log.tmp")).unwrap();
+        // conmon would exit.
+        std::fs::rename(&logs, place.path("elsewhere")).unwrap();
+        refused("no directory").await;
+        assert!(matches!(runtime.probe_monitor(&id).await.unwrap(), MonitorHealth::Alive { .. }));
+        std::fs::rename(place.path("elsewhere"), &logs).unwrap();
+        within(LIMIT, "reopen", runtime.reopen_log(&id)).await.unwrap();
+        until("output in the new file", || {
+            std::fs::read(&log).is_ok_and(|log| !log.is_empty()).then_some(())
+        })
+        .await;
         within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
         runtime.shutdown().await;
     })
