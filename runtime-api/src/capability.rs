@@ -49,6 +49,8 @@ capabilities! {
     KillCreated = "kill.created";
     /// Signals other than KILL are accepted for a paused container and stay pending until it is resumed.
     KillPaused = "kill.paused";
+    /// Signals above 31 can be sent.
+    KillRealTime = "kill.real-time";
     /// A signal can be sent to every process of the container at once.
     KillAll = "kill.all";
     /// Run a second program with streams attached.

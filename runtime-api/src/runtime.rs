@@ -90,6 +90,7 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     ///
     /// - The program gets the signal that was sent. `kill.delivers-the-signal`
     /// - Each of many signals arrives as its own number. `kill.delivers-many-signals`
+    /// - So does each real-time signal where `kill.real-time` is declared. `kill.delivers-real-time-signals`
     /// - KILL ends a program that ignores everything else; the code is 137. `kill.kill-ends-it`
     /// - A stopped container is refused with `WrongState`. `kill.stopped-is-refused`
     /// - KILL ends a created container. `kill.created-dies-of-kill`
@@ -103,7 +104,7 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// `NotFound`, `WrongState` (a container that dies during the call is Ok), `Unsupported` (`kill.all`,
-    /// `kill.created`, `kill.paused`), `Busy`.
+    /// `kill.created`, `kill.paused`, `kill.real-time`), `Busy`.
     async fn kill(&self, id: &ContainerId, request: KillRequest) -> Result<()>;
 
     /// Ends the program: the stop signal first, KILL when the grace is over.

@@ -51,6 +51,12 @@ impl Signal {
         self.0 as i32
     }
 
+    /// Whether it is one of those above the classic ones, which queue; some runtimes cannot send them.
+    #[must_use]
+    pub const fn is_real_time(self) -> bool {
+        self.0 > 31
+    }
+
     /// The name with `SIG`, or `None` for a real-time signal and the two that the C library keeps for itself.
     #[must_use]
     pub fn name(self) -> Option<&'static str> {

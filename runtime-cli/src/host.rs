@@ -22,7 +22,11 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("conmon", "watches the containers of every oci handler", "apt-get install conmon"),
     ("runc", "runs containers (oci:runc)", "apt-get install runc"),
     ("crun", "runs containers (oci:crun)", "apt-get install crun"),
-    ("youki", "runs containers (oci:youki)", "cargo install youki --features v1"),
+    (
+        "youki",
+        "runs containers (oci:youki)",
+        "apt-get install libseccomp-dev pkg-config && cargo install youki --version 0.7.0 --features v1 --locked",
+    ),
     ("runsc", "runs containers on a kernel of their own (oci:runsc)", "apt-get install runsc"),
     ("criu", "checkpoint and restore", "apt-get install criu"),
 ];

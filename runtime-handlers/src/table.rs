@@ -65,7 +65,7 @@ impl HandlerTable {
         self
     }
 
-    /// What is used where no file exists: `runc` and `crun` from `PATH`, `fake`, and `crun` as the default.
+    /// What is used where no file exists: `runc`, `crun`, `youki` and `runsc` from `PATH`, `fake`, and `crun` as the default.
     #[must_use]
     pub fn built_in() -> Self {
         let origin = Origin::other("built-in default");
@@ -76,7 +76,8 @@ impl HandlerTable {
         };
         let crun = handler("crun", "oci");
         let default = crun.name.clone();
-        Self::new([handler("runc", "oci"), crun, handler("fake", "fake")]).with_default(default)
+        let hosts = ["runc", "youki", "runsc"].map(|name| handler(name, "oci"));
+        Self::new(hosts.into_iter().chain([crun, handler("fake", "fake")])).with_default(default)
     }
 
     /// The handler with this name, or the default one.

@@ -15,7 +15,7 @@ use crate::cgroup::Hierarchies;
 use crate::command::{CommandLine, Finished};
 use crate::complaint;
 use crate::config::OciConfig;
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, StateFiles};
 use crate::evidence::Found;
 use crate::exits::{Entries, Entry};
 use crate::known::Shelf;
@@ -25,10 +25,14 @@ use crate::lock::Held;
 use crate::observe::{self, Sight};
 use crate::owner::Life;
 use crate::process::{self, Identity};
-use crate::record::{Phase, Record};
+use crate::record::{Frozen, Phase, Record};
 
 /// How long a container may be between its end and its exit file before that is told as it is.
 pub(crate) const ENDING: Duration = Duration::from_secs(5);
+/// Our own word for what is not there.
+const GONE: &str = "the runtime knows no such container";
+/// How long the runtime may take to tell how a container stands.
+const STATE_LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(crate) struct Backend {
@@ -114,10 +118,12 @@ impl Backend {
     pub(crate) async fn settle(&self, locked: &mut Locked) -> Result<Sight> {
         self.resolve_checkpoint(locked, false).await?;
         let patience = Instant::now() + ENDING;
-        let sight = self.look_until_settled(&locked.record, &locked.dir, &locked.entry, patience).await?;
-        // We hold the lock, so whoever asked for the start is done or dead. One that is found Created may have been told
-        // to go on all the same, and be about to: what it becomes decides, and the time stays on record for that.
-        if locked.record.phase == Phase::Starting && sight != Sight::Alive(ContainerStatus::Created) {
+        let mut sight = self.look_until_settled(&locked.record, &locked.dir, &locked.entry, patience).await?;
+        if locked.record.is_in_doubt() {
+            sight = self.resolve(locked, sight).await?;
+        } else if locked.record.phase == Phase::Starting && sight != Sight::Alive(ContainerStatus::Created) {
+            // We hold the lock, so whoever asked for the start is done or dead. One that is found Created may have been
+            // told to go on all the same, and be about to: what it becomes decides, and the time stays on record for that.
             locked.record.phase = Phase::Started;
             locked.save()?;
         }
@@ -128,6 +134,37 @@ impl Backend {
         locked.record.exit = Some(exit.clone());
         locked.save()?;
         Ok(Sight::Stopped(exit))
+    }
+
+    /// Asks the runtime how a container stands that the host cannot see into, and writes it down. If nobody answers, the
+    /// program is taken to run: then nothing is removed that may be at work.
+    pub(crate) async fn resolve(&self, locked: &mut Locked, sight: Sight) -> Result<Sight> {
+        if !matches!(sight, Sight::Alive(_)) {
+            return Ok(sight);
+        }
+        let id = locked.record.id.clone();
+        let said = match self.run_verb(&locked.dir, &["state", id.as_str()], STATE_LIMIT).await {
+            Ok(said) => said,
+            Err(error) => {
+                tracing::warn!(%id, error = %error.report(), "the runtime does not tell how a container stands");
+                return Ok(Sight::Alive(ContainerStatus::Running));
+            }
+        };
+        let state: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap_or_default();
+        let status = match state["status"].as_str() {
+            Some("created") => ContainerStatus::Created,
+            Some("paused") => ContainerStatus::Paused,
+            _ => ContainerStatus::Running,
+        };
+        let record = &mut locked.record;
+        record.frozen = if status == ContainerStatus::Paused { Frozen::Yes } else { Frozen::No };
+        match status {
+            ContainerStatus::Created => (record.phase, record.started_at) = (Phase::Created, None),
+            _ if record.phase == Phase::Starting => record.phase = Phase::Started,
+            _ => {}
+        }
+        locked.save()?;
+        Ok(Sight::Alive(status))
     }
 
     /// Looks until the container is not between its end and its exit file, which takes conmon a few milliseconds. A
@@ -179,10 +216,72 @@ impl Backend {
         self.config.root.clone().unwrap_or_else(|| self.layout.root())
     }
 
+    /// The runtime's own `--root` for a container. Where verbs take the beginning of an id, a container whose id others
+    /// begin with could not be told from them; so each has a root of its own there, unless the handler sets one.
+    pub(crate) fn root_of(&self, id: &ContainerId) -> PathBuf {
+        match (self.dialect.state, &self.config.root) {
+            (StateFiles::Files { .. }, None) => self.layout.root().join(id.as_str()),
+            _ => self.root(),
+        }
+    }
+
+    /// What the runtime keeps of a container in its root.
+    pub(crate) fn runtime_state(&self, id: &ContainerId) -> Vec<PathBuf> {
+        let root = self.root();
+        if self.dialect.state == StateFiles::Directory || self.config.root.is_none() {
+            let state = root.join(id.as_str());
+            return if state.exists() { vec![state] } else { Vec::new() };
+        }
+        self.state_files(id)
+    }
+
+    /// The files of a container in its runtime's root.
+    fn state_files(&self, id: &ContainerId) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.root_of(id)).into_iter().flatten().flatten();
+        let ours = |name: &str| self.dialect.is_state_of(id.as_str(), name);
+        entries.filter(|each| each.file_name().to_str().is_some_and(ours)).map(|each| each.path()).collect()
+    }
+
+    /// The document that the runtime keeps of a container, where it keeps one among files; `None` if it has none.
+    fn runtime_document(&self, id: &ContainerId) -> Option<PathBuf> {
+        let StateFiles::Files { document, .. } = self.dialect.state else { return None };
+        let is_document = |path: &PathBuf| path.to_string_lossy().ends_with(document);
+        self.state_files(id).into_iter().find(is_document)
+    }
+
+    /// Whether the runtime has no such container, as far as its files tell. Some take the beginning of an id for it: a
+    /// verb for a container that is gone would hit another.
+    fn is_unknown_to_runtime(&self, id: &ContainerId) -> bool {
+        matches!(self.dialect.state, StateFiles::Files { .. }) && self.runtime_document(id).is_none()
+    }
+
+    /// Corrects the runtime's note of a pause, after the end of the container: some cannot remove what they believe to be
+    /// paused. Where the note is not as we know it, it stays.
+    pub(crate) fn mend_runtime_note(&self, id: &ContainerId) {
+        let Some(path) = self.runtime_document(id) else { return };
+        let text = std::fs::read(&path).unwrap_or_default();
+        let Ok(mut note) = serde_json::from_slice::<serde_json::Value>(&text) else { return };
+        if note["status"] != "paused" {
+            return;
+        }
+        note["status"] = "running".into();
+        if let Err(error) = crate::record::replace(&path, note.to_string().as_bytes()) {
+            tracing::warn!(%id, %error, "the runtime's note of a pause cannot be corrected");
+        }
+    }
+
+    /// Removes what the runtime keeps of a container, where it does not do so itself.
+    pub(crate) fn remove_runtime_state(&self, id: &ContainerId) {
+        for path in self.runtime_state(id) {
+            // A directory or a file, as the runtime has it.
+            let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
+        }
+    }
+
     /// The runtime's arguments before the verb.
-    pub(crate) fn global_args(&self, log: &Path) -> Vec<String> {
+    pub(crate) fn global_args(&self, id: &ContainerId, log: &Path) -> Vec<String> {
         let mut args = self.config.args.clone();
-        args.push(format!("--root={}", self.root().display()));
+        args.push(format!("--root={}", self.root_of(id).display()));
         if self.json_errors {
             args.push(format!("--log={}", log.display()));
             args.push("--log-format=json".to_owned());
@@ -191,8 +290,8 @@ impl Backend {
     }
 
     /// A command line of the runtime, which logs its complaints to `log`.
-    pub(crate) fn command(&self, log: &Path) -> Result<CommandLine> {
-        let line = CommandLine::new(self.binary()?).args(self.global_args(log));
+    pub(crate) fn command(&self, id: &ContainerId, log: &Path) -> Result<CommandLine> {
+        let line = CommandLine::new(self.binary()?).args(self.global_args(id, log));
         let line = if self.config.systemd_cgroup { line.arg("--systemd-cgroup") } else { line };
         Ok(self.config.env.iter().fold(line, |line, (name, value)| line.env(name, value)))
     }
@@ -204,7 +303,8 @@ impl Backend {
         verb: &[&str],
         limit: Duration,
     ) -> Result<Finished> {
-        self.run_verb_with_input(dir, verb, None, limit).await
+        let line = self.command(&dir.id()?, &dir.oci_log())?.args(verb);
+        self.run_line(dir, line, limit).await
     }
 
     /// [`Backend::run_verb`] for a verb that reads its standard input.
@@ -215,11 +315,31 @@ impl Backend {
         input: Option<Vec<u8>>,
         limit: Duration,
     ) -> Result<Finished> {
-        let log = dir.oci_log();
-        let mut line = self.command(&log)?.args(verb);
+        let mut line = self.command(&dir.id()?, &dir.oci_log())?.args(verb);
         if let Some(input) = input {
             line = line.input(input);
         }
+        self.run_line(dir, line, limit).await
+    }
+
+    /// [`Backend::run_verb`] with more arguments before the verb.
+    pub(crate) async fn run_verb_with(
+        &self,
+        dir: &ContainerDir,
+        before: &[String],
+        verb: &[&str],
+        limit: Duration,
+    ) -> Result<Finished> {
+        let line = self.command(&dir.id()?, &dir.oci_log())?.args(before).args(verb);
+        self.run_line(dir, line, limit).await
+    }
+
+    async fn run_line(&self, dir: &ContainerDir, line: CommandLine, limit: Duration) -> Result<Finished> {
+        let id = dir.id()?;
+        if self.is_unknown_to_runtime(&id) {
+            return Err(self.rejected(format!("{GONE}: it has no file of container \"{id}\"")));
+        }
+        let log = dir.oci_log();
         // What an earlier command complained of must not be taken for this one's.
         let _ = std::fs::remove_file(&log);
         leftover::mark(dir);
@@ -241,7 +361,8 @@ impl Backend {
 
     /// Whether an error is the runtime's word that there is nothing to act on.
     pub(crate) fn is_gone(&self, error: &Error) -> bool {
-        matches!(error.kind(), ErrorKind::Rejected { class: Rejection::Other, message } if self.dialect.says_gone(message))
+        matches!(error.kind(), ErrorKind::Rejected { class: Rejection::Other, message }
+            if message.starts_with(GONE) || self.dialect.says_gone(message))
     }
 
     /// Removes the cgroups that only a value's containers needed; false if somebody was in the way for a moment.

@@ -8,7 +8,7 @@ use runtime_api::{Capabilities, CapabilitiesBuilder, Capability, Evidence, Evide
 
 use crate::cgroup::Hierarchies;
 use crate::config::OciConfig;
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Reach};
 use crate::evidence::{Finding, Findings};
 
 /// What a handler can do.
@@ -26,35 +26,15 @@ pub(crate) fn answers(
         builder =
             builder.no(*capability, "runtime-oci does not implement it", Evidence::design("not implemented"));
     }
-    builder = match host.freezer_file() {
-        Some(file) => builder.yes(
-            Capability::Pause,
-            probe("/proc/self/mountinfo", &format!("cgroups with {file} are mounted")),
-        ),
-        None => builder.no(
-            Capability::Pause,
-            "no cgroup hierarchy with a freezer is mounted",
-            probe("/proc/self/mountinfo", "neither a freezer hierarchy nor cgroup v2"),
-        ),
-    };
-    let frozen = Evidence::design("signals to frozen processes stay pending in the kernel");
-    builder = if host.freezer_file().is_some() {
-        builder.yes(Capability::KillPaused, frozen)
+    builder = from_reach(builder, findings, dialect, host);
+    builder = if findings.own_kernel.yes {
+        builder.yes(Capability::KernelSeparated, probe(&findings.own_kernel.asked, &findings.own_kernel.said))
     } else {
-        builder.no(Capability::KillPaused, "nothing can be paused", frozen)
-    };
-    let reading = format!(
-        "the table for {:?}",
-        if dialect.name.is_empty() { "unknown programs" } else { dialect.name }
-    );
-    let asked = Evidence::new(EvidenceSource::Version, "--version", reading);
-    builder = if dialect.host_processes {
-        builder.yes(Capability::HostVisiblePid, asked)
-    } else {
+        let why = "the runtime does not say that it brings a kernel";
         builder.no(
-            Capability::HostVisiblePid,
-            "this program is not known to run plain processes of the host",
-            asked,
+            Capability::KernelSeparated,
+            why,
+            probe(&findings.own_kernel.asked, &findings.own_kernel.said),
         )
     };
     builder = placed(builder, config, dialect, host);
@@ -75,7 +55,14 @@ pub(crate) fn answers(
     builder = counted(builder, host);
     builder = reached(builder, dialect);
     builder = checkpoint::answers(builder, &findings.checkpoint, dialect);
-    let all = builder.build()?;
+    let mut all = builder.build()?;
+    let claim = &findings.is_runtime;
+    if !claim.yes && !claim.asked.is_empty() {
+        // What is built on a runtime is worth nothing without one.
+        let why = format!("this is no OCI runtime: {}: {}", claim.asked, claim.said);
+        let evidence = probe(&claim.asked, &claim.said);
+        all = Capability::ALL.iter().fold(all, |answers, each| answers.without(*each, &why, &evidence));
+    }
     Ok(config.disabled.iter().fold(all, |answers, (capability, place)| {
         let evidence = Evidence::new(EvidenceSource::Configuration, place.clone(), "capabilities.disable");
         answers.without(*capability, &format!("disabled by {place}"), &evidence)
@@ -84,8 +71,6 @@ pub(crate) fn answers(
 
 /// What conmon, the kernel or this crate give, whichever the runtime.
 const BY_DESIGN: &[(Capability, &str)] = &[
-    (Capability::KillCreated, "signals go to the init through a pid file descriptor, in every state"),
-    (Capability::KillAll, "signals go to every process of the container's cgroup"),
     (Capability::Exec, "the runtime's exec is run with pipes"),
     (Capability::ExecSync, "the runtime's exec is run with pipes"),
     (Capability::Attach, "conmon serves a socket for each container"),
@@ -113,7 +98,7 @@ const NOT_YET: &[Capability] = &[
 
 /// Whether the network inside of containers can be entered.
 fn reached(builder: CapabilitiesBuilder, dialect: &Dialect) -> CapabilitiesBuilder {
-    if dialect.host_processes {
+    if dialect.reach == Reach::Host {
         return builder.yes(
             Capability::PortForward,
             Evidence::design("connections are made in the network namespace of the init"),
@@ -166,11 +151,89 @@ fn placed(
     };
     let evidence =
         Evidence::design("conmon passes on what comes to a socket that is mounted into the container");
-    if dialect.host_processes {
+    if dialect.reach == Reach::Host {
         builder.yes(Capability::Notify, evidence)
     } else {
         builder.no(Capability::Notify, "its programs cannot reach a socket of the host", evidence)
     }
+}
+
+/// What depends on whether the host sees what runs in a container.
+fn from_reach(
+    builder: CapabilitiesBuilder,
+    findings: &Findings,
+    dialect: &Dialect,
+    host: &Hierarchies,
+) -> CapabilitiesBuilder {
+    let version = findings.version.as_deref().unwrap_or("unknown");
+    let name = if dialect.is_known() { dialect.name } else { "unknown programs" };
+    let table = |said: &str| {
+        let asked = format!("--version: {} {version}", findings.name.as_deref().unwrap_or("no name"));
+        Evidence::new(EvidenceSource::Version, asked, format!("the table for {name}: {said}"))
+    };
+    let builder = match (dialect.reach, dialect.is_known()) {
+        (Reach::Host, true) => builder.yes(Capability::HostVisiblePid, table("plain processes of the host")),
+        (Reach::Host, false) => builder.no(
+            Capability::HostVisiblePid,
+            "this program is not known to run plain processes of the host",
+            table("nothing is known"),
+        ),
+        (Reach::Runtime, _) => builder.no(
+            Capability::HostVisiblePid,
+            "the pid is that of the sandbox",
+            table("processes live in a sandbox"),
+        ),
+    };
+    match dialect.reach {
+        Reach::Host => through_the_kernel(builder, host),
+        Reach::Runtime => through_the_runtime(builder, dialect, table),
+    }
+}
+
+/// Signals and freezing for processes of the host.
+fn through_the_kernel(builder: CapabilitiesBuilder, host: &Hierarchies) -> CapabilitiesBuilder {
+    let created = "signals go to the init through a pid file descriptor, in every state";
+    let builder = builder
+        .yes(Capability::KillCreated, Evidence::design(created))
+        .yes(Capability::KillRealTime, Evidence::design("pid file descriptors take every signal"))
+        .yes(Capability::KillAll, Evidence::design("signals go to every process of the container's cgroup"));
+    let frozen = Evidence::design("signals to frozen processes stay pending in the kernel");
+    match host.freezer_file() {
+        Some(file) => builder
+            .yes(Capability::KillPaused, frozen)
+            .yes(Capability::Pause, probe(MOUNTS, &format!("cgroups with {file} are mounted"))),
+        None => builder.no(Capability::KillPaused, "nothing can be paused", frozen).no(
+            Capability::Pause,
+            "no cgroup hierarchy with a freezer is mounted",
+            probe(MOUNTS, "neither a freezer hierarchy nor cgroup v2"),
+        ),
+    }
+}
+
+const MOUNTS: &str = "/proc/self/mountinfo";
+
+/// Signals and freezing where only the runtime reaches the processes.
+fn through_the_runtime(
+    builder: CapabilitiesBuilder,
+    dialect: &Dialect,
+    table: impl Fn(&str) -> Evidence,
+) -> CapabilitiesBuilder {
+    let last = format!("its kill takes signals up to {}", dialect.last_signal);
+    let rows = [
+        (Capability::KillCreated, dialect.kills_created, "its kill refuses a created container"),
+        (Capability::KillPaused, dialect.kills_paused, "its kill refuses a paused container"),
+        (Capability::KillRealTime, dialect.last_signal >= 64, last.as_str()),
+    ];
+    let builder = builder
+        .yes(Capability::Pause, table("its pause needs no freezer of the host"))
+        .yes(Capability::KillAll, table("its kill has --all"));
+    rows.into_iter().fold(builder, |builder, (capability, yes, said)| {
+        if yes {
+            builder.yes(capability, table("its kill takes it"))
+        } else {
+            builder.no(capability, format!("the runtime cannot: {said}"), table(said))
+        }
+    })
 }
 
 fn from_features(builder: CapabilitiesBuilder, findings: &Findings) -> CapabilitiesBuilder {

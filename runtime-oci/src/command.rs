@@ -26,6 +26,9 @@ const STDOUT_LIMIT: usize = 1024 * 1024;
 /// How long output may still come after a command has ended, from children that hold its pipes.
 const DRAIN: Duration = Duration::from_secs(1);
 
+/// The variables of ours that every command gets.
+pub(crate) const PASSED: &[&str] = &["PATH", "XDG_RUNTIME_DIR"];
+
 /// A command line with its environment.
 #[derive(Clone, Debug)]
 pub(crate) struct CommandLine {
@@ -49,9 +52,8 @@ impl CommandLine {
     /// A program with the two variables that every command gets: `PATH`, by which runtimes find their helpers, and
     /// `XDG_RUNTIME_DIR`.
     pub(crate) fn new(program: impl Into<PathBuf>) -> Self {
-        let pass = ["PATH", "XDG_RUNTIME_DIR"];
         let env =
-            pass.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?))).collect();
+            PASSED.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?))).collect();
         Self { program: program.into(), args: Vec::new(), env, cwd: None, input: None }
     }
 

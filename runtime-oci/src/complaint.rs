@@ -15,8 +15,10 @@ struct Record {
 /// The last error of a JSON log; records of other levels and broken lines are passed over.
 pub(crate) fn last_error(log: &str) -> Option<String> {
     let records = log.lines().filter_map(|line| serde_json::from_str::<Record>(line).ok());
-    let mut errors = records.filter(|record| matches!(record.level.as_str(), "error" | "fatal" | "panic"));
-    errors.next_back().map(|record| one_line(&record.msg))
+    let is_error =
+        |level: &str| ["error", "fatal", "panic"].iter().any(|word| level.eq_ignore_ascii_case(word));
+    let mut errors = records.filter(|record| is_error(&record.level));
+    errors.next_back().map(|record| one_line(without_backtrace(&record.msg)))
 }
 
 /// The best account of a failure: the log's last error, else the last line of standard error, else nothing.
@@ -24,7 +26,7 @@ pub(crate) fn account(log: Option<&Path>, stderr: &str) -> String {
     let logged = log.and_then(|path| std::fs::read(path).ok());
     let logged = logged.and_then(|bytes| last_error(&String::from_utf8_lossy(&bytes)));
     logged.or_else(|| last_error(stderr)).unwrap_or_else(|| {
-        let last = stderr.lines().rev().map(str::trim).find(|line| !line.is_empty());
+        let last = without_backtrace(stderr).lines().rev().map(str::trim).find(|line| !line.is_empty());
         last.map_or_else(|| "it said nothing".to_owned(), unwrap_logrus)
     })
 }
@@ -34,6 +36,11 @@ fn unwrap_logrus(line: &str) -> String {
     let quoted =
         line.split_once(" msg=").and_then(|(_, rest)| serde_json::from_str::<String>(rest.trim()).ok());
     one_line(quoted.as_deref().unwrap_or(line))
+}
+
+/// Some programs add where in their own code they were, which helps nobody here.
+fn without_backtrace(text: &str) -> &str {
+    text.split("Stack backtrace:").next().unwrap_or(text)
 }
 
 fn one_line(text: &str) -> String {
@@ -49,6 +56,14 @@ mod tests {
         let log = "{\"level\":\"warning\",\"msg\":\"w\",\"time\":\"t\"}\n{\"level\":\"error\",\"msg\":\"one\"}\nnoise\n{\"level\":\"error\",\"message\":\"two\\n three\"}\n";
         assert_eq!(last_error(log).as_deref(), Some("two three"));
         assert_eq!(last_error("{\"level\":\"info\",\"msg\":\"x\"}"), None);
+    }
+
+    #[test]
+    fn a_backtrace_is_cut_off() {
+        let log = "{\"timestamp\":\"t\",\"level\":\"ERROR\",\"message\":\"container nope does not exist.\\n\\nStack backtrace:\\n   0: <unknown>\",\"target\":\"youki\"}";
+        assert_eq!(last_error(log).as_deref(), Some("container nope does not exist."));
+        let stderr = "Error: container nope does not exist.\n\nStack backtrace:\n   0: <unknown>\n";
+        assert_eq!(account(None, stderr), "Error: container nope does not exist.");
     }
 
     #[test]

@@ -4,20 +4,55 @@
 //! never recovered from message text elsewhere; the patterns here are the one exception, and each has a recorded sample
 //! in the tests.
 
+use serde::{Deserialize, Serialize};
+
 use runtime_api::Rejection;
 
 /// One row: fragments that a message holds, in this order and in any letter case, and what such a message means.
 type Row<T> = (&'static [&'static str], T);
+
+/// How what runs in a container is reached from the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Reach {
+    /// Its processes are processes of the host: signals go to their pids, the kernel freezes them, and what the init
+    /// runs tells whether it was started.
+    #[default]
+    Host,
+    /// The host sees one process, the sandbox, which ends with the container. All else goes through the runtime.
+    Runtime,
+}
+
+/// What a runtime keeps of a container in its root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StateFiles {
+    /// A directory with the container's id.
+    Directory,
+    /// Files whose names begin with the id and `before`; the one that ends in `document` is JSON, and without it the
+    /// container is unknown. Verbs take the beginning of an id too, and would then hit another container.
+    Files { before: &'static str, document: &'static str },
+}
 
 /// One program's table.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Dialect {
     /// The first word of `--version`.
     pub(crate) name: &'static str,
-    /// Whether the container's processes are processes of the host, with pids that signals reach.
-    pub(crate) host_processes: bool,
     /// Who saves a container when it is checkpointed, where that is known.
     pub(crate) saver: Option<Saver>,
+    /// How what runs in a container is reached.
+    pub(crate) reach: Reach,
+    /// How the runtime keeps what it knows of a container.
+    pub(crate) state: StateFiles,
+    /// The argument before the verb for a container whose network namespace is new and empty, where the runtime's own
+    /// default does not do. It must give what such a namespace has: a loopback device and nothing else.
+    pub(crate) empty_network: Option<&'static str>,
+    /// The greatest signal that its `kill` takes.
+    pub(crate) last_signal: i32,
+    /// Whether its `kill` takes a created container.
+    pub(crate) kills_created: bool,
+    /// Whether its `kill` takes a paused container, for which the signal then stays pending.
+    pub(crate) kills_paused: bool,
     /// Messages of create, start and exec. The first row that fits counts.
     launch: &'static [Row<Rejection>],
     /// Messages of kill, delete, pause and resume that say there is nothing to act on.
@@ -48,8 +83,13 @@ use Rejection::{ExecNotFound, ExecPermission, SecurityAttribute};
 
 const RUNC: Dialect = Dialect {
     name: "runc",
-    host_processes: true,
     saver: Some(Saver::Criu),
+    reach: Reach::Host,
+    state: StateFiles::Directory,
+    empty_network: None,
+    last_signal: 64,
+    kills_created: true,
+    kills_paused: true,
     launch: &[
         (&["/proc/", "/attr/"], SecurityAttribute),
         (&["exec: \"", "executable file not found"], ExecNotFound),
@@ -67,8 +107,13 @@ const RUNC: Dialect = Dialect {
 
 const CRUN: Dialect = Dialect {
     name: "crun",
-    host_processes: true,
     saver: Some(Saver::Criu),
+    reach: Reach::Host,
+    state: StateFiles::Directory,
+    empty_network: None,
+    last_signal: 64,
+    kills_created: true,
+    kills_paused: true,
     launch: &[
         (&["/proc/", "/attr/"], SecurityAttribute),
         (&["executable file `", "not found"], ExecNotFound),
@@ -84,29 +129,94 @@ const CRUN: Dialect = Dialect {
     ],
 };
 
+const YOUKI: Dialect = Dialect {
+    name: "youki",
+    saver: None,
+    reach: Reach::Host,
+    state: StateFiles::Directory,
+    empty_network: None,
+    last_signal: 64,
+    kills_created: true,
+    kills_paused: true,
+    launch: &[
+        (&["/proc/", "/attr/"], SecurityAttribute),
+        (&["executable '", "not found in $path"], ExecNotFound),
+        (&["executable '", "does not have correct permissions"], ExecPermission),
+    ],
+    gone: &[
+        (&["container ", " does not exist"], ()),
+        (&["container state directory does not exist"], ()),
+        (&["no such process"], ()),
+        (&["incompatible container status: `stopped`"], ()),
+    ],
+};
+
 const RUNSC: Dialect = Dialect {
     name: "runsc",
-    host_processes: false,
     saver: Some(Saver::Itself),
-    launch: UNKNOWN.launch,
-    gone: UNKNOWN.gone,
+    reach: Reach::Runtime,
+    state: StateFiles::Files { before: "_sandbox:", document: ".state" },
+    // Its default copies the devices of the namespace into its own network stack, and older versions take every
+    // namespace of a newer kernel for that of the host and refuse.
+    empty_network: Some("--network=none"),
+    last_signal: 31,
+    kills_created: false,
+    kills_paused: false,
+    launch: &[
+        (&["error finding executable"], ExecNotFound),
+        (&["failed to load", "no such file or directory"], ExecNotFound),
+        (&["failed to load", "permission denied"], ExecPermission),
+    ],
+    gone: &[
+        (&["loading container: file does not exist"], ()),
+        (&["in state stopped"], ()),
+        (&["connecting to control server at pid", "connection refused"], ()),
+        (&["sandbox is not running"], ()),
+        (&["no such process"], ()),
+    ],
 };
 
 /// For a program that we have not met: only what is common to all.
 const UNKNOWN: Dialect = Dialect {
     name: "",
-    host_processes: false,
     saver: None,
+    reach: Reach::Host,
+    state: StateFiles::Directory,
+    empty_network: None,
+    last_signal: 64,
+    kills_created: true,
+    kills_paused: true,
     launch: &[(&["executable file", "not found"], ExecNotFound)],
     gone: &[(&["no such process"], ()), (&["does not exist"], ())],
 };
 
-const ALL: &[&Dialect] = &[&RUNC, &CRUN, &RUNSC];
+const ALL: &[&Dialect] = &[&RUNC, &CRUN, &YOUKI, &RUNSC];
 
 impl Dialect {
     /// The table for a program that calls itself `name`.
     pub(crate) fn of(name: &str) -> &'static Self {
         ALL.iter().find(|dialect| dialect.name == name).copied().unwrap_or(&UNKNOWN)
+    }
+
+    /// Whether this is a program that we have met.
+    pub(crate) fn is_known(&self) -> bool {
+        !self.name.is_empty()
+    }
+
+    /// The argument for a new and empty network, unless the handler's own arguments say something of the network.
+    pub(crate) fn network_argument(&self, handler_args: &[String]) -> Option<&'static str> {
+        let argument = self.empty_network?;
+        let flag = argument.trim_start_matches('-').split('=').next()?;
+        let says = |arg: &String| arg.trim_start_matches('-').split('=').next() == Some(flag);
+        (!handler_args.iter().any(says)).then_some(argument)
+    }
+
+    /// Whether a file in the runtime's root is of the container `id`.
+    pub(crate) fn is_state_of(&self, id: &str, file: &str) -> bool {
+        file.strip_prefix(id).is_some_and(|rest| match self.state {
+            StateFiles::Directory => rest.is_empty(),
+            StateFiles::Files { before, .. } => rest.starts_with(before),
+        })
     }
 
     /// What a message of create, start or exec means.
@@ -139,7 +249,7 @@ fn first_match<T: Copy>(rows: &[Row<T>], message: &str) -> Option<T> {
 mod tests {
     use super::*;
 
-    /// What the programs really said, as recorded from runc 1.1.5 and crun 1.8.1.
+    /// What the programs really said, as recorded from runc 1.1.5, crun 1.8.1, youki 0.7.0 and runsc 20221219.
     const LAUNCH: &[(&str, &str, Rejection)] = &[
         (
             "runc",
@@ -165,6 +275,41 @@ mod tests {
         ("crun", "open executable: Operation not permitted", ExecPermission),
         ("crun", "open executable: Permission denied", ExecPermission),
         ("crun", "cannot chdir: No such file or directory", Rejection::Other),
+        (
+            "youki",
+            "error in executing command: failed to create container: exec process failed with error error in executing process : executable '/nope' not found in $PATH",
+            ExecNotFound,
+        ),
+        (
+            "youki",
+            "error in executing command: failed to create container: exec process failed with error error in executing process : executable '/tmp' at path '\"/tmp\"' does not have correct permissions",
+            ExecPermission,
+        ),
+        (
+            "youki",
+            "error in executing command: failed to create container: exec process failed with error error in executing process : failed to prepare rootfs",
+            Rejection::Other,
+        ),
+        (
+            "runsc",
+            "starting container: starting root container: starting sandbox: creating process: failed to load /nope: no such file or directory",
+            ExecNotFound,
+        ),
+        (
+            "runsc",
+            "executing processes for container: executing command \"nope\" in sandbox: error finding executable \"nope\" in PATH [/bin]: no such file or directory",
+            ExecNotFound,
+        ),
+        (
+            "runsc",
+            "executing processes for container: executing command \"/tmp\" in sandbox: failed to load /tmp: permission denied",
+            ExecPermission,
+        ),
+        (
+            "runsc",
+            "executing processes for container: executing command \"/x\" in sandbox: failed to find initial working directory \"/no/dir\": no such file or directory",
+            Rejection::Other,
+        ),
     ];
 
     const GONE: &[(&str, &str, bool)] = &[
@@ -175,6 +320,18 @@ mod tests {
         ("crun", "cannot open directory `/run/x/nope`: No such file or directory", true),
         ("crun", "open pidfd: No such process", true),
         ("crun", "the container `x` is paused", false),
+        ("youki", "error in executing command: container y1 does not exist.", true),
+        ("youki", "error in executing command: container state directory does not exist", true),
+        ("youki", "failed operation due to incompatible container status: `Running`", false),
+        ("runsc", "loading container: file does not exist", true),
+        ("runsc", "pause failed: cannot pause container \"c1\" in state stopped", true),
+        ("runsc", "connecting to control server at PID 20354: connection refused", true),
+        (
+            "runsc",
+            "failed to signal pid 99: signaling container \"c1\" PID 99: signaling process in container \"c1\" PID 99: no such process with PID 99",
+            true,
+        ),
+        ("runsc", "cannot signal container \"c1\" in state paused", false),
     ];
 
     #[test]
@@ -185,6 +342,25 @@ mod tests {
         for (name, message, gone) in GONE {
             assert_eq!(Dialect::of(name).says_gone(message), *gone, "{name}: {message}");
         }
+    }
+
+    #[test]
+    fn the_network_is_the_handlers_affair_where_it_says_so() {
+        let args = |text: &str| -> Vec<String> { text.split_whitespace().map(str::to_owned).collect() };
+        assert_eq!(RUNSC.network_argument(&args("--platform=ptrace")), Some("--network=none"));
+        for said in ["--network=host", "-network=sandbox", "--network host"] {
+            assert_eq!(RUNSC.network_argument(&args(said)), None, "{said}");
+        }
+        assert_eq!(RUNC.network_argument(&[]), None);
+    }
+
+    #[test]
+    fn the_files_of_a_container_are_told_from_those_of_another() {
+        assert!(RUNC.is_state_of("a", "a") && !RUNC.is_state_of("a", "a.b") && !RUNC.is_state_of("a", "b"));
+        assert!(RUNSC.is_state_of("a", "a_sandbox:a.state") && RUNSC.is_state_of("a", "a_sandbox:b.lock"));
+        assert!(
+            !RUNSC.is_state_of("a", "a_b_sandbox:a_b.state") && !RUNSC.is_state_of("a", "b_sandbox:a.state")
+        );
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use runtime_api::Error;
+
 use crate::command::CommandLine;
 use crate::complaint::account;
 use crate::config::OciConfig;
@@ -28,6 +30,19 @@ pub(crate) struct Finding {
     pub(crate) yes: bool,
     pub(crate) asked: String,
     pub(crate) said: String,
+    /// Nobody answered, as on a machine under heavy load. The "no" is for this value alone and is not kept.
+    #[serde(skip)]
+    pub(crate) unanswered: bool,
+}
+
+impl Finding {
+    pub(crate) fn new(yes: bool, asked: String, said: impl Into<String>) -> Self {
+        Self { yes, asked, said: said.into(), unanswered: false }
+    }
+
+    fn unanswered(asked: String, error: &Error) -> Self {
+        Self { yes: false, asked, said: shorten(&error.to_string()), unanswered: true }
+    }
 }
 
 /// Everything that was asked.
@@ -37,6 +52,9 @@ pub(crate) struct Findings {
     pub(crate) name: Option<String>,
     pub(crate) version: Option<String>,
     pub(crate) monitor_version: Option<String>,
+    /// Whether it behaves like an OCI runtime at all: it says which specification it follows, and refuses a verb that no
+    /// runtime has.
+    pub(crate) is_runtime: Finding,
     /// The runtime's `features` document.
     pub(crate) features: Option<Value>,
     pub(crate) features_asked: Finding,
@@ -45,6 +63,22 @@ pub(crate) struct Findings {
     pub(crate) update: Finding,
     pub(crate) checkpoint: CheckpointFindings,
     pub(crate) preserve_fds: Finding,
+    /// The platforms on which it can run a kernel of its own.
+    pub(crate) own_kernel: Finding,
+}
+
+impl Findings {
+    fn all(&self) -> [&Finding; 7] {
+        [
+            &self.is_runtime,
+            &self.features_asked,
+            &self.json_errors,
+            &self.no_cgroups,
+            &self.own_kernel,
+            &self.update,
+            &self.preserve_fds,
+        ]
+    }
 }
 
 /// The file that keeps findings between processes.
@@ -69,8 +103,9 @@ pub(crate) async fn gather(
         return kept.findings;
     }
     let findings = ask(layout, config, runtime, monitor).await;
-    if runtime.is_some() && findings.name.is_none() {
-        // It was there and did not answer, as on a machine under heavy load. The next one to open it asks again.
+    let silent = monitor.is_some() && findings.monitor_version.is_none();
+    if silent || findings.all().iter().any(|finding| finding.unanswered) {
+        // Somebody was there and did not answer. The next one to open it asks again.
         return findings;
     }
     let kept = Kept { key, findings };
@@ -101,7 +136,10 @@ fn key(config: &OciConfig, runtime: Option<&Path>, monitor: Option<&Path>, boot_
         checkpoint::consulted(config)
             .map(|path| path.map_or_else(|| "absent".to_owned(), |path| print_of(&path))),
     );
-    key.push(std::env::var("PATH").unwrap_or_default());
+    for name in crate::command::PASSED {
+        key.push(std::env::var(name).unwrap_or_default());
+    }
+    key.push(format!("{:?}", config.root));
     key.push(rustix::process::geteuid().as_raw().to_string());
     key.push(cgroup_layout(&std::fs::read_to_string("/proc/cgroups").unwrap_or_default()));
     key.push(format!("{:?} {:?}", config.args, config.env));
@@ -134,12 +172,12 @@ async fn ask(
         None => None,
     };
     let Some(runtime) = runtime else {
-        let missing =
-            || Finding { yes: false, asked: String::new(), said: "the runtime's binary is missing".into() };
+        let missing = || Finding::new(false, String::new(), "the runtime's binary is missing");
         return Findings {
             name: None,
             version: None,
             monitor_version,
+            is_runtime: missing(),
             features: None,
             features_asked: missing(),
             json_errors: missing(),
@@ -147,16 +185,19 @@ async fn ask(
             update: missing(),
             checkpoint: CheckpointFindings::nothing(&missing()),
             preserve_fds: missing(),
+            own_kernel: missing(),
         };
     };
     let (name, version) = said_version(runtime, config).await;
     let dialect = Dialect::of(name.as_deref().unwrap_or_default());
     let ((features, features_asked), checkpoint) =
         tokio::join!(ask_features(runtime, config), Box::pin(checkpoint::ask(runtime, config, dialect)));
+    let is_runtime = ask_is_runtime(runtime, config, features.is_some()).await;
     Findings {
         name,
         version,
         monitor_version,
+        is_runtime,
         features,
         features_asked,
         json_errors: ask_json_errors(runtime, config, layout).await,
@@ -164,6 +205,7 @@ async fn ask(
         checkpoint,
         update: ask_usage(runtime, config, "update", "--resources").await,
         preserve_fds: ask_usage(runtime, config, "create", "--preserve-fds").await,
+        own_kernel: ask_own_kernel(runtime, config).await,
     }
 }
 
@@ -185,6 +227,47 @@ fn parse_version(text: &str) -> (Option<String>, Option<String>) {
     (name, version.map(str::to_owned))
 }
 
+/// A program that says yes to everything, or that names no specification, is no runtime: nothing else that it says would
+/// mean anything. All runtimes print a line with `spec` beside their version.
+async fn ask_is_runtime(runtime: &Path, config: &OciConfig, has_features: bool) -> Finding {
+    let version = line(runtime, config).arg("--version");
+    let nonsense = line(runtime, config).args(&config.args).arg("no-such-verb");
+    let spec = match version.run(LIMIT).await {
+        Ok(done) => String::from_utf8_lossy(&done.stdout)
+            .lines()
+            .find(|line| line.to_ascii_lowercase().contains("spec"))
+            .map(|line| line.trim().to_owned()),
+        Err(error) => return Finding::unanswered(shown(&version), &error),
+    };
+    let Some(spec) = spec.or_else(|| has_features.then(|| "a features document".to_owned())) else {
+        return Finding::new(false, shown(&version), "no line that names a specification");
+    };
+    match nonsense.run(LIMIT).await {
+        Ok(done) if done.code == 0 => {
+            Finding::new(false, shown(&nonsense), "exit code 0, though no runtime has such a verb")
+        }
+        Ok(_) => Finding::new(true, shown(&version), shorten(&spec)),
+        Err(error) => Finding::unanswered(shown(&nonsense), &error),
+    }
+}
+
+/// A runtime that brings a kernel tells on what it can run it.
+async fn ask_own_kernel(runtime: &Path, config: &OciConfig) -> Finding {
+    const PLATFORMS: &[&str] = &["ptrace", "systrap", "kvm"];
+    let command = line(runtime, config).args(["help", "platforms"]);
+    let asked = shown(&command);
+    match command.run(LIMIT).await {
+        Ok(done) if done.code == 0 => {
+            let text = String::from_utf8_lossy(&done.stdout).into_owned();
+            let words: Vec<&str> = text.split_whitespace().collect();
+            let all_known = !words.is_empty() && words.iter().all(|word| PLATFORMS.contains(word));
+            Finding::new(all_known, asked, shorten(&words.join(" ")))
+        }
+        Ok(done) => Finding::new(false, asked, format!("exit code {}", done.code)),
+        Err(error) => Finding::unanswered(asked, &error),
+    }
+}
+
 /// The document is on standard output alone: a warning on standard error must not spoil it.
 async fn ask_features(runtime: &Path, config: &OciConfig) -> (Option<Value>, Finding) {
     let command = line(runtime, config).args(&config.args).arg("features");
@@ -200,7 +283,8 @@ async fn ask_features(runtime: &Path, config: &OciConfig) -> (Option<Value>, Fin
         (None, Ok(done)) => format!("exit code {}: {}", done.code, shorten(&done.stderr)),
         (None, Err(error)) => shorten(&error.to_string()),
     };
-    let finding = Finding { yes: document.is_some(), asked: shown(&command), said };
+    let unanswered = done.is_err();
+    let finding = Finding { unanswered, ..Finding::new(document.is_some(), shown(&command), said) };
     (document, finding)
 }
 
@@ -219,12 +303,14 @@ async fn ask_json_errors(runtime: &Path, config: &OciConfig, layout: &Layout) ->
     let text = std::fs::read_to_string(&log).unwrap_or_default();
     let _ = std::fs::remove_file(&log);
     let error = crate::complaint::last_error(&text);
+    let unanswered = done.is_err();
     let said = match (&error, done) {
         (Some(message), _) => format!("a JSON record of level error: {}", shorten(message)),
         (None, Ok(done)) => format!("exit code {} and no JSON record: {}", done.code, shorten(&done.stderr)),
         (None, Err(error)) => shorten(&error.to_string()),
     };
-    Finding { yes: error.is_some(), asked: shown(&command).replace(&log.display().to_string(), "FILE"), said }
+    let asked = shown(&command).replace(&log.display().to_string(), "FILE");
+    Finding { unanswered, ..Finding::new(error.is_some(), asked, said) }
 }
 
 /// Asks for the list of containers with cgroups switched off: a program without the switch refuses it.
@@ -238,13 +324,12 @@ async fn ask_no_cgroups(runtime: &Path, config: &OciConfig, layout: &Layout) -> 
         .arg("list");
     let asked = shown(&command);
     match command.run(LIMIT).await {
-        Ok(done) if done.code == 0 => Finding { yes: true, asked, said: "exit code 0".into() },
-        Ok(done) => Finding {
-            yes: false,
-            asked,
-            said: format!("exit code {}: {}", done.code, account(None, &done.stderr)),
-        },
-        Err(error) => Finding { yes: false, asked, said: shorten(&error.to_string()) },
+        Ok(done) if done.code == 0 => Finding::new(true, asked, "exit code 0"),
+        Ok(done) => {
+            let said = format!("exit code {}: {}", done.code, account(None, &done.stderr));
+            Finding::new(false, asked, said)
+        }
+        Err(error) => Finding::unanswered(asked, &error),
     }
 }
 
@@ -254,14 +339,13 @@ async fn ask_usage(binary: &Path, config: &OciConfig, verb: &str, option: &str) 
     let asked = shown(&command);
     match command.run(LIMIT).await {
         Ok(done) if done.code == 0 && String::from_utf8_lossy(&done.stdout).contains(option) => {
-            Finding { yes: true, asked, said: format!("its usage, with {option}") }
+            Finding::new(true, asked, format!("its usage, with {option}"))
         }
-        Ok(done) => Finding {
-            yes: false,
-            asked,
-            said: format!("exit code {}, and no usage with {option}", done.code),
-        },
-        Err(error) => Finding { yes: false, asked, said: shorten(&error.to_string()) },
+        Ok(done) => {
+            let said = format!("exit code {}, and no usage with {option}", done.code);
+            Finding::new(false, asked, said)
+        }
+        Err(error) => Finding::unanswered(asked, &error),
     }
 }
 
@@ -324,14 +408,39 @@ mod tests {
         assert!(cgroup_layout(&table(1)).contains("cpu 2"));
     }
 
+    fn handler() -> OciConfig {
+        let name = runtime_api::HandlerName::new("x").unwrap();
+        let kind = runtime_api::RuntimeKind::new("oci").unwrap();
+        let handler = runtime_api::HandlerConfig::new(name, kind, runtime_api::Origin::other("test"));
+        OciConfig::from_handler(&handler).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_no_runtime_is_found_out() {
+        let at = tempfile::tempdir().unwrap();
+        let layout = Layout::new(at.path());
+        for impostor in ["/bin/true", "/bin/false", "/bin/echo", "/bin/ls", "/bin/sh"] {
+            let findings = gather(&layout, &handler(), Some(Path::new(impostor)), None, "b").await;
+            assert!(!findings.is_runtime.yes, "{impostor}: {:?}", findings.is_runtime);
+            assert!(!findings.own_kernel.yes, "{impostor}: {:?}", findings.own_kernel);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_not_answered_is_not_kept() {
+        let at = tempfile::tempdir().unwrap();
+        let layout = Layout::new(at.path());
+        let gone = at.path().join("gone");
+        let findings = gather(&layout, &handler(), Some(&gone), None, "b").await;
+        assert!(!findings.json_errors.yes && findings.json_errors.unanswered);
+        assert!(!layout.capabilities().exists(), "the next one asks again");
+    }
+
     #[tokio::test]
     async fn findings_are_kept_until_something_changes() {
         let at = tempfile::tempdir().unwrap();
         let layout = Layout::new(at.path());
-        let name = runtime_api::HandlerName::new("x").unwrap();
-        let kind = runtime_api::RuntimeKind::new("oci").unwrap();
-        let handler = runtime_api::HandlerConfig::new(name, kind, runtime_api::Origin::other("test"));
-        let mut config = OciConfig::from_handler(&handler).unwrap();
+        let mut config = handler();
         let runtime = at.path().join("rt");
         // Another process writes the file: a descriptor of ours, open for writing, would be in every process that other
         // tests fork meanwhile, and a file that is open for writing cannot be run.

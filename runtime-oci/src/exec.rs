@@ -6,6 +6,7 @@
 //! Killing the runtime's process alone would leave the command running.
 
 mod course;
+mod inside;
 mod orphans;
 mod output;
 mod running;
@@ -32,6 +33,9 @@ use crate::record::Record;
 use output::Room;
 use running::{Given, Met, Running};
 use streams::{Ends, Input, Sink};
+
+/// The code of a command that was killed with its container.
+const KILLED: i32 = 137;
 
 impl Backend {
     /// Runs a program and collects its output.
@@ -130,7 +134,7 @@ impl Backend {
         let dir = self.layout.container(id);
         if running::by_signal(status) {
             // Somebody killed the process that collects the code, so the command has no one to tell it to.
-            self.kill_command(&dir, exec);
+            self.kill_command(&dir, exec).await;
             let gone = "the process that waits for the exec was killed";
             return Err(Error::new(ErrorKind::Internal(gone.into())));
         }
@@ -142,7 +146,15 @@ impl Backend {
             let detail = exec.line().detail(Some(code), stderr);
             return Err(self.why_not_run(operation, id, &dir, message).await.with_command(detail));
         }
+        if exec.may_have_lost(code) && !self.is_running(id).await {
+            return Ok(Some(KILLED));
+        }
         Ok(Some(code))
+    }
+
+    /// Whether a container still runs; one that was deleted does not.
+    async fn is_running(&self, id: &ContainerId) -> bool {
+        self.state(id).await.is_ok_and(|state| state.status == ContainerStatus::Running)
     }
 
     /// The command did not run: either the container ended meanwhile, or the runtime has a reason of its own. What runtimes

@@ -69,17 +69,21 @@ async fn prepare(handler: &HandlerConfig, context: OpenContext) -> Result<Backen
         make_directory(&directory)?;
     }
     let boot_id = boot_id();
-    let binary = find_binary(&config.binaries);
+    let mut binary = find_binary(&config.binaries);
     let monitor = find_binary(std::slice::from_ref(&config.monitor));
-    let (runtime_path, monitor_path) = (binary.as_deref().ok(), monitor.as_deref().ok());
-    let findings = evidence::gather(&layout, &config, runtime_path, monitor_path, &boot_id).await;
+    let (runtime_path, monitor_path) = (binary.as_deref().ok().map(Path::to_owned), monitor.as_deref().ok());
+    let findings = evidence::gather(&layout, &config, runtime_path.as_deref(), monitor_path, &boot_id).await;
+    let claim = &findings.is_runtime;
+    if let (Ok(path), false, false) = (&binary, claim.yes, claim.unanswered) {
+        binary = Err(format!("{} is no OCI runtime: {}: {}", path.display(), claim.asked, claim.said));
+    }
     let dialect = Dialect::of(findings.name.as_deref().unwrap_or_default());
     let hierarchies = Hierarchies::of_host();
     let capabilities = capabilities::answers(&config, &findings, dialect, &hierarchies)?;
 
     let name = findings.name.clone().unwrap_or_else(|| config.handler.to_string());
     let mut info = RuntimeInfo::new(kind(), config.handler.clone(), name);
-    info.binary = runtime_path.map(Path::to_owned);
+    info.binary = runtime_path;
     info.version.clone_from(&findings.version);
     info.monitor = monitor_path.map(|path| {
         let mut info = MonitorInfo::new("conmon", path);

@@ -17,12 +17,12 @@
 //!     verb                  there while a verb of the runtime runs
 //!     criu/                 what criu says while it saves the container
 //!     restore.log           what criu said when it restored it
-//!     execs/<owner>.<n>/    one running exec: process.json, pid, log
+//!     execs/<owner>.<n>/    one running exec: process.json, pid, log; inner-pid in a sandbox
 //! ```
 
 use std::path::{Path, PathBuf};
 
-use runtime_api::ContainerId;
+use runtime_api::{ContainerId, Result};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
@@ -74,6 +74,11 @@ impl ContainerDir {
 
     pub(crate) fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Whose it is.
+    pub(crate) fn id(&self) -> Result<ContainerId> {
+        ContainerId::new(self.0.file_name().and_then(|name| name.to_str()).unwrap_or_default())
     }
 
     pub(crate) fn lock(&self) -> PathBuf {

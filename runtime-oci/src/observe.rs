@@ -9,10 +9,11 @@ use std::time::{Duration, SystemTime};
 use runtime_api::{ContainerState, ContainerStatus, Error, ErrorKind, ExitCause, ExitStatus, Result};
 
 use crate::cgroup::Hierarchies;
+use crate::dialect::Reach;
 use crate::known::Known;
 use crate::layout::ContainerDir;
 use crate::process::Identity;
-use crate::record::{Phase, Record, StopStage};
+use crate::record::{Frozen, Phase, Record, StopStage};
 
 /// What can be seen of a container right now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,13 +67,15 @@ fn look_from(
     }
     if let Some(init) = record.init.filter(|init| lives(*init)) {
         // Reading the name of the cgroup takes longer than reading its state.
-        let is_frozen = || match &record.own_cgroup {
-            Some(cgroup) => host.is_frozen_at(cgroup),
-            None => host.is_frozen(init.pid),
+        let is_paused = || match (record.reach, &record.own_cgroup) {
+            // A pause that may or may not have happened counts as none, until the runtime is asked.
+            (Reach::Runtime, _) => record.frozen == Frozen::Yes,
+            (Reach::Host, Some(cgroup)) => host.is_frozen_at(cgroup),
+            (Reach::Host, None) => host.is_frozen(init.pid),
         };
         return Ok(Sight::Alive(if !has_started(record, init) {
             ContainerStatus::Created
-        } else if is_frozen() {
+        } else if is_paused() {
             ContainerStatus::Paused
         } else {
             ContainerStatus::Running

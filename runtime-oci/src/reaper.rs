@@ -58,6 +58,10 @@ fn reap(runtime: libc::pid_t, pid_file: &CStr) -> ! {
     let mut code = wait_for(runtime);
     if code == 0 {
         code = read_pid(pid_file).map_or(NO_PID, wait_for);
+    } else {
+        // Some runtimes write the pid and fail all the same: the file tells whether the command ran.
+        // SAFETY: `unlink` is async-signal-safe and the path ends in NUL.
+        unsafe { libc::unlink(pid_file.as_ptr()) };
     }
     // SAFETY: `_exit` runs no handlers and flushes no buffers, which belong to the process that was forked.
     unsafe { libc::_exit(code) }
@@ -109,7 +113,7 @@ mod tests {
 
     /// A shell plays the runtime: it starts `script` detached, writes its pid and leaves. Unlike a runtime it would reap
     /// a script that ends before it leaves itself, so scripts sleep a little.
-    async fn run(script: &str, runtime_code: i32) -> (Option<i32>, bool) {
+    async fn run(script: &str, runtime_code: i32) -> (Option<i32>, bool, bool) {
         let at = tempfile::tempdir().unwrap();
         let pid_file = at.path().join("pid");
         let mut command = Command::new("/bin/sh");
@@ -117,19 +121,20 @@ mod tests {
         command.args(["-c", &runtime]).stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
         stay_until_the_command_ends(&mut command, CString::new(pid_file.as_os_str().as_bytes()).unwrap());
         let ended = tokio::time::timeout(std::time::Duration::from_secs(20), command.status()).await;
-        (ended.as_ref().ok().and_then(|status| status.as_ref().ok()?.code()), ended.is_ok())
+        let code = ended.as_ref().ok().and_then(|status| status.as_ref().ok()?.code());
+        (code, ended.is_ok(), pid_file.exists())
     }
 
     #[tokio::test]
     async fn the_code_is_that_of_the_command() {
-        assert_eq!(run("sleep 0.05; exit 7", 0).await, (Some(7), true));
-        assert_eq!(run("sleep 0.05", 0).await, (Some(0), true));
-        assert_eq!(run("sleep 0.05; kill -9 $$", 0).await, (Some(137), true));
+        assert_eq!(run("sleep 0.05; exit 7", 0).await, (Some(7), true, true));
+        assert_eq!(run("sleep 0.05", 0).await, (Some(0), true, true));
+        assert_eq!(run("sleep 0.05; kill -9 $$", 0).await, (Some(137), true, true));
     }
 
     #[tokio::test]
     async fn a_runtime_that_fails_is_not_waited_for_any_longer() {
-        assert_eq!(run("exec sleep 2", 3).await, (Some(3), true));
+        assert_eq!(run("exec sleep 2", 3).await, (Some(3), true, false));
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use runtime_api::{ContainerId, Error, ErrorKind, ExitStatus, Result, Signal};
 
+use crate::dialect::Reach;
 use crate::image::ImagePlace;
 use crate::layout::ContainerDir;
 use crate::owner::Owner;
@@ -41,6 +42,17 @@ pub(crate) enum StopStage {
     Terminating,
     /// KILL was sent.
     Killing,
+}
+
+/// Whether a container is paused, where only the runtime can tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Frozen {
+    #[default]
+    No,
+    Yes,
+    /// A pause or a resume was asked for, and what came of it was not written down.
+    InDoubt,
 }
 
 /// A stop, and whose it is. Once the owner is gone it no longer counts.
@@ -76,6 +88,15 @@ pub(crate) struct Record {
     pub(crate) started_at: Option<SystemTime>,
     #[serde(default)]
     pub(crate) init: Option<Identity>,
+    /// How what runs in it is reached. It stands here, for a runtime whose binary vanished cannot be asked who it is.
+    #[serde(default)]
+    pub(crate) reach: Reach,
+    /// Arguments before the verb that this container needs beyond the handler's.
+    #[serde(default)]
+    pub(crate) runtime_args: Vec<String>,
+    /// Noted only where the host cannot see it.
+    #[serde(default)]
+    pub(crate) frozen: Frozen,
     /// The file that the init runs while it waits to be started: device and inode. Once it runs another one, the program
     /// was started, whoever asked for it and whether or not we could write it down.
     #[serde(default)]
@@ -132,6 +153,9 @@ impl Record {
             created_at: SystemTime::now(),
             started_at: None,
             init: None,
+            reach: Reach::Host,
+            runtime_args: Vec::new(),
+            frozen: Frozen::No,
             init_program: None,
             monitor: None,
             stop: None,
@@ -149,6 +173,13 @@ impl Record {
             annotations: BTreeMap::new(),
             labels: BTreeMap::new(),
         }
+    }
+
+    /// Whether the host cannot tell how it stands, and who knew was cut off before it was written down: then only the
+    /// runtime can tell.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        let started = self.phase == Phase::Starting;
+        self.reach == Reach::Runtime && (started || self.frozen == Frozen::InDoubt)
     }
 
     /// Reads the record; `None` when there is none.

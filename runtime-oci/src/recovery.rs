@@ -32,10 +32,11 @@ impl Backend {
         let rebooted = record.boot_id != self.boot_id && record.exit.is_none();
         let unfinished = matches!(record.phase, Phase::Creating | Phase::Deleting | Phase::Starting)
             || record.checkpoint.is_some();
-        if (unfinished || rebooted || leftover::is_marked(&dir)) && is_free(&dir)? {
+        let in_doubt = leftover::is_marked(&dir) || record.is_in_doubt();
+        if (unfinished || rebooted || in_doubt) && is_free(&dir)? {
             self.finish(id).await?;
         }
-        self.end_orphaned_execs(&dir);
+        self.end_orphaned_execs(&dir).await;
         Ok(())
     }
 

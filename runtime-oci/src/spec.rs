@@ -93,6 +93,18 @@ impl SpecDocument {
         self.raw.pointer("/linux/cgroupsPath").and_then(Value::as_str).filter(|path| !path.is_empty())
     }
 
+    /// Whether the spec asks for a network namespace that is new, with nothing that could put a device into it.
+    pub(crate) fn has_empty_network(&self) -> bool {
+        let listed = |pointer: &str| self.raw.pointer(pointer).and_then(Value::as_array);
+        let is_new = |namespace: &Value| {
+            namespace["type"] == "network" && namespace["path"].as_str().unwrap_or_default().is_empty()
+        };
+        let hooks = ["/hooks/prestart", "/hooks/createRuntime", "/hooks/createContainer"];
+        let filled = hooks.iter().any(|hook| listed(hook).is_some_and(|all| !all.is_empty()))
+            || listed("/linux/netDevices").is_some();
+        !filled && listed("/linux/namespaces").is_some_and(|all| all.iter().any(is_new))
+    }
+
     /// Refuses a cgroup path that means one thing to us and another to a runtime.
     pub(crate) fn check_cgroup_path(&self) -> Result<()> {
         let Some(path) = self.cgroup().filter(|path| !is_plain_cgroup(path)) else { return Ok(()) };

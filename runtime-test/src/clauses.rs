@@ -63,6 +63,7 @@ macro_rules! each_clause {
             kill {
                 delivers_the_signal,
                 delivers_many_signals,
+                delivers_real_time_signals,
                 kill_ends_it,
                 stopped_is_refused,
                 created_dies_of_kill,
@@ -240,6 +241,7 @@ macro_rules! each_clause {
                 rejects_broken_images,
             }
             reopen {
+                paused_stays_paused,
                 running_stays_running,
                 exit_while_away_is_known,
             }

@@ -54,6 +54,8 @@ defects! {
     OneLifeAtATime = "one-life-at-a-time" breaks ["concurrency.lives-side-by-side"];
     /// Dropping the value kills its containers.
     DropEndsContainers = "drop-ends-containers" breaks ["reopen.running-stays-running"];
+    /// Dropping the value thaws what is paused.
+    ReopenThaws = "reopen-thaws" breaks ["reopen.paused-stays-paused"];
     /// The codes of programs that ended while no value was open are lost.
     ReopenLosesExits = "reopen-loses-exits" breaks ["reopen.exit-while-away-is-known"];
 
@@ -119,6 +121,8 @@ defects! {
     KillSendsAnother = "kill-sends-another" breaks ["kill.delivers-the-signal"];
     /// Of signals that come quickly one after the other only the first arrives.
     BurstsOfSignalsAreLost = "bursts-of-signals-are-lost" breaks ["kill.delivers-many-signals"];
+    /// All signals above 31 arrive as the first of them.
+    RealTimeSignalsAreFolded = "real-time-signals-are-folded" breaks ["kill.delivers-real-time-signals"];
     /// A program that ignores signals ignores KILL too.
     KillCanBeIgnored = "kill-can-be-ignored" breaks ["kill.kill-ends-it"];
     /// A signal to a stopped container is Ok.

@@ -105,7 +105,7 @@ mod tests {
     use runtime_api::Capabilities;
 
     fn finding(yes: bool, said: &str) -> Finding {
-        Finding { yes, asked: "asked".into(), said: said.into() }
+        Finding::new(yes, "asked".into(), said)
     }
 
     fn all() -> CheckpointFindings {

@@ -65,7 +65,7 @@ async fn ask_verb(runtime: &Path, config: &OciConfig, verb: &str) -> (Finding, V
     let asked = shown(&command);
     let done = match command.run(LIMIT).await {
         Ok(done) => done,
-        Err(error) => return (Finding { yes: false, asked, said: shorten(&error.to_string()) }, Vec::new()),
+        Err(error) => return (Finding::unanswered(asked, &error), Vec::new()),
     };
     let options = options(&format!("{}\n{}", String::from_utf8_lossy(&done.stdout), done.stderr));
     let yes = options.iter().any(|option| option == "image-path");
@@ -74,7 +74,7 @@ async fn ask_verb(runtime: &Path, config: &OciConfig, verb: &str) -> (Finding, V
     } else {
         format!("exit code {}: {}", done.code, first_line(&done.stderr))
     };
-    (Finding { yes, asked, said }, options)
+    (Finding::new(yes, asked, said), options)
 }
 
 /// The options of interest that a help text names, however many dashes it writes.
@@ -99,7 +99,7 @@ fn options(help: &str) -> Vec<String> {
 /// Asks criu for its version and whether it works on this kernel.
 async fn ask_criu(config: &OciConfig) -> Finding {
     let asked = "criu check".to_owned();
-    let no = |said: String| Finding { yes: false, asked: asked.clone(), said };
+    let no = |said: String| Finding::new(false, asked.clone(), said);
     let Some(criu) = find("criu", config) else {
         return no("criu is not on PATH: install criu 4 or later".into());
     };
@@ -128,18 +128,16 @@ async fn ask_criu(config: &OciConfig) -> Finding {
             "{who} stops a container's network with {NETWORK_LOCK}, which is not on PATH: install iptables"
         ));
     }
-    Finding { yes: true, asked, said: format!("{who} looks good") }
+    Finding::new(true, asked, format!("{who} looks good"))
 }
 
 async fn ask_memory_tracking(config: &OciConfig) -> Option<Finding> {
     let command = line(&find("criu", config)?, config).args(["check", "--feature", "mem_dirty_track"]);
     let asked = shown(&command);
     Some(match command.run(LIMIT).await {
-        Ok(done) if done.code == 0 => Finding { yes: true, asked, said: "exit code 0".into() },
-        Ok(done) => {
-            Finding { yes: false, asked, said: format!("exit code {}: {}", done.code, shorten(&done.stderr)) }
-        }
-        Err(error) => Finding { yes: false, asked, said: shorten(&error.to_string()) },
+        Ok(done) if done.code == 0 => Finding::new(true, asked, "exit code 0"),
+        Ok(done) => Finding::new(false, asked, format!("exit code {}: {}", done.code, shorten(&done.stderr))),
+        Err(error) => Finding::unanswered(asked, &error),
     })
 }
 

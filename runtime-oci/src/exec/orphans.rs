@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::backend::Backend;
 use crate::conmon::pid_in;
+use crate::dialect::Reach;
 use crate::layout::ContainerDir;
 use crate::process::{Identity, kill_tree, with_arguments};
 use crate::record::Record;
@@ -13,13 +14,16 @@ use super::running::Running;
 
 impl Backend {
     /// Kills a command that has lost its parent: by its pid file, if that process is still the container's.
-    pub(super) fn kill_command(&self, dir: &ContainerDir, exec: &Running) {
+    pub(super) async fn kill_command(&self, dir: &ContainerDir, exec: &mut Running) {
         let Ok(Some(record)) = Record::read(dir) else { return };
+        if record.reach == Reach::Runtime {
+            return exec.kill().await;
+        }
         kill_member(exec.course().pid_file(), &self.members(&record), record.init);
     }
 
     /// Ends the execs whose owner is dead. Nobody reads their output any more, and nobody would ever end them.
-    pub(crate) fn end_orphaned_execs(&self, dir: &ContainerDir) {
+    pub(crate) async fn end_orphaned_execs(&self, dir: &ContainerDir) {
         let Ok(execs) = std::fs::read_dir(dir.execs()) else { return };
         let Ok(Some(record)) = Record::read(dir) else { return };
         for entry in execs.flatten() {
@@ -30,6 +34,9 @@ impl Backend {
             // A runtime that is still on its way to the command would write the pid a moment later.
             for runtime in runtimes_of(&entry.path()) {
                 kill_tree(runtime);
+            }
+            if record.reach == Reach::Runtime {
+                self.end_orphan_inside(&record, &entry.path()).await;
             }
             kill_member(&entry.path().join("pid"), &self.members(&record), record.init);
             let _ = std::fs::remove_dir_all(entry.path());

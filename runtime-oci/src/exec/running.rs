@@ -16,14 +16,18 @@ use runtime_api::{ContainerId, Error, ErrorKind, ProcessRequest, Result, WindowS
 
 use crate::backend::{Backend, Locked};
 use crate::command::CommandLine;
+use crate::dialect::Reach;
 use crate::process::{Identity, kill_tree};
 use crate::record::cannot_write;
 
 use super::course::Course;
+use super::inside::Inside;
 use super::settings::{merged, read_process};
 use super::streams::{Ends, Input};
 use super::terminal::Console;
 
+/// What a waiter leaves with that lost its sandbox.
+const LOST: i32 = 128;
 /// How long a killed tree may take to be gone.
 const NOTICE: Duration = Duration::from_secs(2);
 
@@ -67,12 +71,16 @@ impl Backend {
         };
         write("process.json", &merged(read_process(&locked.dir)?, given.process, given.size))?;
         let pid_file = path.join("pid");
-        let mut line = self
-            .command(&place.log())?
-            .args(["exec", "--detach", "--pid-file"])
-            .arg(&pid_file)
-            .arg("--process")
-            .arg(path.join("process.json"));
+        let inside = match locked.record.reach {
+            Reach::Host => None,
+            Reach::Runtime => Some(Inside::of(self, &locked.record, &path)?),
+        };
+        let mut line =
+            self.command(id, &place.log())?.args(["exec", "--detach", "--pid-file"]).arg(&pid_file);
+        if let Some(inside) = &inside {
+            line = line.arg("--internal-pid-file").arg(inside.pid_file());
+        }
+        line = line.arg("--process").arg(path.join("process.json"));
         let console = if given.process.terminal { Some(Console::open(&path)?) } else { None };
         if let Some(console) = &console {
             line = line.arg("--console-socket").arg(console.address());
@@ -88,7 +96,8 @@ impl Backend {
             over: false,
             start_limit: self.config.exec_timeout,
             course: Course::new(pid_file),
-            place,
+            inside,
+            place: Some(place),
         };
         Ok((running, ends?))
     }
@@ -135,7 +144,9 @@ pub(super) struct Running {
     over: bool,
     start_limit: Duration,
     course: Course,
-    place: Place,
+    /// How the command is reached, where the host does not see it.
+    inside: Option<Inside>,
+    place: Option<Place>,
 }
 
 impl Running {
@@ -144,7 +155,12 @@ impl Running {
     }
 
     pub(super) fn log(&self) -> PathBuf {
-        self.place.log()
+        self.place.as_ref().map(Place::log).unwrap_or_default()
+    }
+
+    /// Whether a code may be that of a waiter whose sandbox went away under it, and not the command's.
+    pub(super) fn may_have_lost(&self, code: i32) -> bool {
+        self.inside.is_some() && code == LOST
     }
 
     pub(super) fn course(&self) -> Course {
@@ -195,6 +211,9 @@ impl Running {
 
     /// Kills the command with its descendants, and waits a moment for their parent to notice.
     pub(super) async fn kill(&mut self) {
+        if let Some(inside) = &self.inside {
+            inside.kill_tree(self.reaper).await;
+        }
         self.kill_now();
         let _ = timeout(NOTICE, self.child.wait()).await;
         self.over = true;
@@ -210,9 +229,24 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if !self.over {
-            self.kill_now();
+        if self.over {
+            return;
         }
+        let (Some(inside), Some(place)) = (self.inside.take(), self.place.take()) else {
+            return self.kill_now();
+        };
+        // The runtime is needed, and a drop cannot wait for it. A thread of its own goes on when the caller's tasks are
+        // ended; when the whole process is, the next open finds the directory and ends the command.
+        let reaper = self.reaper;
+        std::thread::spawn(move || {
+            if let Ok(alone) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                alone.block_on(inside.kill_tree(reaper));
+            }
+            if let Some(reaper) = reaper {
+                kill_tree(reaper);
+            }
+            drop(place);
+        });
     }
 }
 

@@ -19,12 +19,12 @@ use runtime_api::{
 use crate::backend::{Backend, Locked};
 use crate::complaint;
 use crate::conmon;
-use crate::dialect::Saver;
+use crate::dialect::{Reach, Saver};
 use crate::image::ImagePlace;
 use crate::layout::ContainerDir;
 use crate::observe::Sight;
 use crate::process::{end_all, kill_tree};
-use crate::record::CheckpointPhase;
+use crate::record::{CheckpointPhase, Frozen};
 
 /// How long processes that were saved may take to be gone.
 const GONE: Duration = Duration::from_secs(5);
@@ -92,7 +92,7 @@ impl Backend {
             .mode(0o700)
             .create(&work)
             .map_err(|error| crate::record::cannot_write(&work, error))?;
-        let mut line = self.command(&log)?.arg("checkpoint");
+        let mut line = self.command(&locked.record.id, &log)?.arg("checkpoint");
         line = line.arg("--image-path").arg(&place.hidden).arg("--work-path").arg(&work);
         let flags = [
             (request.leave_running && !request.pre_dump, "--leave-running"),
@@ -147,14 +147,19 @@ impl Backend {
     }
 
     /// Saving freezes processes. Afterwards they are frozen if they were before, and only then.
-    async fn put_back(&self, locked: &Locked, phase: &CheckpointPhase) -> Result<()> {
+    async fn put_back(&self, locked: &mut Locked, phase: &CheckpointPhase) -> Result<()> {
         let Some(init) = locked.record.init.filter(|init| init.lives()) else { return Ok(()) };
-        match (phase.was_paused, self.hierarchies.is_frozen(init.pid)) {
-            (false, true) => self.thaw(locked).await,
-            (true, false) => {
-                let id = locked.record.id.as_str();
-                self.run_verb(&locked.dir, &["pause", id], super::pause::LIMIT).await.map(drop)
+        let is_frozen = match locked.record.reach {
+            Reach::Host => self.hierarchies.is_frozen(init.pid),
+            Reach::Runtime => {
+                locked.record.frozen = Frozen::InDoubt;
+                self.resolve(locked, Sight::Alive(ContainerStatus::Running)).await?;
+                locked.record.frozen == Frozen::Yes
             }
+        };
+        match (phase.was_paused, is_frozen) {
+            (false, true) => self.thaw(locked).await,
+            (true, false) => self.freeze_or_thaw(locked, "pause").await,
             _ => Ok(()),
         }
     }

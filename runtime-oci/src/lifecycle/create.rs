@@ -10,13 +10,14 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{RenameFlags, renameat_with};
 
 use runtime_api::{
-    ContainerId, ContainerState, ContainerStatus, CreateRequest, Error, ErrorKind, LogConfig, LogDriver,
-    Result,
+    Capability, ContainerId, ContainerState, ContainerStatus, CreateRequest, Error, ErrorKind, LogConfig,
+    LogDriver, Result, Signal,
 };
 
 use crate::backend::Backend;
 use crate::complaint;
 use crate::conmon::{self, Monitor, MonitorArgs, Report};
+use crate::dialect::Reach;
 use crate::exits::Entry;
 use crate::layout::ContainerDir;
 use crate::lock::Held;
@@ -56,6 +57,9 @@ impl Making {
     ) -> Result<Self> {
         backend.binary()?;
         backend.monitor()?;
+        if request.stop_signal.is_some_and(Signal::is_real_time) {
+            backend.capabilities.require(Capability::KillRealTime)?;
+        }
         let spec = SpecDocument::read(&request.bundle)?;
         check_log(&request.log)?;
         let placement = backend.place(&request, &spec)?;
@@ -69,6 +73,11 @@ impl Making {
         record.annotations = spec.annotations();
         record.labels.clone_from(&request.labels);
         record.log = request.log.path.clone().filter(|_| request.log.driver == LogDriver::CriFile);
+        record.reach = backend.dialect.reach;
+        if spec.has_empty_network() {
+            let argument = backend.dialect.network_argument(&backend.config.args);
+            record.runtime_args.extend(argument.map(str::to_owned));
+        }
         record.made_log = record.log.clone().filter(|path| !path.exists());
 
         let dir = backend.layout.container(&request.id);
@@ -99,7 +108,8 @@ impl Making {
     /// Runs conmon and the runtime. If this fails or is dropped, call [`Making::undo`].
     pub(crate) async fn finish(&mut self) -> Result<ContainerState> {
         let backend = Arc::clone(&self.backend);
-        let runtime_args = backend.global_args(&self.dir.oci_log());
+        let mut runtime_args = backend.global_args(&self.request.id, &self.dir.oci_log());
+        runtime_args.extend(self.record.runtime_args.iter().cloned());
         let args = MonitorArgs {
             conmon: backend.monitor()?,
             runtime: backend.binary()?,
@@ -138,7 +148,9 @@ impl Making {
             }
         };
         self.record.init = Identity::of(pid);
-        self.record.init_program = self.record.init.and_then(Identity::program);
+        if self.record.reach == Reach::Host {
+            self.record.init_program = self.record.init.and_then(Identity::program);
+        }
         self.record.monitor = conmon::daemon(&self.dir);
         self.record.own_cgroup = backend.own_cgroup(&self.record);
         // What is continued runs from the moment at which it exists, and may be over by now.
@@ -195,8 +207,7 @@ impl Backend {
     /// Removes what the runtime knows of a container that was not made. Its root may be shared with others: what does not
     /// name our directory as its bundle is somebody else's container of the same name.
     async fn remove_half_made(&self, record: &Record, dir: &ContainerDir) {
-        let state = self.root().join(record.id.as_str());
-        if !state.exists() {
+        if self.runtime_state(&record.id).is_empty() {
             return;
         }
         let id = record.id.as_str();
@@ -208,7 +219,7 @@ impl Backend {
         }
         // A runtime that was cut off early does not know its own directory, and says that there is no such container.
         if ours == Some(true) || (ours.is_none() && self.config.root.is_none()) {
-            let _ = std::fs::remove_dir_all(&state);
+            self.remove_runtime_state(&record.id);
         }
     }
 
@@ -221,10 +232,11 @@ impl Backend {
 
     /// Refuses an id that is taken in a root that others use too. In a root of our own it can only be a leftover.
     fn check_root(&self, id: &ContainerId) -> Result<()> {
-        let state = self.root().join(id.as_str());
-        if self.config.root.is_none() || !state.exists() {
+        if self.config.root.is_none() {
             return Ok(());
         }
+        let state = self.runtime_state(id);
+        let Some(state) = state.first() else { return Ok(()) };
         Err(Error::new(ErrorKind::AlreadyExists)
             .hint(format!("the runtime has a container of this id that is not ours: {}", state.display())))
     }

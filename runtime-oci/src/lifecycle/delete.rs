@@ -9,6 +9,7 @@ use runtime_api::{
 use super::create::{DELETE_LIMIT, hidden_name};
 use crate::backend::{Backend, Locked};
 use crate::conmon;
+use crate::dialect::Reach;
 use crate::layout::ContainerDir;
 use crate::leftover;
 use crate::lock::Held;
@@ -111,7 +112,7 @@ impl Backend {
         if let Some(init) = locked.record.init.filter(|init| init.lives()) {
             let frozen = self.hierarchies.is_frozen(init.pid);
             let others = self.members(&locked.record);
-            self.signal(locked, Signal::KILL)?;
+            self.signal(locked, Signal::KILL).await?;
             for process in others {
                 // Without a pid namespace of its own the container's other processes outlive its init.
                 let _ = process.signal(Signal::KILL);
@@ -144,14 +145,25 @@ impl Backend {
     /// runtimes kill whoever has its pid by now when told to use force.
     async fn remove_from_runtime(&self, locked: &Locked) -> Result<()> {
         let id = locked.record.id.as_str();
-        let state = self.root().join(id);
-        if !state.exists() {
+        if self.runtime_state(&locked.record.id).is_empty() {
             return Ok(());
         }
+        if locked.record.reach == Reach::Runtime {
+            self.mend_runtime_note(&locked.record.id);
+        }
+        let removed = self.let_runtime_remove(locked, id).await;
+        if removed.is_ok() && self.config.root.is_none() {
+            // Locks, for instance, which it leaves behind when several ask at once.
+            self.remove_runtime_state(&locked.record.id);
+        }
+        removed
+    }
+
+    async fn let_runtime_remove(&self, locked: &Locked, id: &str) -> Result<()> {
         let Err(error) = self.run_verb(&locked.dir, &["delete", id], DELETE_LIMIT).await else {
             return Ok(());
         };
-        if self.is_gone(&error) || !state.exists() {
+        if self.is_gone(&error) || self.runtime_state(&locked.record.id).is_empty() {
             return Ok(());
         }
         // Others may have removed ours from a root that they share, and made one of the same name.
@@ -163,7 +175,7 @@ impl Backend {
             Ok(_) => Ok(()),
             // A container whose binary vanished can still be removed, but for what only the binary knows.
             Err(error) if matches!(error.kind(), ErrorKind::Unavailable(_)) => {
-                let _ = std::fs::remove_dir_all(&state);
+                self.remove_runtime_state(&locked.record.id);
                 Ok(())
             }
             Err(error) => Err(error),

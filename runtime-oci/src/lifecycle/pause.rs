@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use runtime_api::{ContainerId, Operation, Result};
+use runtime_api::{ContainerId, ContainerStatus, Error, Operation, Result};
 
 use crate::backend::{Backend, Locked};
+use crate::dialect::Reach;
+use crate::observe::Sight;
+use crate::record::Frozen;
 
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
@@ -18,15 +21,36 @@ impl Backend {
     }
 
     async fn freezer_verb(&self, operation: Operation, id: &ContainerId, verb: &str) -> Result<()> {
-        let (locked, _) = self.admit(operation, id).await?;
+        let (mut locked, _) = self.admit(operation, id).await?;
+        let named = |error: Error| error.during(operation).on(format_args!("container \"{id}\""));
+        self.freeze_or_thaw(&mut locked, verb).await.map_err(named)
+    }
+
+    /// Runs the verb. Where the host cannot see what came of it, it is written down; and before it that it is in doubt,
+    /// so that whoever comes after a crash asks the runtime.
+    pub(super) async fn freeze_or_thaw(&self, locked: &mut Locked, verb: &str) -> Result<()> {
+        let id = locked.record.id.clone();
+        if locked.record.reach == Reach::Runtime {
+            self.binary()?;
+            locked.record.frozen = Frozen::InDoubt;
+            locked.save()?;
+        }
         let done = self.run_verb(&locked.dir, &[verb, id.as_str()], LIMIT).await;
+        if locked.record.reach == Reach::Runtime {
+            if done.is_ok() {
+                locked.record.frozen = if verb == "pause" { Frozen::Yes } else { Frozen::No };
+                locked.save()?;
+            } else {
+                self.resolve(locked, Sight::Alive(ContainerStatus::Running)).await?;
+            }
+        }
         locked.entry.touch();
-        done.map(|_| ()).map_err(|error| error.during(operation).on(format_args!("container \"{id}\"")))
+        done.map(|_| ())
     }
 
     /// Thaws a container on the way to its end. One that is gone by now needs no thawing.
-    pub(super) async fn thaw(&self, locked: &Locked) -> Result<()> {
-        match self.run_verb(&locked.dir, &["resume", locked.record.id.as_str()], LIMIT).await {
+    pub(super) async fn thaw(&self, locked: &mut Locked) -> Result<()> {
+        match self.freeze_or_thaw(locked, "resume").await {
             Ok(_) => Ok(()),
             Err(error) if self.is_gone(&error) || !locked.record.init.is_some_and(|init| init.lives()) => {
                 Ok(())

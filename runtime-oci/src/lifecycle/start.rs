@@ -2,10 +2,16 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use runtime_api::{ContainerId, ContainerStatus, Error, ErrorKind, ExitCause, ExitStatus, Operation, Result};
+use tokio::time::timeout;
 
-use crate::backend::Backend;
+use runtime_api::{
+    ContainerId, ContainerStatus, Error, ErrorKind, ExitCause, ExitStatus, Operation, Result, Signal,
+};
+
+use crate::backend::{Backend, Locked};
+use crate::dialect::Reach;
 use crate::observe::Sight;
+use crate::process::Identity;
 use crate::record::{Phase, Record};
 
 impl Backend {
@@ -17,29 +23,47 @@ impl Backend {
         locked.record.phase = Phase::Starting;
         locked.record.started_at = Some(SystemTime::now());
         locked.save().map_err(named)?;
-        let done = self.run_verb(&locked.dir, &["start", id.as_str()], self.config.start_timeout).await;
+        let limit = self.config.start_timeout;
+        let before = locked.record.runtime_args.clone();
+        let done = self.run_verb_with(&locked.dir, &before, &["start", id.as_str()], limit).await;
         let Err(error) = done else {
             until_replaced(&locked.record).await;
             locked.record.phase = Phase::Started;
             return locked.save().map_err(named);
         };
         // Whether it was started all the same, the init tells: the runtime may have been killed at the deadline.
-        let sight = self.settle(&mut locked).await.map_err(named)?;
+        let mut sight = self.settle(&mut locked).await.map_err(named)?;
         if matches!(error.kind(), ErrorKind::Rejected { .. }) {
-            let created = sight == Sight::Alive(ContainerStatus::Created);
-            if created {
+            let created = Sight::Alive(ContainerStatus::Created);
+            if sight == created && locked.record.reach == Reach::Runtime {
+                // It keeps what cannot be started, and would refuse it again and again.
+                sight = self.end_unstarted(&mut locked).await.map_err(named)?;
+            }
+            if sight == created {
                 locked.record.phase = Phase::Created;
             } else if matches!(sight, Sight::Stopped(_)) {
                 locked.record.exit = Some(ExitStatus::new(None, ExitCause::StartFailed, SystemTime::now()));
             }
-            if created || locked.record.exit.is_some() {
+            if sight == created || locked.record.exit.is_some() {
                 locked.record.started_at = None;
                 locked.save().map_err(named)?;
             }
         }
         Err(named(error))
     }
+
+    async fn end_unstarted(&self, locked: &mut Locked) -> Result<Sight> {
+        self.signal(locked, Signal::KILL).await?;
+        if let Some(init) = locked.record.init.and_then(Identity::open) {
+            // One that takes longer is told as Created, and can be deleted.
+            let _ = timeout(KILL_LIMIT, init.ended()).await;
+        }
+        self.settle(locked).await
+    }
 }
+
+/// How long an init that could not be started may live after KILL.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Waits until the init has become the program. A runtime's start returns when the init was told to go on, which is a
 /// moment earlier: a signal in between would end the runtime's own code, with a code of its own. A program that cannot

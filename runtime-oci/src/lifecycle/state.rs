@@ -5,6 +5,7 @@ use tokio::time::Instant;
 use runtime_api::{ContainerId, ContainerState, Error, MonitorHealth, Operation, Result};
 
 use crate::backend::{Backend, ENDING};
+use crate::lock::Witness;
 use crate::observe::{self, Sight};
 use crate::record::cannot_write;
 
@@ -112,7 +113,9 @@ impl Backend {
         if sight == Sight::Creating && self.reclaim(id).await? {
             return Ok(None);
         }
-        if sight != Sight::Lost {
+        // Whoever is at work on it will write down what only the runtime knows; the dead will not.
+        let in_doubt = record.is_in_doubt() && Witness::open(&dir)?.is_some_and(|witness| witness.is_free());
+        if sight != Sight::Lost && !in_doubt {
             return Ok(Some(observe::state(record, &sight)));
         }
         // That it was lost is final once it is written down, so that everybody is told the same time.

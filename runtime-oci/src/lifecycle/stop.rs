@@ -52,11 +52,11 @@ impl Backend {
         }
         if !observe::is_stopping(&locked.record) {
             if alive == Some(ContainerStatus::Paused) {
-                self.thaw(&locked).await?;
+                self.thaw(&mut locked).await?;
             }
             self.mark(&mut locked, StopStage::Terminating)?;
             let signal = locked.record.stop_signal.unwrap_or(Signal::TERM);
-            self.signal(&locked, signal)?;
+            self.signal_for_stop(&locked, signal).await?;
         }
         drop(locked);
         let ended = self.wait(Operation::Stop, id);
@@ -123,10 +123,7 @@ impl Backend {
             };
         }
         self.mark(&mut locked, StopStage::Killing)?;
-        self.signal(&locked, Signal::KILL)?;
-        if sight == Sight::Alive(ContainerStatus::Paused) {
-            self.thaw(&locked).await?;
-        }
+        self.kill_init(&mut locked, &sight).await?;
         Ok(None)
     }
 

@@ -31,14 +31,26 @@ clause! {
 async fn delivers_many_signals(bench: &Bench) -> Checked {
     // Not 9 and 19, which cannot be caught, nor 17, 18 and 20 to 22, which have other senders and defaults; not in
     // the order of their numbers.
-    let signals = [1, 64, 2, 34, 3, 40, 10, 12, 14, 15, 23, 24, 25, 26, 28, 29, 30];
+    let signals = [1, 30, 2, 26, 3, 29, 10, 12, 14, 15, 23, 24, 25, 28];
+    delivers_each(bench, &signals).await
+}
+
+clause! {
+    /// Where `kill.real-time` is declared, so does each signal above 31.
+    delivers_real_time_signals = "kill.delivers-real-time-signals", Kill, needs [KillRealTime]
+}
+async fn delivers_real_time_signals(bench: &Bench) -> Checked {
+    delivers_each(bench, &[40, 34, 64]).await
+}
+
+async fn delivers_each(bench: &Bench, signals: &[i32]) -> Checked {
     if !bench.sees_output() {
-        return delivers_each_alone(bench, &signals).await;
+        return delivers_each_alone(bench, signals).await;
     }
-    let container = bench.ready(&Workload::says_signals(&signals)).await?;
+    let container = bench.ready(&Workload::says_signals(signals)).await?;
     // All at once: none may take another's place.
     for signal in signals {
-        container.kill(Signal::from_number(signal)?).await?;
+        container.kill(Signal::from_number(*signal)?).await?;
     }
     for signal in signals {
         container.until_said(&format!("signal {signal}")).await?;

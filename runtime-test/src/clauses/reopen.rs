@@ -48,3 +48,20 @@ async fn exit_while_away_is_known(bench: &Bench) -> Checked {
     ensure_eq!(before.wait().await?, stored, "the status after another reopen");
     Ok(())
 }
+
+clause! {
+    /// A new value over the same state directory finds a paused container paused, and can resume it.
+    paused_stays_paused = "reopen.paused-stays-paused", Resume, needs [Reopen, Pause]
+}
+async fn paused_stays_paused(bench: &Bench) -> Checked {
+    let container = bench.ready(&Workload::exits_on_term(7)).await?;
+    container.pause().await?;
+    bench.reopen(Duration::from_millis(200)).await?;
+    container.must_be(ContainerStatus::Paused).await?;
+    refused!(container.pause().await, ErrorKind::WrongState { is: ContainerStatus::Paused, .. }, "a second pause");
+    container.resume().await?;
+    bench.reopen(Duration::ZERO).await?;
+    container.must_be(ContainerStatus::Running).await?;
+    ensure_eq!(container.stop(Duration::from_secs(20)).await?.code, Some(7), "the code of its later end");
+    Ok(())
+}

@@ -304,6 +304,15 @@ impl Model {
         }
     }
 
+    /// Thaws every paused container, for a defect.
+    pub fn thaw_all(&mut self) {
+        for at in 0..self.containers.len() {
+            if self.containers[at].status == ContainerStatus::Paused {
+                self.thaw(at);
+            }
+        }
+    }
+
     /// Keeps what subscribers are to be told.
     pub(super) fn happened(&mut self, at: usize, kind: EventKind) {
         self.events.push(ContainerEvent::new(self.containers[at].id.clone(), kind));

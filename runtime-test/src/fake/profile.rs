@@ -124,6 +124,7 @@ fn why_never(capability: Capability) -> Option<&'static str> {
     match capability {
         Capability::KillCreated
         | Capability::KillPaused
+        | Capability::KillRealTime
         | Capability::KillAll
         | Capability::Exec
         | Capability::ExecSync

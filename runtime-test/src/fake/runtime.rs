@@ -105,6 +105,9 @@ impl FakeRuntime {
         if self.defect(Defect::DropEndsContainers) {
             self.world.act(|parts| parts.model.end_all());
         }
+        if self.defect(Defect::ReopenThaws) {
+            self.world.act(|parts| parts.model.thaw_all());
+        }
         world::close(&self.state_dir, &self.world);
         Some(driver)
     }

@@ -35,6 +35,15 @@ pub(crate) async fn refusal_of(bench: &Bench, capability: Capability) -> Checked
             let all = runtime.kill(running.id(), KillRequest::new(Signal::USR1).all());
             return unchanged(bench, &running, capability, all).await;
         }
+        Capability::KillRealTime => {
+            let running = bench.ready(&Workload::ready_forever()).await?;
+            unchanged(bench, &running, capability, running.kill(Signal::from_number(40)?)).await?;
+            let id = bench.id("stop");
+            let bundle = bench.bundle(&Workload::exits(0))?;
+            let request = bench.request(&id, &bundle).stop_signal(Signal::from_number(40)?);
+            must_name(bench, capability, runtime.create(request).await.map(drop))?;
+            return bench.nothing_is_left_of(&id).await;
+        }
         Capability::ExecTty => {
             let running = bench.ready(&Workload::ready_forever()).await?;
             let request = ExecRequest::new(Workload::exits(0).process().terminal());

@@ -34,6 +34,11 @@ impl Model {
             return Ok(());
         }
         self.admit(Operation::Kill, at)?;
+        if signal.is_real_time() {
+            let subject = format_args!("container \"{id}\"");
+            let needed = answers.require(Capability::KillRealTime);
+            needed.map_err(|error| error.during(Operation::Kill).on(subject))?;
+        }
         if signal == Signal::KILL {
             if self.has(Defect::SignalDeathIsBare)
                 && is == ContainerStatus::Running
@@ -164,6 +169,7 @@ impl Model {
     fn altered(&self, signal: Signal) -> i32 {
         match signal {
             Signal::USR1 if self.has(Defect::KillSendsAnother) => 12,
+            _ if signal.is_real_time() && self.has(Defect::RealTimeSignalsAreFolded) => 34,
             _ => signal.number(),
         }
     }

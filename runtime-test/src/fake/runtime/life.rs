@@ -43,6 +43,9 @@ impl FakeRuntime {
         for (_, capability) in asked.iter().filter(|(asked, _)| *asked) {
             self.profile.capabilities().require(*capability)?;
         }
+        if request.stop_signal.is_some_and(Signal::is_real_time) {
+            self.profile.capabilities().require(Capability::KillRealTime)?;
+        }
         let key = self.world.act(|parts| parts.model.reserve(&request.id))?;
         let mut reservation = Reservation { world: Arc::clone(&self.world), key: Some(key) };
         sleep(WORK).await;
