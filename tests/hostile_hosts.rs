@@ -11,6 +11,8 @@ mod checkpoints;
 mod execs;
 #[path = "hostile_hosts/monitors.rs"]
 mod monitors;
+#[path = "hostile_hosts/sessions.rs"]
+mod sessions;
 #[path = "hostile_hosts/shared_root.rs"]
 mod shared_root;
 #[path = "hostile_hosts/specs.rs"]

@@ -383,6 +383,13 @@ impl ExecSessionRequest {
     pub const fn new(session: ExecId, process: ProcessRequest) -> Self {
         Self { session, process, stdin: StdinMode::Closed }
     }
+
+    /// Sets what happens to standard input.
+    #[must_use]
+    pub const fn stdin(mut self, stdin: StdinMode) -> Self {
+        self.stdin = stdin;
+        self
+    }
 }
 
 /// Asks to be connected to a program's streams.

@@ -62,10 +62,8 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// - An unknown id is `NotFound`, never a default value. `state.unknown-is-not-found`
     /// - The status follows the life: Created, Running, Stopped. `state.follows-the-life`
     /// - Created, started and finished times are in order, and once set they stay. `state.times-are-ordered`
-    /// - The exit status is there exactly when the container is Stopped, and equals what `wait` gives.
-    ///   `state.exit-equals-wait`
-    /// - The annotations of `config.json` and the labels of the request come back unchanged.
-    ///   `state.keeps-annotations-and-labels`
+    /// - The exit status is there exactly when the container is Stopped, and equals what `wait` gives. `state.exit-equals-wait`
+    /// - The annotations of `config.json` and the labels of the request come back unchanged. `state.keeps-annotations-and-labels`
     /// - It answers while a stop is under way, and says so. `state.answers-during-a-stop`
     ///
     /// **Cancel**: nothing happens.
@@ -110,8 +108,7 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// Ends the program: the stop signal first, KILL when the grace is over.
     ///
     /// - A program that ends on the stop signal keeps its own exit code. `stop.keeps-the-programs-code`
-    /// - A program that ignores it is killed when the grace is over, not before; the code is 137.
-    ///   `stop.kills-after-the-grace`
+    /// - A program that ignores it is killed when the grace is over, not before; the code is 137. `stop.kills-after-the-grace`
     /// - A grace of zero kills at once. `stop.zero-grace-kills`
     /// - The stop signal of the create request is what the program gets. `stop.sends-the-configured-signal`
     /// - A created container is killed at once. `stop.kills-created`
@@ -138,8 +135,7 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// - It blocks from Created on, until the real end. `wait.blocks-until-the-end`
     /// - Late callers get the same status. `wait.answers-late-callers`
     /// - Any number of callers get the same status. `wait.answers-many-callers`
-    /// - A program that takes more memory than its limit is killed: code 137, cause OomKilled.
-    ///   `wait.tells-want-of-memory`
+    /// - A program that takes more memory than its limit is killed: code 137, cause OomKilled. `wait.tells-want-of-memory`
     /// - Callers that wait while the container is deleted get its final status. `wait.survives-a-delete`
     /// - A new wait after the delete is `NotFound`. `wait.after-delete-is-not-found`
     ///
@@ -181,17 +177,13 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// - Input and output of any size arrive bit for bit. `exec.carries-large-streams`
     /// - Without streams the program's input is at its end and its output is dropped. `exec.works-without-streams`
     /// - The exit code is the program's, 128 + n for a signal. `exec.gives-the-exit-code`
-    /// - A program that cannot be run is `Rejected`, and nothing of that is written to the client's streams.
-    ///   `exec.missing-program-is-rejected`
+    /// - A program that cannot be run is `Rejected`, and nothing of that is written to the client's streams. `exec.missing-program-is-rejected`
     /// - At the time limit it is `TimedOut`; what was written before has arrived, and the program and its descendants
     ///   are dead. `exec.times-out`
-    /// - A background child that holds the output open delays the result by no more than about a second.
-    ///   `exec.ignores-background-children`
+    /// - A background child that holds the output open delays the result by no more than about a second. `exec.ignores-background-children`
     /// - A container that is not running is refused with `WrongState`. `exec.needs-a-running-container`
-    /// - A client that reads nothing slows its own exec alone, and gets everything when it reads again.
-    ///   `exec.slow-client-slows-itself-alone`
-    /// - A client that closes one of its streams misses the rest of it; the program goes on.
-    ///   `exec.goes-on-without-a-stream`
+    /// - A client that reads nothing slows its own exec alone, and gets everything when it reads again. `exec.slow-client-slows-itself-alone`
+    /// - A client that closes one of its streams misses the rest of it; the program goes on. `exec.goes-on-without-a-stream`
     /// - It works while a stop grants its grace, and one that began before goes on. `exec.works-during-the-grace`
     /// - One that runs when its container is killed ends with it: code 137. `exec.ends-with-the-container`
     ///
@@ -209,22 +201,17 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     ///
     /// - Standard output and standard error come apart, complete and in order. `exec.sync.separates-output`
     /// - The exit code is the program's, 128 + n for a signal. `exec.sync.gives-the-exit-code`
-    /// - It takes arguments, environment and working directory as given, and keeps the container's environment.
-    ///   `exec.sync.passes-process-settings`
-    /// - A missing program is `Rejected` with the class "exec not found"; the container is not harmed.
-    ///   `exec.sync.missing-program-is-rejected`
-    /// - At the time limit the program is killed and the outcome is `TimedOut` with what was captured.
-    ///   `exec.sync.times-out`
+    /// - It takes arguments, environment and working directory as given, and keeps the container's environment. `exec.sync.passes-process-settings`
+    /// - A missing program is `Rejected` with the class "exec not found"; the container is not harmed. `exec.sync.missing-program-is-rejected`
+    /// - At the time limit the program is killed and the outcome is `TimedOut` with what was captured. `exec.sync.times-out`
     /// - Its descendants are killed with it, those in sessions of their own too. `exec.sync.timeout-ends-descendants`
     /// - Output beyond the limit is dropped, and the outcome says so. `exec.sync.limits-output`
-    /// - A background child that holds the output open delays the result by no more than about a second.
-    ///   `exec.sync.ignores-background-children`
+    /// - A background child that holds the output open delays the result by no more than about a second. `exec.sync.ignores-background-children`
     /// - A container that is not running is refused with `WrongState`. `exec.sync.needs-a-running-container`
     /// - Execs at the same time do not mix. `exec.sync.runs-in-parallel`
     /// - It works while a stop grants its grace. `exec.sync.works-during-the-grace`
     /// - One that runs when its container is killed ends with it: code 137. `exec.sync.ends-with-the-container`
-    /// - One that is asked for while its container is killed ends with it or is refused with `WrongState`.
-    ///   `exec.sync.meets-the-kill`
+    /// - One that is asked for while its container is killed ends with it or is refused with `WrongState`. `exec.sync.meets-the-kill`
     ///
     /// **Cancel**: nothing of it goes on without its caller.
     ///
@@ -236,18 +223,32 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
         Err(self.refuse(Operation::ExecSync))
     }
 
-    /// Starts a session that outlives the caller. A known session id is `AlreadyExists`.
+    /// Starts a session: a second program in a running container that outlives the caller.
+    ///
+    /// - Afterwards it is Running, with the pid of its program, until that ends. `exec.session.runs-the-program`
+    /// - Arguments, environment, working directory are those of an exec. `exec.session.passes-process-settings`
+    /// - A known session id is `AlreadyExists`; ids are each container's own. `exec.session.known-id-is-refused`
+    /// - Elsewhere than in a running container it is `WrongState`. `exec.session.needs-a-running-container`
+    /// - A missing program is `Rejected`; the id stays free. `exec.session.missing-program-is-rejected`
+    /// - With `reopen` it goes on while no value is open, and its end is known. `exec.session.outlives-a-reopen`
+    /// - It ends with its container: 137 when that is killed, unknown after a delete. `exec.session.ends-with-the-container`
+    /// - A start that is dropped leaves nothing, soon or at the next open. `exec.session.dropped-start-leaves-nothing`
     ///
     /// # Errors
-    /// As [`RuntimeImpl::exec_sync`], and `AlreadyExists`.
+    /// `NotFound`, `WrongState` (also once a stop has begun to kill), `AlreadyExists`, `InvalidArgument` (no argv),
+    /// `Unsupported` (a terminal without `exec.tty`), `Rejected`, `Unavailable`, `TimedOut`, `Busy`.
     async fn exec_start(&self, id: &ContainerId, request: ExecSessionRequest) -> Result<ExecSessionState> {
         Err(self.refuse(Operation::ExecStart))
     }
 
-    /// Connects to a session's streams, as [`RuntimeImpl::attach`] does to the container's.
+    /// Connects to a session's streams, as [`RuntimeImpl::attach`] does to the container's; what was written before is gone.
+    ///
+    /// - Output and input are carried, and their ends. `exec.session.attach-carries-streams`
+    /// - Several clients all get what is written meanwhile. `exec.session.attach-serves-several-clients`
+    /// - A session that ended is refused with `WrongState`. `exec.session.attach-needs-a-running-session`
     ///
     /// # Errors
-    /// `NotFound` (container or session), `WrongState`, `PeerLost`, `Lagged`.
+    /// `NotFound` (container or session), `WrongState`, `Rejected` (a size, and no terminal), `PeerLost`, `Lagged`.
     async fn exec_attach(
         &self,
         id: &ContainerId,
@@ -260,16 +261,25 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
 
     /// Tells how a session stands.
     ///
+    /// - The code is the program's, 128 + n for a signal; it stays until the cleanup. `exec.session.keeps-the-exit-code`
+    /// - An unknown session is `NotFound`, in all but a cleanup. `exec.session.unknown-is-not-found`
+    ///
     /// # Errors
     /// `NotFound` (container or session).
     async fn exec_state(&self, id: &ContainerId, session: &ExecId) -> Result<ExecSessionState> {
         Err(self.refuse(Operation::ExecState))
     }
 
-    /// Ends a session's program, with the same meaning of the grace as [`RuntimeImpl::stop`].
+    /// Ends a session's program: TERM first, KILL when the grace is over. A stop whose future is dropped goes on.
+    ///
+    /// - One that ends on TERM keeps its code, and the grace is not waited for. `exec.session.stop-keeps-the-programs-code`
+    /// - One that ignores it dies with its descendants after the grace: 137. `exec.session.stop-kills-after-the-grace`
+    /// - A second stop can shorten the grace; both get the same code. `exec.session.stop-shorter-grace-shortens`
+    /// - Stopping a session that ended is Ok, and its code stays. `exec.session.stop-of-stopped-changes-nothing`
+    /// - After a stop that is dropped the program still ends. `exec.session.stop-dropped-goes-on`
     ///
     /// # Errors
-    /// `NotFound`, `TimedOut`.
+    /// `NotFound` (container or session); `TimedOut` when it lives on after KILL, as in a paused container: retries go on.
     async fn exec_stop(
         &self,
         id: &ContainerId,
@@ -281,16 +291,19 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
 
     /// Forgets a session that ended, and its files. An unknown session is Ok.
     ///
+    /// - Afterwards the session is unknown and its id is free. `exec.session.cleanup-frees-the-id`
+    /// - A session that runs is refused with `WrongState` and goes on. `exec.session.cleanup-of-running-is-refused`
+    ///
     /// # Errors
     /// `NotFound` (container), `WrongState` (it still runs).
     async fn exec_cleanup(&self, id: &ContainerId, session: &ExecId) -> Result<()> {
         Err(self.refuse(Operation::ExecCleanup))
     }
 
-    /// Changes the size of a session's terminal.
+    /// Changes the size of a session's terminal. Of a burst of sizes the newest counts.
     ///
     /// # Errors
-    /// `NotFound`, `WrongState`, `PeerLost`.
+    /// `NotFound` (container or session), `WrongState`, `Rejected` (it has no terminal), `PeerLost`, `TimedOut`.
     async fn exec_resize(&self, id: &ContainerId, session: &ExecId, size: WindowSize) -> Result<()> {
         Err(self.refuse(Operation::ExecResize))
     }
@@ -348,8 +361,7 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// - A paused container stays paused, and a created one starts with the new limits. `update.paused-stays-paused`
     /// - A stopped container is refused with `WrongState`. `update.stopped-is-refused`
     /// - No limits at all are `InvalidArgument`. `update.nothing-is-invalid`
-    /// - A memory limit below what is in use is `Rejected`; the old limits stay and the program goes on.
-    ///   `update.refused-limits-change-nothing`
+    /// - A memory limit below what is in use is `Rejected`; the old limits stay and the program goes on. `update.refused-limits-change-nothing`
     ///
     /// **Cancel**: some, all or none of the limits have changed; `stats` tells.
     ///
@@ -366,8 +378,7 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// - Memory that the program takes is in its use and in its working set. `stats.sees-memory`
     /// - The limits of the bundle are shown. `stats.shows-limits`
     /// - A paused container answers, and uses no processor time. `stats.answers-while-paused`
-    /// - A stopped container is refused with `WrongState`, never answered with stale numbers.
-    ///   `stats.stopped-is-refused`
+    /// - A stopped container is refused with `WrongState`, never answered with stale numbers. `stats.stopped-is-refused`
     ///
     /// **Cancel**: nothing happens.
     ///
@@ -401,8 +412,7 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// - A container that is created or stopped is refused with `WrongState`. `checkpoint.needs-a-running-container`
     /// - An image that exists is refused with `AlreadyExists`, one whose directory does not with `ConfigInvalid`; the
     ///   container goes on, and no image is left. `checkpoint.failure-changes-nothing`
-    /// - An option that is not declared is refused with `Unsupported` and changes nothing.
-    ///   `checkpoint.undeclared-options-are-refused`
+    /// - An option that is not declared is refused with `Unsupported` and changes nothing. `checkpoint.undeclared-options-are-refused`
     ///
     /// **Cancel**: a checkpoint that is dropped goes on.
     ///
@@ -419,14 +429,12 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// Makes a running container from an image. Its bundle, log, input and labels are those of the request; the bundle
     /// must be the one that was saved, or an equal one.
     ///
-    /// - The program goes on where it was saved, under whichever id, as often as it is saved again.
-    ///   `restore.continues-the-program`
+    /// - The program goes on where it was saved, under whichever id, as often as it is saved again. `restore.continues-the-program`
     /// - A log that exists is continued. `restore.continues-the-log`
     /// - An image can be restored many times, side by side. `restore.serves-many-times`
     /// - Execs, stop, wait and delete work as for any other container. `restore.is-a-whole-life`
     /// - A known id is refused with `AlreadyExists`, and the container stays as it was. `restore.rejects-a-known-id`
-    /// - An image that is missing, incomplete or damaged is refused with `ConfigInvalid` and leaves nothing behind.
-    ///   `restore.rejects-broken-images`
+    /// - An image that is missing, incomplete or damaged is refused with `ConfigInvalid` and leaves nothing behind. `restore.rejects-broken-images`
     ///
     /// **Cancel**: a restore that is dropped leaves no container, as a create.
     ///
@@ -497,8 +505,7 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// Subscribes to what happens to the containers of the state directory from now on, whoever makes it happen. There is no
     /// replay; a reader that falls behind by more than [`EventStream::CAPACITY`] is told how many it missed.
     ///
-    /// - The start and the end of each container are told once, in this order, the end with its status.
-    ///   `events.tells-starts-and-ends`
+    /// - The start and the end of each container are told once, in this order, the end with its status. `events.tells-starts-and-ends`
     /// - The end of a container that is deleted with force is told too. `events.tells-ends-by-force`
     /// - Every subscriber is told everything. `events.reaches-every-subscriber`
     /// - What happened before the subscription is not told. `events.begins-with-the-subscription`

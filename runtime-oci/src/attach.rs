@@ -118,8 +118,8 @@ impl Backend {
     }
 }
 
-fn no_terminal() -> Error {
-    let message = "the container has no terminal that could have a size".to_owned();
+pub(crate) fn no_terminal() -> Error {
+    let message = "the program has no terminal that could have a size".to_owned();
     Error::new(ErrorKind::Rejected { class: Rejection::Other, message })
 }
 

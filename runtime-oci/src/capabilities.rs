@@ -38,6 +38,7 @@ pub(crate) fn answers(
         )
     };
     builder = placed(builder, config, dialect, host);
+    builder = with_sessions(builder, dialect);
     let from_probe = |finding: &Finding| probe(&finding.asked, &finding.said);
     for (capability, finding) in [
         (Capability::JsonErrors, &findings.json_errors),
@@ -69,6 +70,16 @@ pub(crate) fn answers(
     }))
 }
 
+/// conmon knows the end of a program of the host alone: of one in a sandbox it sees a process that waits for it.
+fn with_sessions(builder: CapabilitiesBuilder, dialect: &Dialect) -> CapabilitiesBuilder {
+    let seen = Evidence::design("conmon runs the program, which is signalled by its pid on the host");
+    if dialect.reach == Reach::Host {
+        builder.yes(Capability::ExecSession, seen)
+    } else {
+        builder.no(Capability::ExecSession, "the program of a session would have no pid on the host", seen)
+    }
+}
+
 /// What conmon, the kernel or this crate give, whichever the runtime.
 const BY_DESIGN: &[(Capability, &str)] = &[
     (Capability::Exec, "the runtime's exec is run with pipes"),
@@ -86,7 +97,6 @@ const BY_DESIGN: &[(Capability, &str)] = &[
 /// What is in the contract and not yet in this backend.
 const NOT_YET: &[Capability] = &[
     Capability::ExecTty,
-    Capability::ExecSession,
     Capability::ExecCgroup,
     Capability::Checkpoint,
     Capability::CheckpointLeaveRunning,

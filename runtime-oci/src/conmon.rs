@@ -4,7 +4,12 @@
 //! writes the daemon's pid to a file and exits 0; the daemon runs the runtime and reports on the sync pipe, as one line
 //! of JSON: the container's pid, or -1 and a message. End of file without a line means that the runtime failed and said
 //! nothing, or that the daemon died.
+//!
+//! An exec session (`conmon/session.rs`) has a step more.
 
+mod session;
+
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
@@ -25,6 +30,8 @@ use crate::config::OciConfig;
 use crate::layout::{ContainerDir, Layout};
 use crate::lifecycle::RestoreSource;
 use crate::process::{self, Identity};
+
+pub(crate) use session::{SessionArgs, SessionMonitor};
 
 /// The most that conmon reports: it cuts the runtime's message at 8 KiB, and escaping may multiply that by six.
 const REPORT_LIMIT: u64 = 64 * 1024;
@@ -53,13 +60,9 @@ pub(crate) struct MonitorArgs<'a> {
 impl MonitorArgs<'_> {
     /// The command line of a create.
     pub(crate) fn command_line(&self) -> CommandLine {
-        let (id, dir) = (self.id.as_str(), self.dir.path());
-        let mut line = CommandLine::new(self.conmon).arg("--api-version").arg("1");
-        line = line.args(["-c", id, "-n", id, "-u", id]).arg("-r").arg(self.runtime).arg("-b").arg(dir);
-        line = line.arg("-p").arg(self.dir.pidfile()).arg("-P").arg(self.dir.monitor_pidfile());
-        line = line.arg("--exit-dir").arg(self.layout.exits()).arg("--persist-dir").arg(dir);
-        // With the full path the socket needs no symbolic link in a second directory, which nobody would remove.
-        line = line.arg("--full-attach").arg("-l").arg(log_argument(self.log));
+        let exits = self.layout.exits();
+        let mut line = begin(self.conmon, self.runtime, [self.id.as_str(); 2], self.dir, Some(&exits));
+        line = line.arg("-l").arg(log_argument(self.log));
         if let Some(max) = self.log.max_size {
             line = line.arg("--log-size-max").arg(max.to_string());
         }
@@ -68,16 +71,13 @@ impl MonitorArgs<'_> {
             (self.config.systemd_cgroup, "-s"),
             (self.config.no_pivot, "--no-pivot"),
             (self.config.no_new_keyring, "--no-new-keyring"),
-            (self.terminal, "-t"),
-            (!self.terminal && self.stdin != StdinMode::Closed, "-i"),
-            (!self.terminal && self.stdin == StdinMode::KeepOpen, "--leave-stdin-open"),
         ];
         line = line.args(flags.iter().filter(|(wanted, _)| *wanted).map(|(_, flag)| flag));
+        line = line.args(input_flags(self.terminal, self.stdin));
         if let Some(socket) = self.notify_socket {
             line = line.arg("--sdnotify-socket").arg(socket);
         }
-        // With an equals sign: conmon would take the value of a bare `--runtime-arg --x` for an option of its own.
-        line = line.args(self.runtime_args.iter().map(|arg| format!("--runtime-arg={arg}")));
+        line = end(line, self.runtime_args, self.config, self.dir, pipe_numbers(self.descriptors));
         if let Some(source) = self.restore {
             line = line.arg("--restore").arg(&source.image);
             line = line.args(source.options.iter().map(|option| format!("--runtime-opt={option}")));
@@ -85,18 +85,57 @@ impl MonitorArgs<'_> {
         if self.descriptors > 0 {
             line = line.arg(format!("--runtime-opt=--preserve-fds={}", self.descriptors));
         }
-        for (name, value) in &self.config.env {
-            line = line.env(name, value);
-        }
-        let [sync, start] = pipe_numbers(self.descriptors);
-        line.env("_OCI_SYNCPIPE", sync.to_string()).env("_OCI_STARTPIPE", start.to_string()).cwd(dir)
+        line
     }
+}
+
+/// How every command line begins: whose it is (the container, and the unique id), and where conmon's files are.
+fn begin(
+    conmon: &Path,
+    runtime: &Path,
+    [container, unique]: [&str; 2],
+    dir: &ContainerDir,
+    exits: Option<&Path>,
+) -> CommandLine {
+    let mut line = CommandLine::new(conmon).arg("--api-version").arg("1");
+    line = line.args(["-c", container, "-n", container, "-u", unique]).arg("-r").arg(runtime);
+    line = line.arg("-b").arg(dir.path());
+    line = line.arg("-p").arg(dir.pidfile()).arg("-P").arg(dir.monitor_pidfile());
+    if let Some(exits) = exits {
+        line = line.arg("--exit-dir").arg(exits);
+    }
+    // With the full path the socket needs no symbolic link in a second directory, which nobody would remove.
+    line.arg("--persist-dir").arg(dir.path()).arg("--full-attach")
+}
+
+/// How every command line ends: what the runtime is told, and the descriptors that [`Monitor::start`] hands over.
+fn end(
+    line: CommandLine,
+    runtime_args: &[String],
+    config: &OciConfig,
+    dir: &ContainerDir,
+    [sync, start]: [i32; 2],
+) -> CommandLine {
+    // With an equals sign: conmon would take the value of a bare `--runtime-arg --x` for an option of its own.
+    let line = line.args(runtime_args.iter().map(|arg| format!("--runtime-arg={arg}")));
+    let line = config.env.iter().fold(line, |line, (name, value)| line.env(name, value));
+    line.env("_OCI_SYNCPIPE", sync.to_string()).env("_OCI_STARTPIPE", start.to_string()).cwd(dir.path())
 }
 
 /// The numbers of conmon's two pipes, after the descriptors that are for the program.
 fn pipe_numbers(descriptors: usize) -> [i32; 2] {
     let first = i32::try_from(descriptors).unwrap_or(i32::MAX - 4).saturating_add(3);
     [first, first + 1]
+}
+
+/// A terminal's input is always open.
+fn input_flags(terminal: bool, stdin: StdinMode) -> impl Iterator<Item = &'static str> {
+    let flags = [
+        (terminal, "-t"),
+        (!terminal && stdin != StdinMode::Closed, "-i"),
+        (!terminal && stdin == StdinMode::KeepOpen, "--leave-stdin-open"),
+    ];
+    flags.into_iter().filter(|(wanted, _)| *wanted).map(|(_, flag)| flag)
 }
 
 fn log_argument(log: &LogConfig) -> PathBuf {
@@ -135,6 +174,15 @@ pub(crate) enum Report {
 impl Monitor {
     /// Starts conmon, which then waits for [`Monitor::begin`].
     pub(crate) fn start(line: CommandLine, descriptors: Vec<OwnedFd>) -> Result<Self> {
+        Self::start_with(line, descriptors, None)
+    }
+
+    /// [`Monitor::start`] with one descriptor more.
+    fn start_with(
+        line: CommandLine,
+        descriptors: Vec<OwnedFd>,
+        more: Option<(i32, OwnedFd)>,
+    ) -> Result<Self> {
         let (sync, sync_peer) = pair()?;
         let (start, start_peer) = pair()?;
         let sync = stream(sync)?;
@@ -142,37 +190,32 @@ impl Monitor {
         // of it.
         let [sync_number, start_number] = pipe_numbers(descriptors.len());
         let mut mappings: Vec<_> = (3..).zip(descriptors).collect();
-        mappings.extend([(sync_number, sync_peer), (start_number, start_peer)]);
+        mappings.extend([(sync_number, sync_peer), (start_number, start_peer)].into_iter().chain(more));
         let child = line.spawn_with(mappings)?;
         Ok(Self { line, child, sync, start: Some(start) })
     }
 
     /// Has conmon put in its place, and lets it go on.
     pub(crate) fn begin(&mut self, place: impl FnOnce(i32) -> Result<()>) -> Result<()> {
+        self.let_go_on(place).map(|_| ())
+    }
+
+    /// [`Monitor::begin`]; gives our end of the start pipe.
+    fn let_go_on(&mut self, place: impl FnOnce(i32) -> Result<()>) -> Result<Option<StdStream>> {
         let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
-        let Some(mut start) = self.start.take() else { return Ok(()) };
+        let Some(mut start) = self.start.take() else { return Ok(None) };
         let begun = place(pid)
             .and_then(|()| start.write_all(b"x").map_err(|error| lost(&self.line, "").caused_by(error)));
         if begun.is_err() {
             // It must not take the end of the pipe for the byte. It has forked nobody yet.
             let _ = self.child.start_kill();
         }
-        begun
+        begun.map(|()| Some(start))
     }
 
     /// Waits for the report, and for the first process, so that it is reaped.
     pub(crate) async fn report(&mut self, limit: Duration) -> Result<Report> {
-        let mut line = Vec::new();
-        let mut sync = (&mut self.sync).take(REPORT_LIMIT);
-        let read = async {
-            let mut chunk = [0; 512];
-            while !line.contains(&b'\n') {
-                match sync.read(&mut chunk).await {
-                    Ok(n @ 1..) => line.extend_from_slice(&chunk[..n]),
-                    Ok(0) | Err(_) => break,
-                }
-            }
-        };
+        let read = read_line(&mut self.sync);
         let mut stderr = Kept::last(8 * 1024);
         let pipe = self.child.stderr.take();
         let first = async {
@@ -182,7 +225,7 @@ impl Monitor {
             status
         };
         let late = |_| Error::new(ErrorKind::TimedOut(limit)).with_command(self.line.detail(None, ""));
-        let ((), status) = timeout(limit, async { tokio::join!(read, first) }).await.map_err(late)?;
+        let (line, status) = timeout(limit, async { tokio::join!(read, first) }).await.map_err(late)?;
         let code = status.ok().map(crate::command::code_of);
         let said = String::from_utf8_lossy(&stderr.bytes).into_owned();
         match parse(&line) {
@@ -203,6 +246,20 @@ impl Monitor {
             let _ = timeout(limit, self.child.kill()).await;
         }
     }
+}
+
+/// Reads a line of a report, or what there is of it.
+async fn read_line(from: &mut UnixStream) -> Vec<u8> {
+    let mut line = Vec::new();
+    let mut from = from.take(REPORT_LIMIT);
+    let mut chunk = [0; 512];
+    while !line.contains(&b'\n') {
+        match from.read(&mut chunk).await {
+            Ok(n @ 1..) => line.extend_from_slice(&chunk[..n]),
+            Ok(0) | Err(_) => break,
+        }
+    }
+    line
 }
 
 /// conmon's daemon, from the file in which its first process left the pid; if it still is the one of this container.
@@ -240,12 +297,27 @@ fn saves(pair: &[&[u8]], dir: &ContainerDir) -> bool {
     pair[0] == b"--work-path" && pair[1] == dir.criu().as_os_str().as_bytes()
 }
 
+/// Every process that conmon and the runtime run for any exec session of a container, the sessions' own not included.
+pub(crate) fn at_work_on_sessions(dir: &ContainerDir) -> Vec<Identity> {
+    let sessions = dir.sessions();
+    let inside = |path: &[u8]| Path::new(OsStr::from_bytes(path)).starts_with(&sessions);
+    process::with_arguments(|arguments| {
+        arguments.windows(2).any(|pair| is_place(pair[0]) && inside(pair[1]))
+            || arguments.iter().filter_map(|each| each.strip_prefix(b"--log=")).any(inside)
+    })
+}
+
+/// Whether an option says in which directory conmon or the runtime works.
+fn is_place(option: &[u8]) -> bool {
+    matches!(option, b"-b" | b"--bundle" | b"--persist-dir")
+}
+
 /// Whether a command line is one of those that we make, or that conmon makes from ours. Only whole options count: an
 /// editor or a `tail` that has a file of the container open is none of ours.
 fn works_on(arguments: &[&[u8]], dir: &ContainerDir) -> bool {
     let path = dir.path().as_os_str().as_bytes();
     let log = log_option(dir);
-    let named = |pair: &[&[u8]]| matches!(pair[0], b"-b" | b"--bundle" | b"--persist-dir") && pair[1] == path;
+    let named = |pair: &[&[u8]]| is_place(pair[0]) && pair[1] == path;
     arguments.windows(2).any(|pair| named(pair) || saves(pair, dir)) || arguments.contains(&log.as_slice())
 }
 

@@ -25,8 +25,8 @@ use crate::lock::Witness;
 use crate::observe::{self, Sight};
 use crate::process::Identity;
 use crate::record::{Phase, Record};
-use crate::runtime::Tasks;
 use crate::stats;
+use crate::tasks::Tasks;
 use notices::{Notices, Seen};
 
 /// How soon a container is looked at again that somebody was at work on. The end of that work makes no notice.

@@ -7,10 +7,10 @@
 
 mod course;
 mod inside;
-mod orphans;
+pub(crate) mod orphans;
 mod output;
 mod running;
-mod settings;
+pub(crate) mod settings;
 mod streams;
 mod terminal;
 
@@ -89,7 +89,7 @@ impl Backend {
     }
 
     /// Refuses what cannot be run, before anything is looked up.
-    fn check_exec(&self, process: &ProcessRequest, limit: Option<Duration>) -> Result<()> {
+    pub(crate) fn check_exec(&self, process: &ProcessRequest, limit: Option<Duration>) -> Result<()> {
         settings::check(process, limit)?;
         if process.terminal { self.capabilities.require(Capability::ExecTty) } else { Ok(()) }
     }
@@ -159,7 +159,7 @@ impl Backend {
 
     /// The command did not run: either the container ended meanwhile, or the runtime has a reason of its own. What runtimes
     /// say of a container that dies under them has as many forms as there are moments for it, so the container is asked.
-    async fn why_not_run(
+    pub(crate) async fn why_not_run(
         &self,
         operation: Operation,
         id: &ContainerId,

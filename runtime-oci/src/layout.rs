@@ -18,11 +18,13 @@
 //!     criu/                 what criu says while it saves the container
 //!     restore.log           what criu said when it restored it
 //!     execs/<owner>.<n>/    one running exec: process.json, pid, log; inner-pid in a sandbox
+//!     sessions/.<id>.<n>/   an exec session being made or removed
+//!     sessions/<id>/        one exec session: lock, record.json, process.json, and conmon's files as above
 //! ```
 
 use std::path::{Path, PathBuf};
 
-use runtime_api::{ContainerId, Result};
+use runtime_api::{ContainerId, ExecId, Result};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
@@ -63,7 +65,7 @@ impl Layout {
     }
 }
 
-/// The directory of one container.
+/// The directory of one container, or of one exec session: to conmon, and to the lock, the two are alike.
 #[derive(Clone, Debug)]
 pub(crate) struct ContainerDir(PathBuf);
 
@@ -136,5 +138,17 @@ impl ContainerDir {
 
     pub(crate) fn execs(&self) -> PathBuf {
         self.0.join("execs")
+    }
+
+    pub(crate) fn sessions(&self) -> PathBuf {
+        self.0.join("sessions")
+    }
+
+    pub(crate) fn session(&self, session: &ExecId) -> Self {
+        Self(self.sessions().join(session.as_str()))
+    }
+
+    pub(crate) fn process(&self) -> PathBuf {
+        self.0.join("process.json")
     }
 }

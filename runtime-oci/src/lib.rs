@@ -38,8 +38,10 @@ mod reaper;
 mod record;
 mod recovery;
 mod runtime;
+mod sessions;
 mod spec;
 mod stats;
+mod tasks;
 mod update;
 
 pub use archive::{CheckpointArchive, CheckpointDetails};

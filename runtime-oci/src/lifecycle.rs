@@ -12,7 +12,5 @@ mod state;
 mod stop;
 mod wait;
 
-pub(crate) use create::Making;
-#[cfg(test)]
-pub(crate) use create::hidden_name;
+pub(crate) use create::{Making, hidden_name, reserve};
 pub(crate) use restore::RestoreSource;

@@ -116,15 +116,21 @@ fn has_started(record: &Record, init: Identity) -> bool {
     }
 }
 
-/// Reads the exit file. conmon writes it whole, by a rename.
-pub(crate) fn exit_file(record: &Record, dir: &ContainerDir) -> Result<Option<ExitStatus>> {
+/// The code in an exit file, if there is one. conmon writes it whole, by a rename.
+pub(crate) fn exit_code(dir: &ContainerDir) -> Result<Option<i32>> {
     let path = dir.exit();
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(&path).caused_by(error)),
     };
-    let code: i32 = text.trim().parse().map_err(|error| unreadable(&path).caused_by(error))?;
+    text.trim().parse().map(Some).map_err(|error| unreadable(&path).caused_by(error))
+}
+
+/// How a container ended, from its exit file.
+pub(crate) fn exit_file(record: &Record, dir: &ContainerDir) -> Result<Option<ExitStatus>> {
+    let Some(code) = exit_code(dir)? else { return Ok(None) };
+    let path = dir.exit();
     let written = std::fs::metadata(&path).map_err(|error| unreadable(&path).caused_by(error))?;
     let since = Duration::new(
         u64::try_from(written.mtime()).unwrap_or_default(),

@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use runtime_api::{ContainerId, Error, ErrorKind, ExitStatus, Result, Signal};
@@ -184,31 +185,41 @@ impl Record {
 
     /// Reads the record; `None` when there is none.
     pub(crate) fn read(dir: &ContainerDir) -> Result<Option<Self>> {
-        let path = dir.record();
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(damaged(&path, "it cannot be read").caused_by(error)),
-        };
-        let record: Self = serde_json::from_slice(&bytes)
-            .map_err(|error| damaged(&path, "it is not a record").caused_by(error))?;
-        if record.schema > SCHEMA {
-            return Err(damaged(
-                &path,
-                &format!("it has schema {}, this version knows {SCHEMA}", record.schema),
-            ));
-        }
-        Ok(Some(record))
+        read(&dir.record(), SCHEMA, |record: &Self| record.schema)
     }
 
     /// Replaces the record as a whole. Only the holder of the container's lock may.
     pub(crate) fn write(&self, dir: &ContainerDir) -> Result<()> {
-        let path = dir.record();
-        let text = serde_json::to_vec(self).map_err(|error| {
-            Error::new(ErrorKind::Internal("record cannot be written".into())).caused_by(error)
-        })?;
-        replace(&path, &text).map_err(|error| cannot_write(&path, error))
+        write(&dir.record(), self)
     }
+}
+
+/// Reads a record; `None` when there is none. One of a later schema than `known` is not touched.
+pub(crate) fn read<T: DeserializeOwned>(
+    path: &Path,
+    known: u32,
+    schema: impl Fn(&T) -> u32,
+) -> Result<Option<T>> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(damaged(path, "it cannot be read").caused_by(error)),
+    };
+    let record = serde_json::from_slice(&bytes)
+        .map_err(|error| damaged(path, "it is not a record").caused_by(error))?;
+    let schema = schema(&record);
+    if schema > known {
+        return Err(damaged(path, &format!("it has schema {schema}, this version knows {known}")));
+    }
+    Ok(Some(record))
+}
+
+/// Replaces a record as a whole.
+pub(crate) fn write(path: &Path, record: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_vec(record).map_err(|error| {
+        Error::new(ErrorKind::Internal("record cannot be written".into())).caused_by(error)
+    })?;
+    replace(path, &text).map_err(|error| cannot_write(path, error))
 }
 
 /// Writes a file so that readers see the old content or the new one. It survives the death of this process, not a

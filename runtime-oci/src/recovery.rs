@@ -1,5 +1,6 @@
 //! What an earlier process left half done is finished or undone when a value opens, and when an id is wanted again.
 
+use std::path::Path;
 use std::time::SystemTime;
 
 use runtime_api::{ContainerId, ExitCause, ExitStatus, Result};
@@ -15,7 +16,7 @@ impl Backend {
     /// Looks through the state directory. A container that resists is reported and left; it must not keep the others
     /// from being used.
     pub(crate) async fn recover(&self) -> Result<()> {
-        self.sweep_hidden();
+        sweep_hidden(&self.layout.containers());
         for id in self.ids()? {
             if let Err(error) = self.recover_one(&id).await {
                 tracing::warn!(%id, error = %error.report(), "a container could not be recovered");
@@ -37,7 +38,7 @@ impl Backend {
             self.finish(id).await?;
         }
         self.end_orphaned_execs(&dir).await;
-        Ok(())
+        self.recover_sessions(id).await
     }
 
     /// Finishes what a dead process began. Nothing happens if another live one has taken it up by now.
@@ -69,14 +70,14 @@ impl Backend {
         }
         Ok(!dir.path().exists())
     }
+}
 
-    /// Removes directories that were being made or removed by a process that is gone. Who it was is part of the name.
-    fn sweep_hidden(&self) {
-        for entry in std::fs::read_dir(self.layout.containers()).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if maker_of(&name).is_some_and(|maker| !maker.lives()) {
-                let _ = std::fs::remove_dir_all(entry.path());
-            }
+/// Removes directories that were being made or removed by a process that is gone. Who it was is part of the name.
+pub(crate) fn sweep_hidden(place: &Path) {
+    for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if maker_of(&name).is_some_and(|maker| !maker.lives()) {
+            let _ = std::fs::remove_dir_all(entry.path());
         }
     }
 }

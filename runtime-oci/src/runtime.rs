@@ -1,20 +1,18 @@
 //! The runtime value: the trait over the backend, and the tasks that belong to the value.
 
-use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 
 use runtime_api::{
     AttachEnd, AttachRequest, BoxRead, BoxWrite, Capabilities, CheckpointOutcome, CheckpointRequest,
     ContainerId, ContainerState, CreateRequest, DeleteRequest, DiskStats, Error, ErrorKind, EventStream,
-    ExecOutcome, ExecRequest, ExecSyncRequest, ExitStatus, KillRequest, MonitorHealth, Operation,
-    PortForwardRequest, RestoreRequest, Result, RuntimeImpl, RuntimeInfo, Stats, StopRequest, Streams,
-    UpdateRequest, WindowSize,
+    ExecId, ExecOutcome, ExecRequest, ExecSessionRequest, ExecSessionState, ExecSyncRequest, ExitStatus,
+    KillRequest, MonitorHealth, Operation, PortForwardRequest, RestoreRequest, Result, RuntimeImpl,
+    RuntimeInfo, Stats, StopRequest, Streams, UpdateRequest, WindowSize,
 };
 
 use crate::archive::{CheckpointDetails, Contents};
@@ -23,6 +21,8 @@ use crate::dialect::Saver;
 use crate::events::Events;
 use crate::lifecycle::{Making, RestoreSource};
 use crate::record::Record;
+use crate::sessions::Opening;
+use crate::tasks::{Tasks, shut_down};
 
 /// One OCI runtime behind one handler, over one state directory.
 #[derive(Debug)]
@@ -50,6 +50,19 @@ impl OciRuntime {
     #[must_use]
     pub fn attach_socket_path(&self, id: &ContainerId) -> PathBuf {
         self.backend.layout.container(id).attach()
+    }
+
+    /// The file in which the exit code of an exec session will be, as text, once it ended.
+    #[must_use]
+    pub fn exec_exit_file_path(&self, id: &ContainerId, session: &ExecId) -> PathBuf {
+        self.backend.layout.container(id).session(session).exit()
+    }
+
+    /// The socket on which conmon serves the streams of an exec session, while it runs. The path may be longer than a
+    /// socket address holds.
+    #[must_use]
+    pub fn exec_attach_socket_path(&self, id: &ContainerId, session: &ExecId) -> PathBuf {
+        self.backend.layout.container(id).session(session).attach()
     }
 
     /// Packs an image of a container, with its spec and what is known of it, into one file, and its log if that is wanted.
@@ -98,25 +111,7 @@ impl OciRuntime {
         let id = request.id.clone();
         let named = |error: Error| error.during(operation).on(format_args!("container \"{id}\""));
         let making = Making::begin(Arc::clone(&self.backend), request, source).await.map_err(named)?;
-        let mut unfinished = Unfinished { making: Some(Box::new(making)), tasks: Arc::clone(&self.tasks) };
-        let made = match &mut unfinished.making {
-            Some(making) => making.finish().await,
-            None => Err(shut_down(operation)),
-        };
-        match made {
-            Ok(state) => {
-                // Between the last wait and here nothing can cut us off: either it is undone or the caller has it.
-                unfinished.making = None;
-                Ok(state)
-            }
-            Err(error) => {
-                if let Some(undone) = unfinished.undo() {
-                    // A sender that is dropped has done its work, or was ended with the runtime value.
-                    let _ = undone.await;
-                }
-                Err(named(error))
-            }
-        }
+        self.tasks.complete(operation, making).await.map_err(named)
     }
 }
 
@@ -195,6 +190,52 @@ impl RuntimeImpl for OciRuntime {
     async fn exec_sync(&self, id: &ContainerId, request: ExecSyncRequest) -> Result<ExecOutcome> {
         self.backend.capabilities.require_for(Operation::ExecSync)?;
         self.backend.exec_sync(id, request).await
+    }
+
+    async fn exec_start(&self, id: &ContainerId, request: ExecSessionRequest) -> Result<ExecSessionState> {
+        self.backend.capabilities.require_for(Operation::ExecStart)?;
+        let named = |error: Error| error.during(Operation::ExecStart).on(format_args!("container \"{id}\""));
+        let opening = Opening::begin(Arc::clone(&self.backend), id.clone(), request).await.map_err(named)?;
+        self.tasks.complete(Operation::ExecStart, opening).await.map_err(named)
+    }
+
+    async fn exec_attach(
+        &self,
+        id: &ContainerId,
+        session: &ExecId,
+        request: AttachRequest,
+        streams: Streams,
+    ) -> Result<AttachEnd> {
+        self.backend.capabilities.require_for(Operation::ExecAttach)?;
+        self.backend.attach_to_session(id, session, request, streams).await
+    }
+
+    async fn exec_state(&self, id: &ContainerId, session: &ExecId) -> Result<ExecSessionState> {
+        self.backend.capabilities.require_for(Operation::ExecState)?;
+        self.backend.session_state(id, session).await
+    }
+
+    async fn exec_stop(
+        &self,
+        id: &ContainerId,
+        session: &ExecId,
+        request: StopRequest,
+    ) -> Result<ExecSessionState> {
+        self.backend.capabilities.require_for(Operation::ExecStop)?;
+        let (told, result) = oneshot::channel();
+        let (backend, id, session) = (Arc::clone(&self.backend), id.clone(), session.clone());
+        self.tasks.spawn(async move { backend.stop_session(id, session, request, told).await });
+        result.await.unwrap_or_else(|_| Err(shut_down(Operation::ExecStop)))
+    }
+
+    async fn exec_cleanup(&self, id: &ContainerId, session: &ExecId) -> Result<()> {
+        self.backend.capabilities.require_for(Operation::ExecCleanup)?;
+        self.backend.clean_up_session(id, session).await
+    }
+
+    async fn exec_resize(&self, id: &ContainerId, session: &ExecId, size: WindowSize) -> Result<()> {
+        self.backend.capabilities.require_for(Operation::ExecResize)?;
+        self.backend.resize_session(id, session, size).await
     }
 
     async fn attach(&self, id: &ContainerId, request: AttachRequest, streams: Streams) -> Result<AttachEnd> {
@@ -277,55 +318,5 @@ impl Drop for OciRuntime {
         self.backend.life.end();
         // Whoever is in the way now is at work on a container, and tidies up when its own value ends.
         self.backend.prune_cgroups();
-    }
-}
-
-fn shut_down(operation: Operation) -> Error {
-    Error::new(ErrorKind::Unavailable("the runtime value is being shut down".into())).during(operation)
-}
-
-/// A create that is undone unless it comes to its end, whether it fails or its caller goes away.
-#[derive(Debug)]
-struct Unfinished {
-    making: Option<Box<Making>>,
-    tasks: Arc<Tasks>,
-}
-
-impl Unfinished {
-    /// Undoes it in a task, which goes on without its caller; the receiver is told when it is done. Outside of a tokio
-    /// runtime, as when the program ends, it is left to the next open, which finds it Creating and nobody at work.
-    fn undo(&mut self) -> Option<oneshot::Receiver<()>> {
-        let making = self.making.take()?;
-        tokio::runtime::Handle::try_current().ok()?;
-        let (done, undone) = oneshot::channel();
-        self.tasks.spawn(async move {
-            making.undo().await;
-            let _ = done.send(());
-        });
-        Some(undone)
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        let _ = self.undo();
-    }
-}
-
-/// The tasks of one value. They end with it.
-#[derive(Debug, Default)]
-pub(crate) struct Tasks(Mutex<JoinSet<()>>);
-
-impl Tasks {
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut set = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is done is let go of here, so that a value that lives long does not collect it.
-        while set.try_join_next().is_some() {}
-        set.spawn(task);
-    }
-
-    async fn end(&self) {
-        let mut set = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        set.shutdown().await;
     }
 }

@@ -140,6 +140,28 @@ macro_rules! each_clause {
                 meets_the_kill,
                 dropped_ends_descendants,
             }
+            exec_session {
+                runs_the_program,
+                passes_process_settings,
+                keeps_the_exit_code,
+                known_id_is_refused,
+                needs_a_running_container,
+                missing_program_is_rejected,
+                dropped_start_leaves_nothing,
+                attach_carries_streams,
+                attach_serves_several_clients,
+                attach_needs_a_running_session,
+                stop_keeps_the_programs_code,
+                stop_kills_after_the_grace,
+                stop_shorter_grace_shortens,
+                stop_dropped_goes_on,
+                stop_of_stopped_changes_nothing,
+                cleanup_frees_the_id,
+                cleanup_of_running_is_refused,
+                unknown_is_not_found,
+                outlives_a_reopen,
+                ends_with_the_container,
+            }
             attach {
                 before_start_misses_nothing,
                 carries_input,

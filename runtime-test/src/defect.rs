@@ -46,7 +46,7 @@ defects! {
     CapabilitiesChange = "capabilities-change" breaks ["identity.capabilities-are-constant"];
     /// One capability is denied without a reason.
     ReasonIsMissing = "reason-is-missing" breaks ["identity.answers-have-reasons"];
-    /// An undeclared operation says Ok and does nothing.
+    /// An operation that is not declared says Ok.
     UnsupportedSaysOk = "unsupported-says-ok" breaks ["identity.undeclared-is-refused"];
     /// A signal to an unknown container is Ok.
     KillUnknownIsOk = "kill-unknown-is-ok" breaks ["identity.unknown-id-is-not-found"];
@@ -268,9 +268,9 @@ defects! {
     /// A collected exec that ends with a code above 100 is told as code 0.
     ExecCodeIsCut = "exec-code-is-cut" breaks ["exec.sync.gives-the-exit-code"];
     /// An exec gets the container's environment and working directory, whatever was asked.
-    ExecForgetsSettings = "exec-forgets-settings" breaks ["exec.sync.passes-process-settings"];
+    ExecForgetsSettings = "exec-forgets-settings" breaks ["exec.sync.passes-process-settings", "exec.session.passes-process-settings"];
     /// An exec of a missing program is a program that ends with 127.
-    ExecMissingProgramRuns = "exec-missing-program-runs" breaks ["exec.sync.missing-program-is-rejected"];
+    ExecMissingProgramRuns = "exec-missing-program-runs" breaks ["exec.sync.missing-program-is-rejected", "exec.session.missing-program-is-rejected"];
     /// The time limit of an exec is told as an ordinary death by KILL.
     TimeoutIsHidden = "timeout-is-hidden" breaks ["exec.sync.times-out"];
     /// The time limit of an exec ends the program alone.
@@ -285,10 +285,43 @@ defects! {
     ExecsShareTheirOutput = "execs-share-their-output" breaks ["exec.sync.runs-in-parallel"];
     /// An exec is refused once a stop has begun.
     StopRefusesExecs = "stop-refuses-execs" breaks ["exec.sync.works-during-the-grace"];
-    /// An exec whose container is killed is told as code 0.
-    KilledExecSucceeds = "killed-exec-succeeds" breaks ["exec.sync.ends-with-the-container"];
+    /// An exec or a session whose container is killed is told as code 0.
+    KilledExecSucceeds = "killed-exec-succeeds" breaks ["exec.sync.ends-with-the-container", "exec.session.ends-with-the-container"];
     /// An exec in a container that has ended since it was last looked at is a failure of the runtime.
     LateExecIsRejected = "late-exec-is-rejected" breaks ["exec.sync.meets-the-kill"];
+
+    /// The state of a session has another pid than its start gave.
+    SessionPidDiffers = "session-pid-differs" breaks ["exec.session.runs-the-program"];
+    /// The code of a session is told once, and lost then.
+    SessionForgetsItsCode = "session-forgets-its-code" breaks ["exec.session.keeps-the-exit-code"];
+    /// A second start of a session id replaces the first session.
+    SessionTwiceReplaces = "session-twice-replaces" breaks ["exec.session.known-id-is-refused"];
+    /// A session in a container that was only created succeeds without running anything.
+    SessionBeforeStartIsOk = "session-before-start-is-ok" breaks ["exec.session.needs-a-running-container"];
+    /// A start of a session that is dropped keeps the id.
+    DroppedSessionStays = "dropped-session-stays" breaks ["exec.session.dropped-start-leaves-nothing"];
+    /// The end of a client's input ends that of a session, although it is to be kept open.
+    SessionInputIsNotKept = "session-input-is-not-kept" breaks ["exec.session.attach-carries-streams"];
+    /// A stop of a session takes its whole grace, although the program has ended.
+    SessionStopTakesItsGrace = "session-stop-takes-its-grace" breaks ["exec.session.stop-keeps-the-programs-code"];
+    /// A session is granted half of the grace.
+    SessionGraceIsHalved = "session-grace-is-halved" breaks ["exec.session.stop-kills-after-the-grace"];
+    /// A stop of a session kills its program alone.
+    SessionStopSparesDescendants = "session-stop-spares-descendants" breaks ["exec.session.stop-kills-after-the-grace"];
+    /// A second stop of a session with a shorter grace changes nothing.
+    SessionShorterGraceIsIgnored = "session-shorter-grace-is-ignored" breaks ["exec.session.stop-shorter-grace-shortens"];
+    /// A stop of a session that is dropped is given up.
+    DroppedSessionStopIsForgotten = "dropped-session-stop-is-forgotten" breaks ["exec.session.stop-dropped-goes-on"];
+    /// A stop of a session that ended makes its code 137.
+    SessionStopChangesTheCode = "session-stop-changes-the-code" breaks ["exec.session.stop-of-stopped-changes-nothing"];
+    /// A session id that was used once stays taken.
+    SessionCleanupKeepsTheId = "session-cleanup-keeps-the-id" breaks ["exec.session.cleanup-frees-the-id"];
+    /// The cleanup of a session that runs kills it.
+    SessionCleanupOfRunningIsOk = "session-cleanup-of-running-is-ok" breaks ["exec.session.cleanup-of-running-is-refused"];
+    /// A stop of a session that never was is Ok.
+    StopOfUnknownSessionIsOk = "stop-of-unknown-session-is-ok" breaks ["exec.session.unknown-is-not-found"];
+    /// Dropping the value kills its sessions.
+    SessionsEndWithTheValue = "sessions-end-with-the-value" breaks ["exec.session.outlives-a-reopen"];
 
     /// What a program writes to standard error at its start reaches nobody who attached before.
     AttachMissesTheStart = "attach-misses-the-start" breaks ["attach.before-start-misses-nothing"];
@@ -296,11 +329,11 @@ defects! {
     InputNeverEnds = "input-never-ends" breaks ["attach.carries-input"];
     /// Only the newest client gets output.
     OneClientIsServed = "one-client-is-served" breaks
-        ["attach.serves-several-clients", "attach.silent-clients-hold-up-no-others"];
+        ["attach.serves-several-clients", "attach.silent-clients-hold-up-no-others", "exec.session.attach-serves-several-clients"];
     /// Attach goes on when the program has ended, as long as the client's input has not.
     AttachNeverEnds = "attach-never-ends" breaks ["attach.ends-with-the-program"];
-    /// Attaching to a stopped container is Ok.
-    AttachStoppedIsOk = "attach-stopped-is-ok" breaks ["attach.stopped-is-refused"];
+    /// Attaching to a stopped container, or to a session that ended, is Ok.
+    AttachStoppedIsOk = "attach-stopped-is-ok" breaks ["attach.stopped-is-refused", "exec.session.attach-needs-a-running-session"];
     /// Of what is printed at once, clients get at most 64 KiB.
     LargeOutputIsCut = "large-output-is-cut" breaks ["attach.carries-large-output"];
     /// Clients that read nothing are never cut off.

@@ -135,6 +135,9 @@ pub(crate) async fn sessions(place: &Place, runtime: &SharedRuntime, sheet: &mut
     }
     let id = running(place, runtime, sheet, "outlives").await;
     for (name, terminal) in [("plain", false), ("terminal", true)] {
+        if terminal && !runtime.capabilities().has(Capability::ExecTty) {
+            continue;
+        }
         let session = ExecId::new(name).unwrap();
         let mut process = Workload::exits_on_term(7).process();
         process.terminal = terminal;
@@ -143,11 +146,10 @@ pub(crate) async fn sessions(place: &Place, runtime: &SharedRuntime, sheet: &mut
         sheet.note(&format!("exec.start{suffix}"));
         done("exec.state", runtime.exec_state(&id, &session)).await;
         sheet.note(&format!("exec.state{suffix}"));
-        if terminal {
-            let size = WindowSize::new(30, 100).unwrap();
-            done("exec.resize", runtime.exec_resize(&id, &session, size)).await;
-            sheet.note("exec.resize");
-        }
+        let size = WindowSize::new(30, 100).unwrap();
+        let resized = within(LIMIT, "exec.resize", runtime.exec_resize(&id, &session, size)).await;
+        assert_eq!(resized.is_ok(), terminal, "{resized:?}");
+        sheet.note(&format!("exec.resize{suffix}"));
         let attach = {
             let (runtime, id, session) = (SharedRuntime::clone(runtime), id.clone(), session.clone());
             let (told, attached) = tokio::sync::oneshot::channel();

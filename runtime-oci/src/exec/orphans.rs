@@ -53,7 +53,7 @@ fn runtimes_of(place: &Path) -> Vec<Identity> {
 
 /// Kills the command that a pid file names. The pid may be somebody else's by now: only a process of the container is
 /// meant, and never its init.
-fn kill_member(pid_file: &Path, members: &[Identity], init: Option<Identity>) {
+pub(crate) fn kill_member(pid_file: &Path, members: &[Identity], init: Option<Identity>) {
     let command = pid_in(pid_file).and_then(Identity::of);
     if let Some(command) = command.filter(|one| members.contains(one) && Some(*one) != init) {
         kill_tree(command);

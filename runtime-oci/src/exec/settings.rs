@@ -24,7 +24,7 @@ pub(super) fn check(process: &ProcessRequest, timeout: Option<Duration>) -> Resu
 }
 
 /// The container's own process, from the private copy of its `config.json`.
-pub(super) fn read_process(dir: &ContainerDir) -> Result<Value> {
+pub(crate) fn read_process(dir: &ContainerDir) -> Result<Value> {
     let path = dir.config();
     let damaged = || {
         Error::new(ErrorKind::ConfigInvalid("it is not a spec".into()))
@@ -36,7 +36,7 @@ pub(super) fn read_process(dir: &ContainerDir) -> Result<Value> {
 }
 
 /// The container's process with what the request asks for.
-pub(super) fn merged(mut own: Value, request: &ProcessRequest, size: Option<WindowSize>) -> Value {
+pub(crate) fn merged(mut own: Value, request: &ProcessRequest, size: Option<WindowSize>) -> Value {
     own["args"] = json!(request.argv);
     own["terminal"] = json!(request.terminal);
     if let Some(fields) = own.as_object_mut() {

@@ -25,6 +25,7 @@ use crate::observe::{self, Sight};
 use crate::process::{Identity, end_all, kill_tree};
 use crate::record::{Phase, Record, cannot_write};
 use crate::spec::SpecDocument;
+use crate::tasks::Work;
 
 use super::restore::{RESTORE_LIMIT, RestoreSource};
 
@@ -87,7 +88,12 @@ impl Making {
         backend.check_root(&request.id)?;
         let entry = backend.entries.of(&request.id);
         let additions = placement.additions(&request, &dir);
-        let mut held = fill(&dir, &entry, &record, &spec.private_copy(&additions)).await?;
+        let copy = spec.private_copy(&additions);
+        let mut held = reserve(&dir, &entry.queue, |at| {
+            std::fs::write(at.config(), &copy).map_err(|error| cannot_write(&at.config(), error))?;
+            record.write(at)
+        })
+        .await?;
         if additions.notify.is_some()
             && let Err(error) = std::fs::create_dir(dir.notify())
         {
@@ -104,9 +110,13 @@ impl Making {
         }
         Ok(Self { backend, request, source, record, dir, monitor: None, entry, held })
     }
+}
 
-    /// Runs conmon and the runtime. If this fails or is dropped, call [`Making::undo`].
-    pub(crate) async fn finish(&mut self) -> Result<ContainerState> {
+impl Work for Making {
+    type Output = ContainerState;
+
+    /// Runs conmon and the runtime.
+    async fn finish(&mut self) -> Result<ContainerState> {
         let backend = Arc::clone(&self.backend);
         let mut runtime_args = backend.global_args(&self.request.id, &self.dir.oci_log());
         runtime_args.extend(self.record.runtime_args.iter().cloned());
@@ -161,8 +171,7 @@ impl Making {
         Ok(observe::state(&self.record, &Sight::Alive(status)))
     }
 
-    /// Removes everything that was made.
-    pub(crate) async fn undo(mut self) {
+    async fn undo(mut self) {
         if let Some(monitor) = &mut self.monitor {
             // The first process leaves within milliseconds; then it is reaped here and nowhere else.
             monitor.abandon(FORK_PATIENCE).await;
@@ -270,14 +279,18 @@ fn copies(descriptors: &[Arc<OwnedFd>]) -> Result<Vec<OwnedFd>> {
     })
 }
 
-/// Fills a directory and gives it its name, which reserves the id.
-async fn fill(dir: &ContainerDir, entry: &Entry, record: &Record, config: &[u8]) -> Result<Held> {
+/// Makes a directory, locked, lets it be filled and gives it its name, which reserves the id. When this fails or is
+/// dropped nothing is left.
+pub(crate) async fn reserve(
+    dir: &ContainerDir,
+    queue: &Arc<tokio::sync::Mutex<()>>,
+    fill: impl FnOnce(&ContainerDir) -> Result<()>,
+) -> Result<Held> {
     let hidden = Hidden(ContainerDir::at(hidden_name(dir)));
     let at = &hidden.0;
     std::fs::create_dir(at.path()).map_err(|error| cannot_write(at.path(), error))?;
-    let held = Held::make(at, &entry.queue).await?;
-    std::fs::write(at.config(), config).map_err(|error| cannot_write(&at.config(), error))?;
-    record.write(at)?;
+    let held = Held::make(at, queue).await?;
+    fill(at)?;
     match renameat_with(rustix::fs::CWD, at.path(), rustix::fs::CWD, dir.path(), RenameFlags::NOREPLACE) {
         Ok(()) => Ok(held),
         Err(rustix::io::Errno::EXIST) => Err(Error::new(ErrorKind::AlreadyExists)),

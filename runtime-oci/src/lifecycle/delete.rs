@@ -14,7 +14,7 @@ use crate::layout::ContainerDir;
 use crate::leftover;
 use crate::lock::Held;
 use crate::observe::Sight;
-use crate::process::{end_all, kill_tree};
+use crate::process::{Identity, end_all, kill_tree};
 use crate::record::{Phase, Record};
 
 /// How long the processes of a container may live after KILL.
@@ -109,7 +109,8 @@ impl Backend {
 
     /// Kills what still lives and gives the final status.
     async fn end(&self, locked: &mut Locked) -> Result<ExitStatus> {
-        if let Some(init) = locked.record.init.filter(|init| init.lives()) {
+        let init = locked.record.init.filter(|init| init.lives());
+        if let Some(init) = init {
             let frozen = self.hierarchies.is_frozen(init.pid);
             let others = self.members(&locked.record);
             self.signal(locked, Signal::KILL).await?;
@@ -120,11 +121,14 @@ impl Backend {
             if frozen {
                 self.thaw(locked).await?;
             }
-            let Some(fd) = init.open() else { return self.final_status(locked).await };
-            if tokio::time::timeout(KILL_LIMIT, fd.ended()).await.is_err() {
-                return Err(Error::new(ErrorKind::TimedOut(KILL_LIMIT))
-                    .hint("process is still there after KILL; delete it again when it is gone"));
-            }
+        }
+        // The init is not dead before the programs of its sessions are taken note of: a monitor that hangs holds it up.
+        self.end_sessions(&locked.dir).await;
+        if let Some(fd) = init.and_then(Identity::open)
+            && tokio::time::timeout(KILL_LIMIT, fd.ended()).await.is_err()
+        {
+            return Err(Error::new(ErrorKind::TimedOut(KILL_LIMIT))
+                .hint("process is still there after KILL; delete it again when it is gone"));
         }
         self.final_status(locked).await
     }

@@ -87,7 +87,7 @@ impl Backend {
     }
 
     /// Moves a monitor that has not begun into its cgroup.
-    pub(super) fn place_monitor(&self, record: &Record, pid: i32) -> Result<()> {
+    pub(crate) fn place_monitor(&self, record: &Record, pid: i32) -> Result<()> {
         let Some(cgroup) = &record.monitor_cgroup else { return Ok(()) };
         self.hierarchies.enter(cgroup, pid).map_err(|error| {
             let kind = match error.kind() {

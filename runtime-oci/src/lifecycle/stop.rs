@@ -22,6 +22,9 @@ use crate::record::{StopPhase, StopStage};
 /// The pause between two KILLs grows up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 
+/// How long the monitors of a container's sessions may hold up its end.
+const SESSIONS_LIMIT: Duration = Duration::from_secs(1);
+
 impl Backend {
     /// Stops a container and tells the caller, if it is still there.
     pub(crate) async fn stop(
@@ -95,6 +98,10 @@ impl Backend {
             match timeout(pause, self.wait(Operation::Stop, id)).await {
                 Ok(result) => return tell(result),
                 Err(_still_there) => {}
+            }
+            if begun.elapsed() >= SESSIONS_LIMIT {
+                // The init is not dead before the programs of its sessions are taken note of.
+                self.end_sessions(&self.layout.container(id)).await;
             }
             if begun.elapsed() >= limit {
                 tell(Err(named(

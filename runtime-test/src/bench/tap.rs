@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use runtime_api::{AttachEnd, AttachRequest, ContainerId, Result, Streams};
+use runtime_api::{AttachEnd, AttachRequest, ContainerId, ExecId, Result, Streams};
 use tokio::io::AsyncWrite;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -47,12 +47,39 @@ impl Tap {
         request: AttachRequest,
         streams: Streams,
     ) -> Checked<Self> {
+        let (runtime, id) = (bench.runtime(), id.clone());
+        Self::begun(request, streams, |request, streams| {
+            tokio::spawn(async move { runtime.attach(&id, request, streams).await })
+        })
+        .await
+    }
+
+    /// [`Tap::attached_with`] at the streams of an exec session.
+    ///
+    /// # Errors
+    /// When the attach ends before it began.
+    pub async fn attached_to_session(
+        bench: &Bench,
+        id: &ContainerId,
+        session: &ExecId,
+        streams: Streams,
+    ) -> Checked<Self> {
+        let (runtime, id, session) = (bench.runtime(), id.clone(), session.clone());
+        Self::begun(AttachRequest::new(), streams, |request, streams| {
+            tokio::spawn(async move { runtime.exec_attach(&id, &session, request, streams).await })
+        })
+        .await
+    }
+
+    async fn begun(
+        request: AttachRequest,
+        streams: Streams,
+        attach: impl FnOnce(AttachRequest, Streams) -> JoinHandle<Result<AttachEnd>>,
+    ) -> Checked<Self> {
         let (stdout, stderr) = (Kept::default(), Kept::default());
         let streams = streams.stdout(stdout.clone()).stderr(stderr.clone());
         let (told, attached) = oneshot::channel();
-        let (runtime, id) = (bench.runtime(), id.clone());
-        let attachment =
-            tokio::spawn(async move { runtime.attach(&id, request.on_attached(told), streams).await });
+        let attachment = attach(request.on_attached(told), streams);
         let tap = Self { stdout, stderr, attachment };
         if attached.await.is_ok() {
             return Ok(tap);

@@ -304,7 +304,7 @@ async fn dropped_ends_descendants(bench: &Bench) -> Checked {
 }
 
 /// The init and the one that looks. What was killed may take a moment to be reaped.
-async fn only_the_init_is_left(container: &crate::Subject<'_>) -> Checked {
+pub(super) async fn only_the_init_is_left(container: &crate::Subject<'_>) -> Checked {
     sees_processes(container, 2).await
 }
 

@@ -6,6 +6,7 @@ mod exec;
 mod passage;
 mod resources;
 mod saving;
+mod sessions;
 mod signals;
 mod terminal;
 #[cfg(test)]
@@ -16,8 +17,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use runtime_api::{
-    ContainerEvent, ContainerId, ContainerState, ContainerStatus, Error, ErrorKind, EventKind, Operation,
-    Result,
+    ContainerEvent, ContainerId, ContainerState, ContainerStatus, Error, ErrorKind, EventKind, ExecId,
+    Operation, Result,
 };
 
 use crate::Defect;
@@ -30,11 +31,12 @@ pub use super::container::{Blueprint, Ending, Key, Limits, Stopping};
 pub use super::process::{Input, Moment, Program, Saved, Stream};
 use exec::Exec;
 pub use exec::{ExecKey, ExecTerms};
+use sessions::Session;
 
 /// What a container's processes wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
-    /// Whose it is.
+    /// Whose it is: a container's, or that of an exec session.
     pub container: Key,
     /// When it was written.
     pub at: Moment,
@@ -52,6 +54,7 @@ pub struct Model {
     now: Moment,
     containers: Vec<Container>,
     execs: BTreeMap<ExecKey, Exec>,
+    sessions: BTreeMap<Key, Session>,
     output: Vec<Chunk>,
     events: Vec<ContainerEvent>,
     watched: bool,
@@ -68,6 +71,7 @@ struct Haunted {
     endings: BTreeMap<ContainerId, Ending>,
     short_lives: u32,
     processes: Vec<(ContainerId, Vec<Process>)>,
+    sessions: Vec<(Key, ExecId)>,
 }
 
 impl Model {
@@ -80,6 +84,7 @@ impl Model {
             now: Moment::ZERO,
             containers: Vec::new(),
             execs: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             output: Vec::new(),
             events: Vec::new(),
             watched: true,
@@ -291,6 +296,7 @@ impl Model {
             return false;
         };
         let container = self.containers.remove(at);
+        self.forget_sessions_of(key);
         if self.defect.is_some() {
             self.haunted.endings.insert(container.id, container.ending);
         }

@@ -112,6 +112,9 @@ impl Profile {
                     answers.no(capability, reasonless.unwrap_or(why).to_owned(), evidence)
                 }
                 Some(why) => answers.no(capability, why.clone(), evidence),
+                None if self.has(Defect::UnsupportedSaysOk) && capability == Capability::DiskStats => {
+                    answers.no(capability, "the model has no disks", evidence)
+                }
                 None => answers.yes(capability, evidence),
             }
         });
@@ -128,6 +131,7 @@ fn why_never(capability: Capability) -> Option<&'static str> {
         | Capability::KillAll
         | Capability::Exec
         | Capability::ExecSync
+        | Capability::ExecSession
         | Capability::Attach
         | Capability::AttachResize
         | Capability::Pause
@@ -143,7 +147,6 @@ fn why_never(capability: Capability) -> Option<&'static str> {
         | Capability::LogReopen
         | Capability::MonitorProbe
         | Capability::Reopen => None,
-        Capability::ExecSession => Some("the model's execs end with those who asked for them"),
         Capability::ExecTty => Some("the model has no terminals for execs"),
         Capability::ExecCgroup | Capability::NoCgroups | Capability::CgroupParent => {
             Some("the model has no cgroups")

@@ -3,6 +3,7 @@
 mod exec;
 mod life;
 mod saving;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -17,9 +18,9 @@ use runtime_api::{
     AttachEnd, AttachRequest, BoxRead, BoxWrite, Capabilities, Capability, CheckpointOutcome,
     CheckpointRequest, ContainerEvent, ContainerId, ContainerState, ContainerStatus, CreateRequest,
     DeleteRequest, DiskStats, Error, ErrorKind, EventStream, ExecId, ExecOutcome, ExecRequest,
-    ExecSyncRequest, ExitStatus, HandlerName, KillRequest, MonitorHealth, Operation, PortForwardRequest,
-    RestoreRequest, Result, RuntimeImpl, RuntimeInfo, RuntimeKind, Stats, StopRequest, Streams,
-    UpdateRequest, WindowSize,
+    ExecSessionRequest, ExecSessionState, ExecSyncRequest, ExitStatus, HandlerName, KillRequest,
+    MonitorHealth, Operation, PortForwardRequest, RestoreRequest, Result, RuntimeImpl, RuntimeInfo,
+    RuntimeKind, Stats, StopRequest, Streams, UpdateRequest, WindowSize,
 };
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
@@ -108,6 +109,9 @@ impl FakeRuntime {
         if self.defect(Defect::ReopenThaws) {
             self.world.act(|parts| parts.model.thaw_all());
         }
+        if self.defect(Defect::SessionsEndWithTheValue) {
+            self.world.act(|parts| parts.model.end_all_sessions());
+        }
         world::close(&self.state_dir, &self.world);
         Some(driver)
     }
@@ -184,6 +188,49 @@ impl RuntimeImpl for FakeRuntime {
         done.map_err(|error| error.during(Operation::Exec).on(format_args!("container \"{id}\"")))
     }
 
+    async fn exec_start(&self, id: &ContainerId, request: ExecSessionRequest) -> Result<ExecSessionState> {
+        self.granted(Operation::ExecStart)?;
+        let subject = format!("exec session \"{}\" of container \"{id}\"", request.session);
+        let started = self.start_session(id, request).await;
+        started.map_err(|error| error.during(Operation::ExecStart).on(subject))
+    }
+
+    async fn exec_attach(
+        &self,
+        id: &ContainerId,
+        session: &ExecId,
+        request: AttachRequest,
+        streams: Streams,
+    ) -> Result<AttachEnd> {
+        self.granted(Operation::ExecAttach)?;
+        self.attach_to_session(id, session, request, streams).await
+    }
+
+    async fn exec_state(&self, id: &ContainerId, session: &ExecId) -> Result<ExecSessionState> {
+        self.granted(Operation::ExecState)?;
+        self.world.act(|parts| parts.model.session_state(id, session))
+    }
+
+    async fn exec_stop(
+        &self,
+        id: &ContainerId,
+        session: &ExecId,
+        request: StopRequest,
+    ) -> Result<ExecSessionState> {
+        self.granted(Operation::ExecStop)?;
+        self.stop_session(id, session, request).await
+    }
+
+    async fn exec_cleanup(&self, id: &ContainerId, session: &ExecId) -> Result<()> {
+        self.granted(Operation::ExecCleanup)?;
+        self.world.act(|parts| parts.model.clean_up_session(id, session))
+    }
+
+    async fn exec_resize(&self, id: &ContainerId, session: &ExecId, _size: WindowSize) -> Result<()> {
+        self.granted(Operation::ExecResize)?;
+        self.resize_session(id, session)
+    }
+
     async fn attach(&self, id: &ContainerId, request: AttachRequest, streams: Streams) -> Result<AttachEnd> {
         self.granted(Operation::Attach)?;
         let wants = (streams.stdout.is_some(), streams.stderr.is_some());
@@ -215,7 +262,8 @@ impl RuntimeImpl for FakeRuntime {
             // A caller that does not listen need not be told.
             let _ = told.send(());
         }
-        attached.serve(id, streams, request.detach_keys).await
+        let served = attached.serve(id, streams, request.detach_keys).await;
+        served.map_err(|error| error.during(Operation::Attach).on(format_args!("container \"{id}\"")))
     }
 
     async fn attach_resize(&self, id: &ContainerId, size: WindowSize) -> Result<()> {
@@ -247,7 +295,9 @@ impl RuntimeImpl for FakeRuntime {
     }
 
     async fn disk_stats(&self, id: &ContainerId) -> Result<DiskStats> {
-        self.granted(Operation::DiskStats)?;
+        if !self.defect(Defect::UnsupportedSaysOk) {
+            self.granted(Operation::DiskStats)?;
+        }
         self.world.act(|parts| parts.model.disk_stats(id))
     }
 
@@ -261,10 +311,6 @@ impl RuntimeImpl for FakeRuntime {
         self.granted(Operation::Restore)?;
         let subject = format!("container \"{}\"", request.create.id);
         self.revive(request).await.map_err(|error| error.during(Operation::Restore).on(subject))
-    }
-
-    async fn exec_cleanup(&self, _id: &ContainerId, _session: &ExecId) -> Result<()> {
-        if self.defect(Defect::UnsupportedSaysOk) { Ok(()) } else { Err(self.refuse(Operation::ExecCleanup)) }
     }
 
     async fn reopen_log(&self, id: &ContainerId) -> Result<()> {

@@ -161,9 +161,12 @@ impl Model {
         running.is_some_and(|one| one.processes.first().is_some_and(Process::traps_anything))
     }
 
-    /// Whether a container has ended or is gone.
+    /// Whether a container, or an exec session, has ended or is gone.
     #[must_use]
     pub fn is_over(&self, key: Key) -> bool {
+        if let Some(session) = self.sessions.get(&key) {
+            return session.is_over();
+        }
         self.containers.iter().all(|one| one.key != key || one.status == ContainerStatus::Stopped)
     }
 

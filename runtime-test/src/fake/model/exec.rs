@@ -241,7 +241,7 @@ impl Model {
     }
 
     /// Ends a process and everything that descends from it, which a defect spares.
-    fn kill_tree(&mut self, container: Key, root: Pid, spared: bool) {
+    pub(super) fn kill_tree(&mut self, container: Key, root: Pid, spared: bool) {
         let Some(container) = self.containers.iter_mut().find(|one| one.key == container) else { return };
         let mut doomed = vec![root];
         // Children are listed after their parents, so one pass finds every descendant.

@@ -5,6 +5,7 @@ use runtime_api::{ContainerStatus, EventKind, ExitCause, ExitStatus};
 use crate::Defect;
 
 use super::exec::{self, Exec};
+use super::sessions::Session;
 use super::{Chunk, Container, Input, Key, Model, Moment, Pid, Process, Stream, Surroundings, resources};
 
 impl Model {
@@ -17,7 +18,8 @@ impl Model {
             let kill = container.stopping.and_then(|stopping| stopping.kill_at);
             processes.chain(kill).chain(self.own_start(container))
         });
-        containers.chain(self.execs.values().filter_map(Exec::wake)).min()
+        let sessions = self.sessions.values().filter_map(Session::wake);
+        containers.chain(self.execs.values().filter_map(Exec::wake)).chain(sessions).min()
     }
 
     /// Lets time pass, and everything happen that is due, in order. Tells whether anything did.
@@ -32,7 +34,7 @@ impl Model {
         happened
     }
 
-    /// Writes to a container's standard input, which gives up what nobody can read any more.
+    /// Writes to the standard input of a container or a session, which gives up what nobody can read any more.
     pub fn write_input(&mut self, key: Key, bytes: &[u8]) {
         let (bytes, ended) = self.typed(key, bytes);
         self.with_input(key, |input| {
@@ -46,8 +48,13 @@ impl Model {
     /// A client's input is at its end, which closes the program's unless it is kept open.
     pub fn end_input(&mut self, key: Key) {
         let container = self.containers.iter().find(|container| container.key == key);
-        let kept = container.and_then(|one| one.blueprint.as_ref()).is_none_or(|one| one.input_kept);
-        let kept = kept && !(self.has(Defect::KeptInputEnds) && self.terminal_of(key).is_none());
+        let kept = match self.sessions.get(&key) {
+            Some(session) => session.input_kept && !self.has(Defect::SessionInputIsNotKept),
+            None => {
+                let kept = container.and_then(|one| one.blueprint.as_ref()).is_none_or(|one| one.input_kept);
+                kept && !(self.has(Defect::KeptInputEnds) && self.terminal_of(key).is_none())
+            }
+        };
         if !kept && !self.has(Defect::InputNeverEnds) {
             self.with_input(key, |input| input.closed = true);
         }
@@ -61,15 +68,21 @@ impl Model {
         }
     }
 
-    /// How much of a container's standard input was not read yet.
+    /// How much of a standard input was not read yet.
     #[must_use]
     pub fn unread_input(&self, key: Key) -> usize {
+        if let Some(session) = self.sessions.get(&key) {
+            return session.input.bytes.len();
+        }
         self.containers.iter().find(|one| one.key == key).map_or(0, |one| one.input.bytes.len())
     }
 
     fn with_input(&mut self, key: Key, change: impl FnOnce(&mut Input)) {
-        if let Some(container) = self.containers.iter_mut().find(|container| container.key == key) {
-            change(&mut container.input);
+        let container = self.containers.iter_mut().find(|container| container.key == key);
+        let session = self.sessions.get_mut(&key);
+        let input = container.map(|one| &mut one.input).or(session.map(|one| &mut one.input));
+        if let Some(input) = input {
+            change(input);
             self.run_due();
         }
     }
@@ -99,6 +112,7 @@ impl Model {
             at += 1;
         }
         self.run_execs();
+        self.run_sessions();
     }
 
     fn run_processes(&mut self, at: usize) {
@@ -127,7 +141,8 @@ impl Model {
         let own_input = process.reads_container();
         let mut nothing = Input { closed: true, ..Input::default() };
         let exec = process.sink.and_then(|key| self.execs.get_mut(&key)?.input_of(pid));
-        let input = if own_input { &mut container.input } else { exec.unwrap_or(&mut nothing) };
+        let session = process.sink.and_then(|key| self.sessions.get_mut(&key)?.input_of(pid));
+        let input = if own_input { &mut container.input } else { exec.or(session).unwrap_or(&mut nothing) };
         let mut around = Surroundings::new(self.now, input, count);
         around.memory_left = memory_left;
         around.terminal = container.terminal.as_ref().filter(|_| process.sink.is_none()).map(|one| one.size);
@@ -159,6 +174,9 @@ impl Model {
                     let (stream, bytes) = self.displayed(at, stream, bytes);
                     self.output.push(Chunk { container, at: self.now, stream, bytes });
                 }
+                Some(session) if self.sessions.contains_key(&session) => {
+                    self.output.push(Chunk { container: session, at: self.now, stream, bytes });
+                }
                 Some(exec) => exec::keep(&mut self.execs, self.defect, exec, (stream, &bytes)),
             }
         }
@@ -181,6 +199,7 @@ impl Model {
             process.parent = init;
         }
         self.exec_process_ended(pid, code);
+        self.session_process_ended(pid, code);
     }
 
     /// The init has ended, and with it the container.
@@ -213,6 +232,7 @@ impl Model {
             self.happened(at, EventKind::Exited(status));
         }
         self.container_of_execs_ended(key);
+        self.container_of_sessions_ended(key);
     }
 
     pub(super) fn thaw(&mut self, at: usize) {

@@ -143,6 +143,16 @@ impl Model {
         self.run_due();
     }
 
+    /// Signals one process of a container, if it is still there.
+    pub(super) fn send_to_process(&mut self, container: Key, process: Option<Pid>, number: i32) {
+        let Some(at) = self.containers.iter().position(|one| one.key == container) else { return };
+        let nth = self.containers[at].processes.iter().position(|one| Some(one.pid) == process);
+        if let Some(nth) = nth {
+            let frozen = !self.runs(&self.containers[at]);
+            self.run_one(at, nth, |process, around| process.receive(number, frozen, around));
+        }
+    }
+
     /// Whether a defect spares a container from KILL.
     fn survives(&self, at: usize) -> bool {
         let container = &self.containers[at];
@@ -185,7 +195,7 @@ impl Model {
 }
 
 /// The earlier of two deadlines, where none means never.
-fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
+pub(super) fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::{Defect, probe};
 
 use super::FakeRuntime;
-use crate::fake::model::{ExecKey, ExecTerms, Stream};
+use crate::fake::model::{ExecKey, ExecTerms, Program, Stream};
 use crate::fake::program;
 use crate::fake::world::{Parts, World};
 
@@ -109,26 +109,38 @@ impl FakeRuntime {
             if !parts.model.pretends_to_exec(operation, status) {
                 parts.model.admitted(operation, id)?;
             }
-            let Some(blueprint) = parts.model.blueprint(id) else {
-                return Err(Error::not_found(operation, id));
-            };
-            let mut program = program::for_exec(&blueprint.program, process)?;
-            if self.defect(Defect::ExecForgetsSettings) {
-                program.env.clone_from(&blueprint.program.env);
-                program.cwd.clone_from(&blueprint.program.cwd);
-            }
-            match program::check(&blueprint.rootfs, &program) {
-                Err(error) if self.defect(Defect::ExecMissingProgramRuns) && is_exec_not_found(&error) => {
-                    program.argv = vec![probe::PATH.to_owned(), "exit:127".to_owned()];
-                }
-                checked => checked?,
-            }
+            let program = self.program_of_exec(parts, operation, id, process)?;
             parts.model.exec(id, program, terms)
         })?;
         Ok(RunningExec { world: Arc::clone(&self.world), key })
     }
 
-    fn check_exec(&self, process: &ProcessRequest, timeout: Option<Duration>) -> Result<()> {
+    /// What an exec runs, if it is there.
+    pub(super) fn program_of_exec(
+        &self,
+        parts: &Parts,
+        operation: Operation,
+        id: &ContainerId,
+        process: ProcessRequest,
+    ) -> Result<Program> {
+        let Some(blueprint) = parts.model.blueprint(id) else {
+            return Err(Error::not_found(operation, id));
+        };
+        let mut program = program::for_exec(&blueprint.program, process)?;
+        if self.defect(Defect::ExecForgetsSettings) {
+            program.env.clone_from(&blueprint.program.env);
+            program.cwd.clone_from(&blueprint.program.cwd);
+        }
+        match program::check(&blueprint.rootfs, &program) {
+            Err(error) if self.defect(Defect::ExecMissingProgramRuns) && is_exec_not_found(&error) => {
+                program.argv = vec![probe::PATH.to_owned(), "exit:127".to_owned()];
+            }
+            checked => checked?,
+        }
+        Ok(program)
+    }
+
+    pub(super) fn check_exec(&self, process: &ProcessRequest, timeout: Option<Duration>) -> Result<()> {
         let invalid = |why: &str| Err(Error::new(ErrorKind::InvalidArgument(why.to_owned())));
         if process.argv.is_empty() {
             return invalid("an exec needs a program");

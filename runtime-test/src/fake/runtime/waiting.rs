@@ -29,7 +29,7 @@ impl Misdeeds {
 }
 
 /// Does something when the future that holds it is dropped midway.
-struct WhenDropped<F: FnMut()>(Option<F>);
+pub(super) struct WhenDropped<F: FnMut()>(pub(super) Option<F>);
 
 impl<F: FnMut()> Drop for WhenDropped<F> {
     fn drop(&mut self) {

@@ -1,0 +1,122 @@
+//! The end of a session's files: its cleanup, the delete of its container, and what a dead maker left.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use runtime_api::{ContainerId, ContainerStatus, Error, ExecId, Operation, Result};
+
+use super::record::SessionRecord;
+use super::{Sight, subject, wrong_state};
+use crate::backend::Backend;
+use crate::conmon;
+use crate::exec::orphans::kill_member;
+use crate::layout::ContainerDir;
+use crate::lifecycle::hidden_name;
+use crate::lock::Witness;
+use crate::process::{Identity, end_all, kill_tree};
+use crate::record::Record;
+use crate::recovery::sweep_hidden;
+
+/// How long conmon may live after its session's program.
+const MONITOR_LIMIT: Duration = Duration::from_secs(2);
+/// How often the processes of a session that is undone are looked for.
+const ROUNDS: usize = 16;
+
+impl Backend {
+    /// Forgets a session that ended, and its files.
+    pub(crate) async fn clean_up_session(&self, id: &ContainerId, session: &ExecId) -> Result<()> {
+        let named = |error: Error| error.during(Operation::ExecCleanup).on(subject(id, session));
+        self.known(Operation::ExecCleanup, id).map_err(named)?;
+        let Some(locked) = self.lock_session(id, session).await.map_err(named)? else { return Ok(()) };
+        match self.settle_session(&locked.record, &locked.dir).await.map_err(named)? {
+            Sight::Running | Sight::Ending => {
+                Err(named(wrong_state(ContainerStatus::Running, &[ContainerStatus::Stopped])))
+            }
+            Sight::Stopped(_) => {
+                end_monitors(locked.record.monitor).await;
+                forget(&locked.dir);
+                Ok(())
+            }
+        }
+    }
+
+    /// Removes a session that was not made, in whatever state it is.
+    pub(super) async fn demolish_session(&self, container: &ContainerDir, dir: &ContainerDir) {
+        // conmon with the runtime and the program below it. They are found by their arguments, for a conmon that was
+        // started a moment ago has not written its pid yet; and again, for it may just have forked.
+        for _ in 0..ROUNDS {
+            let found = conmon::at_work_on(dir);
+            if found.is_empty() {
+                break;
+            }
+            for each in found {
+                end_all(kill_tree(each)).await;
+            }
+        }
+        // A program that has lost its monitor.
+        if let Ok(Some(record)) = Record::read(container) {
+            kill_member(&dir.pidfile(), &self.members(&record), record.init);
+        }
+        forget(dir);
+    }
+
+    /// Ends what is left of the sessions of a container whose processes are gone: monitors that hang, and starts that are
+    /// under way. Their files go with the container's.
+    pub(crate) async fn end_sessions(&self, container: &ContainerDir) {
+        if !std::fs::read_dir(container.sessions()).is_ok_and(|mut sessions| sessions.next().is_some()) {
+            return;
+        }
+        end_monitors(conmon::at_work_on_sessions(container)).await;
+        for _ in 0..ROUNDS {
+            let found = conmon::at_work_on_sessions(container);
+            if found.is_empty() {
+                break;
+            }
+            for each in found {
+                end_all(kill_tree(each)).await;
+            }
+        }
+    }
+
+    /// Removes the sessions of a container that a dead process was making or removing.
+    pub(crate) async fn recover_sessions(&self, id: &ContainerId) -> Result<()> {
+        let container = self.layout.container(id);
+        sweep_hidden(&container.sessions());
+        for entry in std::fs::read_dir(container.sessions()).into_iter().flatten().flatten() {
+            let Some(session) = entry.file_name().to_str().and_then(|name| ExecId::new(name).ok()) else {
+                continue;
+            };
+            let dir = container.session(&session);
+            let starting = SessionRecord::read(&dir)?.is_some_and(|record| record.is_starting());
+            if starting && Witness::open(&dir)?.is_none_or(|witness| witness.is_free()) {
+                // To lock it is to remove it.
+                self.lock_session(id, &session).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits until monitors have left that have nothing more to watch, and ends those that hang.
+async fn end_monitors(monitors: impl IntoIterator<Item = Identity>) {
+    let deadline = Instant::now() + MONITOR_LIMIT;
+    let mut hanging = Vec::new();
+    for monitor in monitors {
+        if let Some(open) = monitor.open()
+            && timeout_at(deadline, open.ended()).await.is_err()
+        {
+            hanging.push(monitor);
+        }
+    }
+    end_all(hanging).await;
+}
+
+/// Removes a session's directory; the id is free from the moment it has another name.
+pub(super) fn forget(dir: &ContainerDir) {
+    let hidden = hidden_name(dir);
+    match std::fs::rename(dir.path(), &hidden) {
+        Ok(()) => drop(std::fs::remove_dir_all(&hidden)),
+        Err(_) => drop(std::fs::remove_dir_all(dir.path())),
+    }
+}

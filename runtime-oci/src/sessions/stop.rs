@@ -1,0 +1,137 @@
+//! Stop of a session: TERM, the grace, KILL, with the same ladder as the stop of a container. The signals go to the
+//! program itself, so that a session whose monitor was killed can be stopped like any other.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+
+use runtime_api::{
+    ContainerId, Error, ErrorKind, ExecId, ExecSessionState, Operation, Result, Retry, Signal, StopRequest,
+};
+
+use super::{Locked, Sight, subject};
+use crate::backend::Backend;
+use crate::process::{end_all, kill_tree};
+use crate::record::{StopPhase, StopStage};
+
+/// The pause between two KILLs grows up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+
+/// How far the polite part came.
+enum Progress {
+    Done(Option<i32>),
+    Kill,
+}
+
+impl Backend {
+    /// Stops a session and tells the caller, if it is still there.
+    pub(crate) async fn stop_session(
+        &self,
+        id: ContainerId,
+        session: ExecId,
+        request: StopRequest,
+        told: oneshot::Sender<Result<ExecSessionState>>,
+    ) {
+        let named = |error: Error| error.during(Operation::ExecStop).on(subject(&id, &session));
+        let mut told = Some(told);
+        let mut tell = |result: Result<Option<i32>>| {
+            if let Some(told) = told.take() {
+                // Nobody may be listening any more: the stop goes on without its caller.
+                let _ = told.send(result.map(|code| ExecSessionState::Stopped { code }).map_err(named));
+            }
+        };
+        match self.terminate_session(&id, &session, request).await {
+            Err(error) => return tell(Err(error)),
+            Ok(Progress::Done(code)) => return tell(Ok(code)),
+            Ok(Progress::Kill) => {}
+        }
+        let dir = self.layout.container(&id).session(&session);
+        let (begun, limit) = (Instant::now(), self.config.kill_timeout);
+        let mut pause = Duration::from_millis(20);
+        loop {
+            match self.kill_session_once(&id, &session).await {
+                Ok(Some(code)) => return tell(Ok(code)),
+                Ok(None) => {}
+                // Somebody else is at work on it, and will be done.
+                Err(error) if matches!(error.kind(), ErrorKind::Busy { .. }) => {}
+                // Removed meanwhile, or not ours to kill: repeating will not help.
+                Err(error) => return tell(Err(error)),
+            }
+            if let Ok(ended) = timeout(pause, self.session_end(&dir)).await {
+                return tell(ended);
+            }
+            if begun.elapsed() >= limit {
+                tell(Err(Error::new(ErrorKind::TimedOut(limit)).retry(Retry::Later).hint(
+                    "KILL was sent and is being repeated; a process that is frozen, or in uninterruptible sleep \
+                     (state D), dies when it goes on",
+                )));
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// The polite part: TERM, and the grace.
+    async fn terminate_session(
+        &self,
+        id: &ContainerId,
+        session: &ExecId,
+        request: StopRequest,
+    ) -> Result<Progress> {
+        let begun = Instant::now();
+        let dir = self.known(Operation::ExecStop, id)?.session(session);
+        let mut locked = self.locked_session(id, session).await?;
+        if let Sight::Stopped(code) = self.settle_session(&locked.record, &locked.dir).await? {
+            return Ok(Progress::Done(code));
+        }
+        if request.grace == Some(Duration::ZERO) {
+            return Ok(Progress::Kill);
+        }
+        if !locked.record.stop.is_some_and(|stop| stop.owner.lives()) {
+            self.mark_session(&mut locked, StopStage::Terminating)?;
+            if let Some(command) = locked.record.command {
+                command.signal(Signal::TERM).map_err(|error| {
+                    let what = format!("TERM cannot be sent to process {}", command.pid);
+                    Error::new(ErrorKind::Internal(what)).caused_by(error)
+                })?;
+            }
+        }
+        drop(locked);
+        let ended = self.session_end(&dir);
+        match request.grace {
+            None => ended.await.map(Progress::Done),
+            Some(grace) => match timeout(grace.saturating_sub(begun.elapsed()), ended).await {
+                Ok(code) => code.map(Progress::Done),
+                Err(_over) => Ok(Progress::Kill),
+            },
+        }
+    }
+
+    /// Sends KILL to the program and all that descends from it, once; the code if it was dead already.
+    async fn kill_session_once(&self, id: &ContainerId, session: &ExecId) -> Result<Option<Option<i32>>> {
+        let mut locked = self.locked_session(id, session).await?;
+        match self.settle_session(&locked.record, &locked.dir).await? {
+            Sight::Stopped(code) => return Ok(Some(code)),
+            // The program is gone and the monitor has not said so for seconds: it hangs, and would for ever.
+            Sight::Ending => end_all(locked.record.monitor).await,
+            Sight::Running => {
+                self.mark_session(&mut locked, StopStage::Killing)?;
+                locked.record.command.map(kill_tree);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn locked_session(&self, id: &ContainerId, session: &ExecId) -> Result<Locked> {
+        self.lock_session(id, session).await?.ok_or_else(|| Error::new(ErrorKind::NotFound))
+    }
+
+    /// Notes how far the stop has come, and whose it is.
+    fn mark_session(&self, locked: &mut Locked, stage: StopStage) -> Result<()> {
+        if locked.record.stop.is_some_and(|known| known.stage >= stage && known.owner.lives()) {
+            return Ok(());
+        }
+        locked.record.stop = Some(StopPhase { stage, owner: self.life.owner() });
+        locked.record.write(&locked.dir)
+    }
+}
