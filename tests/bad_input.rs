@@ -11,7 +11,8 @@ use std::path::Path;
 
 use manyrun_tests::host;
 use runtime_api::{
-    ContainerId, CreateRequest, DeleteRequest, Error, ErrorKind, HandlerName, LogConfig, SharedRuntime,
+    ContainerId, CreateRequest, DeleteRequest, Error, ErrorKind, HandlerName, LogConfig, LogDriver,
+    SharedRuntime,
 };
 use runtime_test::{Workload, bundle};
 
@@ -163,6 +164,14 @@ async fn a_log_that_cannot_be_is_named() {
         assert!(config_invalid(&error), "{error:?}");
         assert_tells(&error, shown(&link));
         assert!(!target.exists());
+
+        // conmon leaves when it is to log to the journal under a short id.
+        let mut journal = LogConfig::none();
+        journal.driver = LogDriver::Journald;
+        let request = CreateRequest::new(ContainerId::new("twelve-chars").unwrap(), &bundle).log(journal);
+        let error = runtime.create(request).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::InvalidArgument(_)), "{error:?}");
+        assert_tells(&error, "12");
     })
     .await;
 }

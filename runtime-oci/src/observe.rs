@@ -136,8 +136,13 @@ pub(crate) fn exit_file(record: &Record, dir: &ContainerDir) -> Result<Option<Ex
         u64::try_from(written.mtime()).unwrap_or_default(),
         u32::try_from(written.mtime_nsec()).unwrap_or_default(),
     );
-    // The file `oom` appears for any process of the container; only a KILL ties it to the end of the init.
-    let cause = if code == 137 && dir.oom().exists() { ExitCause::OomKilled } else { ExitCause::Exited };
+    // The file `oom` appears for any process of the container; only a KILL that was not ours ties it to the end of the init.
+    let killed_by_us = record.stop.is_some_and(|stop| stop.stage == StopStage::Killing);
+    let cause = if code == 137 && !killed_by_us && dir.oom().exists() {
+        ExitCause::OomKilled
+    } else {
+        ExitCause::Exited
+    };
     // The file system's clock ticks in milliseconds, and a short program starts and ends within one tick.
     let not_before = record.started_at.unwrap_or(record.created_at);
     let finished_at = (SystemTime::UNIX_EPOCH + since).max(not_before);
@@ -190,6 +195,7 @@ pub(crate) fn is_being_killed(record: &Record) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::StopPhase;
     use runtime_api::ContainerId;
 
     fn container() -> (tempfile::TempDir, ContainerDir, Record) {
@@ -229,6 +235,10 @@ mod tests {
         std::fs::write(dir.oom(), "").unwrap();
         let Sight::Stopped(exit) = look(&record, &dir, &host).unwrap() else { panic!("it ended") };
         assert_eq!(exit.cause, ExitCause::OomKilled);
+        record.stop =
+            Some(StopPhase { stage: StopStage::Killing, owner: crate::owner::Life::begin().owner() });
+        let Sight::Stopped(exit) = look(&record, &dir, &host).unwrap() else { panic!("it ended") };
+        assert_eq!(exit.cause, ExitCause::Exited, "a stop killed it");
         std::fs::write(dir.exit(), "soon").unwrap();
         assert!(matches!(look(&record, &dir, &host).unwrap_err().kind(), ErrorKind::ConfigInvalid(_)));
     }

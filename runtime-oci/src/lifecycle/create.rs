@@ -62,7 +62,7 @@ impl Making {
             backend.capabilities.require(Capability::KillRealTime)?;
         }
         let spec = SpecDocument::read(&request.bundle)?;
-        check_log(&request.log)?;
+        check_log(&request.log, &request.id)?;
         let placement = backend.place(&request, &spec)?;
         let mut record = Record::new(request.id.clone(), spec.bundle.clone(), backend.boot_id.clone());
         record.cgroup = Some(placement.container.clone());
@@ -269,6 +269,8 @@ impl Backend {
 
 /// conmon reads this much at once and writes it as one record.
 const SMALLEST_LOG: u64 = 8192;
+/// conmon writes this much of an id to the journal, and stops where there is less.
+const SHORT_ID: usize = 12;
 /// How long the runtime gets to remove a container.
 pub(super) const DELETE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -317,7 +319,12 @@ pub(crate) fn hidden_name(dir: &ContainerDir) -> PathBuf {
     dir.path().with_file_name(format!(".{id}.{}-{}.{number}", own.pid, own.start))
 }
 
-fn check_log(log: &LogConfig) -> Result<()> {
+fn check_log(log: &LogConfig, id: &ContainerId) -> Result<()> {
+    if log.driver == LogDriver::Journald && id.as_str().len() <= SHORT_ID {
+        let what = format!("conmon logs to the journal only under ids of more than {SHORT_ID} characters");
+        return Err(Error::new(ErrorKind::InvalidArgument(what))
+            .hint("give the container a longer id, or a log file"));
+    }
     if log.driver != LogDriver::CriFile {
         return Ok(());
     }
