@@ -59,6 +59,8 @@ capabilities! {
     ExecSync = "exec.sync";
     /// An exec can have a terminal of its own.
     ExecTty = "exec.tty" implies Exec;
+    /// An exec can be given open files besides its three streams.
+    ExecDescriptors = "exec.descriptors" implies Exec;
     /// Exec sessions that outlive the caller: start, attach, stop, state, cleanup, resize.
     ExecSession = "exec.session";
     /// An exec's processes can be found and ended even after a double fork.

@@ -169,23 +169,27 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
 
     /// Runs a second program in a running container, with the caller's streams; gives its exit status.
     ///
-    /// It follows [`RuntimeImpl::exec_sync`] in what it runs and when it is refused. Once the program has ended, what it
-    /// wrote is still carried as fast as the client takes it; a caller who does not want to wait drops the exec.
+    /// It follows [`RuntimeImpl::exec_sync`] in what it runs. After its end the client still gets all that was written.
     ///
     /// - Standard output and standard error come apart, complete and in order. `exec.carries-streams-apart`
     /// - Input reaches the program as it comes, and its end reaches it too. `exec.carries-input`
     /// - Input and output of any size arrive bit for bit. `exec.carries-large-streams`
     /// - Without streams the program's input is at its end and its output is dropped. `exec.works-without-streams`
     /// - The exit code is the program's, 128 + n for a signal. `exec.gives-the-exit-code`
-    /// - A program that cannot be run is `Rejected`, and nothing of that is written to the client's streams. `exec.missing-program-is-rejected`
-    /// - At the time limit it is `TimedOut`; what was written before has arrived, and the program and its descendants
-    ///   are dead. `exec.times-out`
-    /// - A background child that holds the output open delays the result by no more than about a second. `exec.ignores-background-children`
+    /// - A missing program is `Rejected`; nothing is written to the client. `exec.missing-program-is-rejected`
+    /// - At the time limit it is `TimedOut`, and the program and its descendants are dead. `exec.times-out`
+    /// - A background child delays the result by about a second at most. `exec.ignores-background-children`
     /// - A container that is not running is refused with `WrongState`. `exec.needs-a-running-container`
-    /// - A client that reads nothing slows its own exec alone, and gets everything when it reads again. `exec.slow-client-slows-itself-alone`
-    /// - A client that closes one of its streams misses the rest of it; the program goes on. `exec.goes-on-without-a-stream`
+    /// - A client that reads nothing slows its own exec alone. `exec.slow-client-slows-itself-alone`
+    /// - A client that closes a stream misses its rest; the program goes on. `exec.goes-on-without-a-stream`
     /// - It works while a stop grants its grace, and one that began before goes on. `exec.works-during-the-grace`
     /// - One that runs when its container is killed ends with it: code 137. `exec.ends-with-the-container`
+    /// - The open files of the request are the program's, numbered from 3. `exec.passes-descriptors`
+    /// - With a terminal everything comes on standard output, with its line ends. `exec.tty.merges-streams`
+    /// - Keys reach the program line by line and are echoed, and so does the end. `exec.tty.carries-input`
+    /// - The terminal has the size that is wanted when the exec begins, `exec.tty.begins-with-the-wanted-size`
+    /// - and follows the sizes that are wanted later; the newest one counts. `exec.tty.follows-sizes`
+    /// - Large output through a terminal arrives whole. `exec.tty.carries-large-output`
     ///
     /// **Cancel**: nothing of it goes on without its caller.
     ///
@@ -211,7 +215,8 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// - Execs at the same time do not mix. `exec.sync.runs-in-parallel`
     /// - It works while a stop grants its grace. `exec.sync.works-during-the-grace`
     /// - One that runs when its container is killed ends with it: code 137. `exec.sync.ends-with-the-container`
-    /// - One that is asked for while its container is killed ends with it or is refused with `WrongState`. `exec.sync.meets-the-kill`
+    /// - With a terminal standard output holds everything. `exec.tty.serves-collected-execs`
+    /// - One that meets the kill of its container ends with it or is `WrongState`. `exec.sync.meets-the-kill`
     ///
     /// **Cancel**: nothing of it goes on without its caller.
     ///

@@ -45,6 +45,8 @@ pub(crate) fn answers(
         (Capability::NoCgroups, &findings.no_cgroups),
         (Capability::Update, &findings.update),
         (Capability::Descriptors, &findings.preserve_fds),
+        (Capability::ExecTty, &findings.exec_console),
+        (Capability::ExecDescriptors, &findings.exec_descriptors),
     ] {
         builder = if finding.yes {
             builder.yes(capability, from_probe(finding))
@@ -96,7 +98,6 @@ const BY_DESIGN: &[(Capability, &str)] = &[
 
 /// What is in the contract and not yet in this backend.
 const NOT_YET: &[Capability] = &[
-    Capability::ExecTty,
     Capability::ExecCgroup,
     Capability::Checkpoint,
     Capability::CheckpointLeaveRunning,

@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use command_fds::{CommandFdExt as _, FdMapping, FdMappingCollision};
@@ -207,26 +208,45 @@ impl CommandLine {
     pub(crate) fn spawn_with(&self, descriptors: Vec<(i32, OwnedFd)>) -> Result<Child> {
         let mut command = self.command();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(false);
-        let mappings =
-            descriptors.into_iter().map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();
-        command.fd_mappings(mappings).map_err(|FdMappingCollision| {
-            Error::new(ErrorKind::Internal("two descriptors with one number".into()))
-        })?;
+        map(&mut command, descriptors)?;
         self.start(&mut command)
     }
 
     /// Starts a runtime's detached exec with its output piped, and its input if there is one. The child leaves with the
-    /// code of the command, whose pid the runtime writes to `pid_file`.
-    pub(crate) fn spawn_reaped(&self, pid_file: &Path, input: bool) -> Result<Child> {
+    /// code of the command, whose pid the runtime writes to `pid_file`. The runtime has the descriptors from number 3 on.
+    pub(crate) fn spawn_reaped(
+        &self,
+        pid_file: &Path,
+        input: bool,
+        descriptors: &[Arc<OwnedFd>],
+    ) -> Result<Child> {
         let path = CString::new(pid_file.as_os_str().as_bytes()).map_err(|error| {
             Error::new(ErrorKind::Internal("a path holds a NUL byte".into())).caused_by(error)
         })?;
         let mut command = self.command();
         command.stdin(if input { Stdio::piped() } else { Stdio::null() });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        map(&mut command, from_three(descriptors)?)?;
         crate::reaper::stay_until_the_command_ends(&mut command, path);
         self.start(&mut command)
     }
+}
+
+/// Gives a command descriptors, as `(number in the child, descriptor)`.
+fn map(command: &mut Command, descriptors: Vec<(i32, OwnedFd)>) -> Result<()> {
+    let mappings = descriptors.into_iter().map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
+    command.fd_mappings(mappings.collect()).map_err(|FdMappingCollision| {
+        Error::new(ErrorKind::Internal("two descriptors with one number".into()))
+    })?;
+    Ok(())
+}
+
+/// Copies of descriptors, numbered from 3.
+fn from_three(descriptors: &[Arc<OwnedFd>]) -> Result<Vec<(i32, OwnedFd)>> {
+    let copied = descriptors.iter().zip(3..).map(|(each, number)| Ok((number, each.try_clone()?)));
+    copied.collect::<std::io::Result<_>>().map_err(|error| {
+        Error::new(ErrorKind::Exhausted("a descriptor cannot be copied".into())).caused_by(error)
+    })
 }
 
 /// A command at work. Dropped before its end it takes everything below it along: a hook of a runtime must not go on when

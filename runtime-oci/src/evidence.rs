@@ -60,6 +60,10 @@ pub(crate) struct Findings {
     pub(crate) features_asked: Finding,
     pub(crate) json_errors: Finding,
     pub(crate) no_cgroups: Finding,
+    /// Whether its exec sends the terminal over a socket.
+    pub(crate) exec_console: Finding,
+    /// Whether its exec hands on open files.
+    pub(crate) exec_descriptors: Finding,
     pub(crate) update: Finding,
     pub(crate) checkpoint: CheckpointFindings,
     pub(crate) preserve_fds: Finding,
@@ -68,12 +72,14 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    fn all(&self) -> [&Finding; 7] {
+    fn all(&self) -> [&Finding; 9] {
         [
             &self.is_runtime,
             &self.features_asked,
             &self.json_errors,
             &self.no_cgroups,
+            &self.exec_console,
+            &self.exec_descriptors,
             &self.own_kernel,
             &self.update,
             &self.preserve_fds,
@@ -182,6 +188,8 @@ async fn ask(
             features_asked: missing(),
             json_errors: missing(),
             no_cgroups: missing(),
+            exec_console: missing(),
+            exec_descriptors: missing(),
             update: missing(),
             checkpoint: CheckpointFindings::nothing(&missing()),
             preserve_fds: missing(),
@@ -193,6 +201,8 @@ async fn ask(
     let ((features, features_asked), checkpoint) =
         tokio::join!(ask_features(runtime, config), Box::pin(checkpoint::ask(runtime, config, dialect)));
     let is_runtime = ask_is_runtime(runtime, config, features.is_some()).await;
+    let [exec_console, exec_descriptors] =
+        ask_exec(runtime, config, ["console-socket", "preserve-fds"]).await;
     Findings {
         name,
         version,
@@ -202,6 +212,8 @@ async fn ask(
         features_asked,
         json_errors: ask_json_errors(runtime, config, layout).await,
         no_cgroups: ask_no_cgroups(runtime, config, layout).await,
+        exec_console,
+        exec_descriptors,
         checkpoint,
         update: ask_usage(runtime, config, "update", "--resources").await,
         preserve_fds: ask_usage(runtime, config, "create", "--preserve-fds").await,
@@ -286,6 +298,25 @@ async fn ask_features(runtime: &Path, config: &OciConfig) -> (Option<Value>, Fin
     let unanswered = done.is_err();
     let finding = Finding { unanswered, ..Finding::new(document.is_some(), shown(&command), said) };
     (document, finding)
+}
+
+/// Asks what options exec has. Some print their help as an error, so only the text counts.
+async fn ask_exec<const N: usize>(runtime: &Path, config: &OciConfig, options: [&str; N]) -> [Finding; N] {
+    let command = line(runtime, config).args(&config.args).args(["exec", "--help"]);
+    let done = command.run(LIMIT).await;
+    options.map(|option| {
+        let asked = shown(&command);
+        match &done {
+            Ok(done) => {
+                let text = [String::from_utf8_lossy(&done.stdout).as_ref(), &done.stderr].concat();
+                let yes = text.contains(&format!("-{option}"));
+                let said =
+                    if yes { format!("it lists --{option}") } else { format!("it lists no --{option}") };
+                Finding::new(yes, asked, said)
+            }
+            Err(error) => Finding { yes: false, asked, said: shorten(&error.to_string()), unanswered: true },
+        }
+    })
 }
 
 /// Asks for a container that does not exist and looks for the JSON record of the refusal.

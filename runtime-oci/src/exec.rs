@@ -72,9 +72,13 @@ impl Backend {
         let operation = Operation::Exec;
         let named = |error: Error| error.during(operation).on(format_args!("container \"{id}\""));
         self.check_exec(&request.process, request.timeout).map_err(named)?;
+        if !request.descriptors.is_empty() {
+            self.capabilities.require(Capability::ExecDescriptors).map_err(named)?;
+        }
         let begun = Instant::now();
         let input = Input { from: streams.stdin, sizes: streams.resize };
-        let (mut exec, ends) = self.begin_exec(operation, id, Given::new(&request.process, &input)).await?;
+        let given = Given::new(&request.process, &input, request.descriptors);
+        let (mut exec, ends) = self.begin_exec(operation, id, given).await?;
         let (mut stdout, mut stderr) = (Sink::client(streams.stdout), Sink::client(streams.stderr));
         let course = exec.course();
         let carried = streams::carry(ends, input, &mut stdout, &mut stderr, &course);

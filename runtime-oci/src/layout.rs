@@ -17,7 +17,7 @@
 //!     verb                  there while a verb of the runtime runs
 //!     criu/                 what criu says while it saves the container
 //!     restore.log           what criu said when it restored it
-//!     execs/<owner>.<n>/    one running exec: process.json, pid, log; inner-pid in a sandbox
+//!     execs/<owner>.<n>/    one running exec: process.json, pid, log, console; inner-pid in a sandbox
 //!     sessions/.<id>.<n>/   an exec session being made or removed
 //!     sessions/<id>/        one exec session: lock, record.json, process.json, and conmon's files as above
 //! ```

@@ -31,7 +31,7 @@ fn main() {
         Ok(steps) => steps,
         Err(why) => fail(64, &why),
     };
-    let mut probe = match Probe::new(args) {
+    let mut probe = match Probe::new(args, &steps) {
         Ok(probe) => probe,
         Err(error) => fail(71, &format!("cannot make the pipe that wakes it: {error}")),
     };
@@ -49,12 +49,22 @@ static WAKE: AtomicI32 = AtomicI32::new(-1);
 
 struct Probe {
     args: Vec<String>,
+    given: BTreeMap<u8, File>,
     traps: BTreeMap<i32, Trap>,
     woken: UnixStream,
 }
 
 impl Probe {
-    fn new(args: Vec<String>) -> io::Result<Self> {
+    fn new(args: Vec<String>, steps: &[Step]) -> io::Result<Self> {
+        // Before anything of our own is opened, or it would be taken for what was given.
+        let mut given = BTreeMap::new();
+        for step in steps {
+            if let Step::To(number, _) = step
+                && let Ok(file) = fs::OpenOptions::new().append(true).open(format!("/proc/self/fd/{number}"))
+            {
+                given.insert(*number, file);
+            }
+        }
         let (woken, wake) = UnixStream::pair()?;
         woken.set_nonblocking(true)?;
         wake.set_nonblocking(true)?;
@@ -63,7 +73,7 @@ impl Probe {
         std::mem::forget(wake);
         // Children that end must not stay as zombies: nobody waits for them.
         set_handler(SIGCHLD, SIG_IGN);
-        Ok(Self { args, traps: BTreeMap::new(), woken })
+        Ok(Self { args, given, traps: BTreeMap::new(), woken })
     }
 
     fn run(&mut self, step: &Step) {
@@ -91,11 +101,19 @@ impl Probe {
             },
             Step::Args => print(format!("{}\n", script::shown_args(&self.args)).as_bytes()),
             Step::Procs => print(format!("procs {}\n", processes()).as_bytes()),
+            Step::To(number, text) => self.write_to(*number, text),
             Step::Tty => print(if io::stdin().is_terminal() { b"tty yes\n" } else { b"tty no\n" }),
             Step::Winsize => print_size(),
             Step::Child(life) => spawn(*life, false),
             Step::Orphan(life) => spawn(*life, true),
             Step::Tick(period) => self.tick(*period),
+        }
+    }
+
+    fn write_to(&mut self, number: u8, text: &str) {
+        match self.given.get_mut(&number) {
+            Some(file) => written(&file.write_all(format!("{text}\n").as_bytes())),
+            None => fail(71, &format!("descriptor {number} is not open")),
         }
     }
 

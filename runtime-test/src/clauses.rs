@@ -123,6 +123,15 @@ macro_rules! each_clause {
                 goes_on_without_a_stream,
                 works_during_the_grace,
                 ends_with_the_container,
+                passes_descriptors,
+            }
+            exec_tty {
+                merges_streams,
+                carries_input,
+                begins_with_the_wanted_size,
+                follows_sizes,
+                carries_large_output,
+                serves_collected_execs,
             }
             exec_sync {
                 separates_output,

@@ -262,6 +262,20 @@ defects! {
     StopRefusesAttachedExecs = "stop-refuses-attached-execs" breaks ["exec.works-during-the-grace"];
     /// An exec with streams whose container is killed is told as code 0.
     KilledAttachedExecSucceeds = "killed-attached-exec-succeeds" breaks ["exec.ends-with-the-container"];
+    /// The open files that an exec is given are in the wrong order.
+    DescriptorsAreSwapped = "descriptors-are-swapped" breaks ["exec.passes-descriptors"];
+    /// What a program with a terminal writes to standard error comes on standard error.
+    TerminalSplitsStreams = "terminal-splits-streams" breaks ["exec.tty.merges-streams"];
+    /// The end of the input of an exec with a terminal does not reach the program.
+    TypedInputNeverEnds = "typed-input-never-ends" breaks ["exec.tty.carries-input"];
+    /// The terminal of an exec has no size.
+    TerminalHasNoSize = "terminal-has-no-size" breaks ["exec.tty.begins-with-the-wanted-size"];
+    /// The terminal of an exec keeps its first size.
+    SizesOfExecsAreLost = "sizes-of-execs-are-lost" breaks ["exec.tty.follows-sizes"];
+    /// Of what is printed at once on an exec's terminal only the first 64 KiB come.
+    TerminalCutsLargeOutput = "terminal-cuts-large-output" breaks ["exec.tty.carries-large-output"];
+    /// A collected exec that asks for a terminal gets none.
+    CollectedExecsHaveNoTerminal = "collected-execs-have-no-terminal" breaks ["exec.tty.serves-collected-execs"];
 
     /// The standard error of an exec comes on standard output.
     ExecMixesStreams = "exec-mixes-streams" breaks ["exec.sync.separates-output"];

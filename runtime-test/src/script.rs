@@ -17,6 +17,7 @@
 //!                   it sees, itself included           child:MILLIS         leave a child behind that sleeps,
 //! tty               `tty yes` or `tty no`: whether     child:forever        with the same standard output
 //!                   standard input is a terminal       orphan:...           the same in a session of its own
+//! to:N:TEXT         a line to descriptor N, which is open when the program begins
 //! winsize           `winsize ROWS COLUMNS` of the terminal at standard output, or `winsize none`
 //! eat:BYTES         take that much memory and keep it
 //! fd:NUM            read once from a descriptor: `fd NUM TEXT` or `fd NUM closed`
@@ -67,6 +68,8 @@ pub enum Step {
     Args,
     /// Prints `procs N`: how many processes there are, this one included and zombies left out.
     Procs,
+    /// Writes a line to a descriptor that was open when the program began, 3 or above.
+    To(u8, String),
     /// Prints `tty yes` or `tty no`: whether standard input is a terminal.
     Tty,
     /// Prints `winsize ROWS COLUMNS`, the size of the terminal at standard output, or `winsize none`.
@@ -154,6 +157,7 @@ impl Step {
             Self::Cwd => "cwd".to_owned(),
             Self::Args => "args".to_owned(),
             Self::Procs => "procs".to_owned(),
+            Self::To(number, text) => format!("to:{number}:{text}"),
             Self::Tty => "tty".to_owned(),
             Self::Winsize => "winsize".to_owned(),
             Self::Child(child) => format!("child:{}", life(child)),
@@ -237,6 +241,13 @@ fn step(arg: &str) -> Result<Step, String> {
         }
         ("listen", Some(text)) => port(text).map(|port| Step::Listen(Family::V4, port)),
         ("listen6", Some(text)) => port(text).map(|port| Step::Listen(Family::V6, port)),
+        ("to", Some(rest)) => match rest.split_once(':') {
+            Some((number, text)) => match exit_code(number)? {
+                0..=2 => Err("the first three descriptors have steps of their own".to_owned()),
+                number => Ok(Step::To(number, text.to_owned())),
+            },
+            None => Err("a descriptor and a text are needed".to_owned()),
+        },
         ("exit", Some(code)) => exit_code(code).map(Step::Exit),
         ("sleep", Some(time)) => millis(time).map(Step::Sleep),
         ("tick", Some(period)) => match millis(period)? {
@@ -335,6 +346,7 @@ mod tests {
             Step::Cwd,
             Step::Args,
             Step::Procs,
+            Step::To(3, "a:b".into()),
             Step::Tty,
             Step::Winsize,
             Step::Child(Life::For(second)),
@@ -372,6 +384,8 @@ mod tests {
             "tick:0",
             "cat:x",
             "winsize:1",
+            "to:1:x",
+            "to:3",
             "trap:28:winsize:x",
             "/bin/true",
         ] {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use runtime_api::{DeleteRequest, ErrorKind, ExecEnd, ExecSyncRequest};
+use runtime_api::{DeleteRequest, ErrorKind, ExecEnd, ExecRequest, ExecSyncRequest, Streams};
 use runtime_test::{Step, Workload};
+use serde_json::{Value, json};
 
 use crate::place::{parent_of, with_arguments};
 use crate::wrapper::{Hangs, Wrapper};
@@ -70,6 +71,46 @@ async fn an_exec_by_a_runtime_that_hangs_times_out() {
 
         wrapper.mend();
         let outcome = within(LIMIT, "exec", runtime.exec_sync(&id, request)).await.unwrap();
+        assert_eq!(outcome.end, ExecEnd::Exited(4));
+        within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
+        runtime.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exec_is_refused_once_another_process_has_turned_to_killing() {
+    on(&["runc", "crun"], async |place| {
+        let runtime = place.open(&place.config()).await;
+        let id = place.running(&runtime, "killing", &Workload::ready_forever()).await;
+        let request = ExecSyncRequest::new(Workload::exits(4).process());
+        // A process that stops the container, as far as anybody can tell.
+        let mut stopper = tokio::process::Command::new("sleep").arg("60").kill_on_drop(true).spawn().unwrap();
+        let pid = stopper.id().unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let start: u64 =
+            stat.rsplit(')').next().unwrap().split_whitespace().nth(19).unwrap().parse().unwrap();
+        let file = place.container(&id).join("record.json");
+        for (stage, refused) in [("terminating", false), ("killing", true)] {
+            let mut record: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+            let owner = json!({"process": {"pid": pid, "start": start}, "value": 0});
+            record["stop"] = json!({"stage": stage, "owner": owner});
+            std::fs::write(&file, record.to_string()).unwrap();
+            let ended = within(LIMIT, "exec_sync", runtime.exec_sync(&id, request.clone())).await;
+            let attached = runtime.exec(&id, ExecRequest::new(request.process.clone()), Streams::none());
+            let carried = within(LIMIT, "exec", attached).await;
+            assert_eq!(
+                (ended.is_err(), carried.is_err()),
+                (refused, refused),
+                "{stage}: {ended:?} {carried:?}"
+            );
+            for error in [ended.err(), carried.err()].into_iter().flatten() {
+                assert!(matches!(error.kind(), ErrorKind::WrongState { stopping: true, .. }), "{error:?}");
+            }
+        }
+        // Once nobody kills it any more, execs work again.
+        stopper.kill().await.unwrap();
+        let outcome = within(LIMIT, "exec_sync", runtime.exec_sync(&id, request)).await.unwrap();
         assert_eq!(outcome.end, ExecEnd::Exited(4));
         within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
         runtime.shutdown().await;

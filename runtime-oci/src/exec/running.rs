@@ -1,10 +1,12 @@
 //! An exec at work: how it begins, how its end is met, and how it is killed.
 
 use std::future::Future;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -36,18 +38,19 @@ pub(super) struct Given<'a> {
     process: &'a ProcessRequest,
     input: bool,
     size: Option<WindowSize>,
+    descriptors: Vec<Arc<OwnedFd>>,
 }
 
 impl<'a> Given<'a> {
     /// A command without input.
     pub(super) fn nothing(process: &'a ProcessRequest) -> Self {
-        Self { process, input: false, size: None }
+        Self { process, input: false, size: None, descriptors: Vec::new() }
     }
 
-    /// A command with a caller's input.
-    pub(super) fn new(process: &'a ProcessRequest, input: &Input) -> Self {
+    /// A command with a caller's input and open files.
+    pub(super) fn new(process: &'a ProcessRequest, input: &Input, descriptors: Vec<Arc<OwnedFd>>) -> Self {
         let size = input.sizes.as_ref().and_then(|sizes| *sizes.borrow());
-        Self { process, input: input.from.is_some(), size }
+        Self { process, input: input.from.is_some(), size, descriptors }
     }
 }
 
@@ -85,8 +88,11 @@ impl Backend {
         if let Some(console) = &console {
             line = line.arg("--console-socket").arg(console.address());
         }
+        if !given.descriptors.is_empty() {
+            line = line.arg(format!("--preserve-fds={}", given.descriptors.len()));
+        }
         let line = line.arg(id.as_str());
-        let mut child = line.spawn_reaped(&pid_file, given.input && console.is_none())?;
+        let mut child = line.spawn_reaped(&pid_file, given.input && console.is_none(), &given.descriptors)?;
         let ends = Ends::of(&mut child, console);
         let reaper = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Identity::of);
         let running = Running {

@@ -1,3 +1,4 @@
+use std::io::Read as _;
 use std::time::Duration;
 
 use runtime_api::{
@@ -273,6 +274,26 @@ async fn ends_with_the_container(bench: &Bench) -> Checked {
     ensure_eq!(ticking.code().await?, 137, "the code of one that prints all the time");
     ensure_eq!(text(&silent.stdout()), "hello\n", "what was printed");
     container.wait().await?;
+    Ok(())
+}
+
+clause! {
+    /// The open files of the request are the program's, numbered from 3.
+    passes_descriptors = "exec.passes-descriptors", Exec, needs [Exec, ExecDescriptors]
+}
+async fn passes_descriptors(bench: &Bench) -> Checked {
+    let container = bench.ready(&Workload::ready_forever()).await?;
+    let pipe = || std::io::pipe().map_err(|error| Violation::host("a pipe", &error));
+    let ((mut first, to_first), (mut second, to_second)) = (pipe()?, pipe()?);
+    let program = Workload::new([Step::To(3, "one".to_owned()), Step::To(4, "two".to_owned()), Step::Exit(7)]);
+    let request = ExecRequest::new(program.process()).descriptor(to_first).descriptor(to_second);
+    let mut exec = ExecTap::begin(&container, request, Streams::none());
+    ensure_eq!(exec.code().await?, 7, "the code; standard error is {:?}", text(&exec.stderr()));
+    drop(exec);
+    // The exec is over, so every end for writing is closed.
+    let (mut one, mut two) = (String::new(), String::new());
+    written(first.read_to_string(&mut one).and(second.read_to_string(&mut two)).map(drop))?;
+    ensure_eq!((one.as_str(), two.as_str()), ("one\n", "two\n"), "what came through the two pipes");
     Ok(())
 }
 

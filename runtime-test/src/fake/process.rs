@@ -6,7 +6,9 @@
 mod saved;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::Write as _;
 use std::mem;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,6 +137,8 @@ pub(super) struct Process {
     pub memory: u64,
     /// Where it listens.
     pub listens: Vec<(Family, u16)>,
+    /// The open files that it was given, from number 3.
+    pub descriptors: Vec<Arc<OwnedFd>>,
     init: bool,
     program: Arc<Program>,
     steps: Vec<Step>,
@@ -152,6 +156,7 @@ impl Process {
             pid,
             parent: 0,
             sink: None,
+            descriptors: Vec::new(),
             memory: 0,
             listens: Vec::new(),
             init,
@@ -268,6 +273,17 @@ impl Process {
         None
     }
 
+    /// Writes to a descriptor; a small text fits into any pipe at once.
+    fn write_to(&self, number: u8, text: &str, around: &mut Surroundings<'_>) -> Option<i32> {
+        let given = usize::from(number).checked_sub(3).and_then(|nth| self.descriptors.get(nth));
+        let Some(file) = given.and_then(|file| file.try_clone().ok()) else {
+            let why = format!("manyrun-probe: descriptor {number} is not open\n");
+            around.output.push((Stream::Stderr, why.into_bytes()));
+            return Some(71);
+        };
+        std::fs::File::from(file).write_all(format!("{text}\n").as_bytes()).err().map(|_| 74)
+    }
+
     fn still_waits(&mut self, around: &mut Surroundings<'_>) -> bool {
         match self.waiting {
             Waiting::No => false,
@@ -341,6 +357,7 @@ impl Process {
                 let started = around.children.len();
                 around.line(&format!("procs {}", around.processes + started));
             }
+            Step::To(number, text) => return self.write_to(number, &text, around),
             Step::Tty => around.line(if around.terminal.is_some() { "tty yes" } else { "tty no" }),
             Step::Winsize => around.line(&script::shown_size(around.terminal)),
             Step::Child(life) | Step::Orphan(life) => {

@@ -130,8 +130,10 @@ fn why_never(capability: Capability) -> Option<&'static str> {
         | Capability::KillRealTime
         | Capability::KillAll
         | Capability::Exec
+        | Capability::ExecDescriptors
         | Capability::ExecSync
         | Capability::ExecSession
+        | Capability::ExecTty
         | Capability::Attach
         | Capability::AttachResize
         | Capability::Pause
@@ -147,7 +149,6 @@ fn why_never(capability: Capability) -> Option<&'static str> {
         | Capability::LogReopen
         | Capability::MonitorProbe
         | Capability::Reopen => None,
-        Capability::ExecTty => Some("the model has no terminals for execs"),
         Capability::ExecCgroup | Capability::NoCgroups | Capability::CgroupParent => {
             Some("the model has no cgroups")
         }

@@ -50,6 +50,14 @@ pub(crate) async fn refusal_of(bench: &Bench, capability: Capability) -> Checked
             let exec = async { runtime.exec(running.id(), request, Streams::none()).await.map(drop) };
             return unchanged(bench, &running, capability, exec).await;
         }
+        Capability::ExecDescriptors => {
+            let running = bench.ready(&Workload::ready_forever()).await?;
+            let nothing =
+                std::fs::File::open("/dev/null").map_err(|error| Violation::host("/dev/null", &error))?;
+            let request = ExecRequest::new(Workload::exits(0).process()).descriptor(nothing);
+            let exec = async { runtime.exec(running.id(), request, Streams::none()).await.map(drop) };
+            return unchanged(bench, &running, capability, exec).await;
+        }
         _ => {}
     }
     for operation in Operation::ALL.iter().filter(|operation| operation.row().needs == Some(capability)) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +10,15 @@ use runtime_api::{ContainerId, ContainerStatus, ExecEnd, ExecOutcome, Operation,
 
 use crate::Defect;
 
+use crate::fake::terminal::{Terminal, shown};
+
 use super::{Input, Key, Model, Moment, Pid, Process, Program, Stream};
 
 /// Names an exec.
 pub type ExecKey = u64;
 
 /// What an exec is given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ExecTerms {
     /// How it was asked for: with streams, or to be collected.
     pub operation: Operation,
@@ -25,6 +28,10 @@ pub struct ExecTerms {
     pub output: usize,
     /// Whether it has input.
     pub input: bool,
+    /// The first size of its terminal, rows and columns, if it has one; zeros where none is wanted.
+    pub terminal: Option<(u16, u16)>,
+    /// Open files besides its streams.
+    pub descriptors: Vec<Arc<OwnedFd>>,
 }
 
 /// How long output is still read that a background child holds open.
@@ -38,6 +45,7 @@ pub(super) struct Exec {
     main: Pid,
     operation: Operation,
     input: Input,
+    terminal: Option<Terminal>,
     taken_in: usize,
     timeout_at: Option<Moment>,
     drain: Option<Duration>,
@@ -59,6 +67,11 @@ impl Exec {
     /// The input of its first process.
     pub(super) fn input_of(&mut self, pid: Pid) -> Option<&mut Input> {
         (self.main == pid).then_some(&mut self.input)
+    }
+
+    /// The size of its terminal.
+    pub(super) fn terminal_size(&self) -> Option<(u16, u16)> {
+        self.terminal.as_ref().map(|terminal| terminal.size)
     }
 
     fn finish(&mut self, end: ExecEnd) {
@@ -95,6 +108,7 @@ impl Model {
             main,
             operation,
             input: Input { closed: !(terms.input || awaited), ..Input::default() },
+            terminal: None,
             taken_in: 0,
             timeout_at: terms.timeout.and_then(|timeout| self.now.checked_add(timeout)),
             drain: (!patient).then_some(DRAIN),
@@ -103,10 +117,23 @@ impl Model {
             done: pretended,
             outcome: ExecOutcome::new(ExecEnd::Exited(0)),
         };
+        let mut exec = exec;
+        let deaf = operation == Operation::ExecSync && self.has(Defect::CollectedExecsHaveNoTerminal);
+        if let Some(first) = terms.terminal.filter(|_| !deaf) {
+            let size = if self.has(Defect::TerminalHasNoSize) { (0, 0) } else { first };
+            let mut terminal = Terminal::default();
+            terminal.size = size;
+            exec.terminal = Some(terminal);
+        }
         self.execs.insert(key, exec);
         if !pretended {
             let mut process = Process::new(main, false, Arc::new(program));
             process.sink = Some(key);
+            if !self.has(Defect::DescriptorsAreSwapped) || terms.descriptors.len() < 2 {
+                process.descriptors = terms.descriptors;
+            } else {
+                process.descriptors = terms.descriptors.into_iter().rev().collect();
+            }
             self.containers[at].processes.push(process);
             self.containers[at].had_execs = true;
             self.run_due();
@@ -150,9 +177,15 @@ impl Model {
     /// Writes to an exec's standard input.
     pub fn write_exec_input(&mut self, key: ExecKey, bytes: &[u8]) {
         let cut = self.has(Defect::AttachedInputIsCut);
+        let endless = self.has(Defect::TypedInputNeverEnds);
         if let Some(exec) = self.execs.get_mut(&key) {
             exec.taken_in += bytes.len();
-            if !cut || exec.taken_in <= CUT {
+            if let Some(terminal) = &mut exec.terminal {
+                let typed = terminal.press(bytes);
+                exec.outcome.stdout.extend(typed.echo);
+                exec.input.bytes.extend(typed.input);
+                exec.input.closed |= typed.ended && !endless;
+            } else if !cut || exec.taken_in <= CUT {
                 exec.input.bytes.extend(bytes);
             }
             self.run_due();
@@ -162,10 +195,33 @@ impl Model {
     /// An exec's standard input is at its end.
     pub fn end_exec_input(&mut self, key: ExecKey) {
         let endless = self.has(Defect::AttachedInputNeverEnds);
-        if let Some(exec) = self.execs.get_mut(&key).filter(|_| !endless) {
-            exec.input.closed = true;
-            self.run_due();
+        match self.execs.get_mut(&key) {
+            // On a terminal the end is a key, and a second one where a line was begun.
+            Some(exec) if exec.terminal.is_some() => self.write_exec_input(key, &[4, 4]),
+            Some(exec) if !endless => {
+                exec.input.closed = true;
+                self.run_due();
+            }
+            _ => {}
         }
+    }
+
+    /// Gives an exec's terminal another size, which its program is told of by a signal.
+    pub fn resize_exec(&mut self, key: ExecKey, size: (u16, u16)) {
+        const WINCH: i32 = 28;
+        let deaf = self.has(Defect::SizesOfExecsAreLost) || self.has(Defect::TerminalHasNoSize);
+        let Some(exec) = self.execs.get_mut(&key) else { return };
+        let (container, main) = (exec.container, exec.main);
+        let Some(terminal) = exec.terminal.as_mut().filter(|terminal| terminal.size != size && !deaf) else {
+            return;
+        };
+        terminal.size = size;
+        let Some(at) = self.containers.iter().position(|one| one.key == container) else { return };
+        if let Some(nth) = self.containers[at].processes.iter().position(|one| one.pid == main) {
+            let frozen = !self.runs(&self.containers[at]);
+            self.run_one(at, nth, |process, around| process.receive(WINCH, frozen, around));
+        }
+        self.run_due();
     }
 
     /// How much of an exec's standard input was not read yet; nothing once nobody will read it.
@@ -264,6 +320,12 @@ pub(super) fn keep(
 ) {
     let shared = defect == Some(Defect::ExecsShareTheirOutput);
     let (stream, bytes) = written;
+    let on_terminal = execs.get(&key).is_some_and(|exec| exec.terminal.is_some());
+    let split = defect == Some(Defect::TerminalSplitsStreams);
+    let cut = defect == Some(Defect::TerminalCutsLargeOutput) && bytes.len() > CUT;
+    let lines = if on_terminal { shown(if cut { &bytes[..CUT] } else { bytes }) } else { Vec::new() };
+    let bytes = if on_terminal { lines.as_slice() } else { bytes };
+    let stream = if on_terminal && !split { Stream::Stdout } else { stream };
     let takers = execs.iter_mut().filter(|(each, exec)| (**each == key || shared) && !exec.done);
     for (_, exec) in takers {
         let kept = bytes.len().min(exec.output_left);

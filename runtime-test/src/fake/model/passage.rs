@@ -140,12 +140,17 @@ impl Model {
         let pid = process.pid;
         let own_input = process.reads_container();
         let mut nothing = Input { closed: true, ..Input::default() };
-        let exec = process.sink.and_then(|key| self.execs.get_mut(&key)?.input_of(pid));
+        let exec = process.sink.and_then(|key| self.execs.get_mut(&key));
+        let size = exec.as_ref().and_then(|exec| exec.terminal_size());
+        let exec = exec.and_then(|exec| exec.input_of(pid));
         let session = process.sink.and_then(|key| self.sessions.get_mut(&key)?.input_of(pid));
         let input = if own_input { &mut container.input } else { exec.or(session).unwrap_or(&mut nothing) };
         let mut around = Surroundings::new(self.now, input, count);
         around.memory_left = memory_left;
         around.terminal = container.terminal.as_ref().filter(|_| process.sink.is_none()).map(|one| one.size);
+        if process.sink.is_some() {
+            around.terminal = size;
+        }
         let code = act(process, &mut around);
         let (output, children) = (around.output, around.children);
         container.steps += u64::from(around.steps);

@@ -65,7 +65,14 @@ fn text(model: &mut Model) -> String {
 }
 
 fn collected(timeout: Option<Duration>, output: usize) -> ExecTerms {
-    ExecTerms { operation: Operation::ExecSync, timeout, output, input: false }
+    ExecTerms {
+        operation: Operation::ExecSync,
+        timeout,
+        output,
+        input: false,
+        terminal: None,
+        descriptors: Vec::new(),
+    }
 }
 
 fn exec(model: &mut Model, workload: &Workload, timeout: Option<Duration>) -> ExecKey {

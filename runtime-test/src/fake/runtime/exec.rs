@@ -8,8 +8,10 @@ use std::time::Duration;
 use runtime_api::{
     BoxRead, BoxWrite, Capability, ContainerId, ContainerStatus, Error, ErrorKind, ExecEnd, ExecOutcome,
     ExecRequest, ExecSyncRequest, ExitStatus, Operation, ProcessRequest, Rejection, Result, Streams,
+    WindowSize,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 
 use crate::{Defect, probe};
 
@@ -41,6 +43,8 @@ impl FakeRuntime {
             timeout: request.timeout,
             output: request.output_limit,
             input: false,
+            terminal: request.process.terminal.then_some((0, 0)),
+            descriptors: Vec::new(),
         };
         let running = self.begin_exec(id, request.process, terms)?;
         Ok(self.world.until(|parts| parts.model.collect(running.key)).await)
@@ -55,7 +59,19 @@ impl FakeRuntime {
     ) -> Result<ExitStatus> {
         let timeout = request.timeout;
         let input = streams.stdin.is_some();
-        let terms = ExecTerms { operation: Operation::Exec, timeout, output: usize::MAX, input };
+        if !request.descriptors.is_empty() {
+            self.profile.capabilities().require(Capability::ExecDescriptors)?;
+        }
+        let first = streams.resize.as_ref().and_then(|sizes| *sizes.borrow());
+        let first = first.map_or((0, 0), |size| (size.rows, size.columns));
+        let terms = ExecTerms {
+            operation: Operation::Exec,
+            timeout,
+            output: usize::MAX,
+            input,
+            terminal: request.process.terminal.then_some(first),
+            descriptors: request.descriptors,
+        };
         let running = match self.begin_exec(id, request.process, terms) {
             Err(error) if self.defect(Defect::AttachedRefusalIsPrinted) => {
                 if let Some(mut stderr) = streams.stderr {
@@ -73,7 +89,12 @@ impl FakeRuntime {
                     running.pump(Stream::Stderr, streams.stderr, self)
                 )
             };
-            let (mut output, mut input) = (pin!(output), pin!(running.feed(streams.stdin)));
+            let (mut output, mut input) = (
+                pin!(output),
+                pin!(async {
+                    tokio::join!(running.feed(streams.stdin), running.follow(streams.resize));
+                }),
+            );
             tokio::select! {
                 biased;
                 lost = &mut output => {
@@ -182,6 +203,20 @@ impl RunningExec {
             let _ = client.shutdown().await;
         }
         false
+    }
+
+    /// Gives the terminal the sizes that are wanted; never returns.
+    async fn follow(&self, sizes: Option<watch::Receiver<Option<WindowSize>>>) {
+        let Some(mut sizes) = sizes else { return pending().await };
+        loop {
+            let wanted = *sizes.borrow_and_update();
+            if let Some(size) = wanted {
+                self.world.act(|parts| parts.model.resize_exec(self.key, (size.rows, size.columns)));
+            }
+            if sizes.changed().await.is_err() {
+                return pending().await;
+            }
+        }
     }
 
     /// Gives the program a caller's input; never returns.
