@@ -25,6 +25,16 @@ async fn command_lines_of_crun() {
     command_lines("crun").await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn command_lines_of_youki() {
+    command_lines("youki").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn command_lines_of_runsc() {
+    command_lines("runsc").await;
+}
+
 async fn command_lines(binary: &'static str) {
     place::on(&[binary], async |place| {
         let recorder = Recorder::new(place);

@@ -44,10 +44,14 @@ pub(crate) async fn life(place: &Place, runtime: &SharedRuntime, sheet: &mut She
     sheet.note("state");
     done("list", runtime.list()).await;
     sheet.note("list");
-    done("kill", runtime.kill(&id, KillRequest::new(Signal::HUP))).await;
+    // One that no program dies of: not every kernel keeps the first process from the default action of a signal.
+    let harmless: Signal = "WINCH".parse().unwrap();
+    done("kill", runtime.kill(&id, KillRequest::new(harmless))).await;
     sheet.note("kill");
-    done("kill all", runtime.kill(&id, KillRequest::new(Signal::HUP).all())).await;
-    sheet.note("kill all");
+    if runtime.capabilities().has(Capability::KillAll) {
+        done("kill all", runtime.kill(&id, KillRequest::new(harmless).all())).await;
+        sheet.note("kill all");
+    }
     if runtime.capabilities().has(Capability::MonitorProbe) {
         done("monitor.probe", runtime.probe_monitor(&id)).await;
         sheet.note("monitor.probe");
