@@ -9,8 +9,10 @@ mod acts;
 #[path = "oci_argv/sheet.rs"]
 mod sheet;
 
-use manyrun_tests::place;
+use std::process::Command;
+
 use manyrun_tests::recorder::Recorder;
+use manyrun_tests::{host, place};
 use runtime_api::Operation;
 
 use sheet::Sheet;
@@ -46,6 +48,7 @@ async fn command_lines(binary: &'static str) {
         let runtime = place.open(&config).await;
         sheet.note_in_any_order("open");
         acts::life(place, &runtime, &mut sheet).await;
+        acts::gifts(place, &runtime, &mut sheet).await;
         acts::execs(place, &runtime, &mut sheet).await;
         acts::sessions(place, &runtime, &mut sheet).await;
         acts::terminals(place, &runtime, &mut sheet).await;
@@ -56,8 +59,18 @@ async fn command_lines(binary: &'static str) {
         runtime.shutdown().await;
         drop(runtime);
 
-        for option in ["systemd_cgroup", "no_pivot", "no_new_keyring"] {
-            config.options.insert(option.to_owned(), true.into());
+        // What a runtime does not know is no option for its handler.
+        let usage = Command::new(host::find(binary).unwrap()).args(["create", "--help"]).output().unwrap();
+        let usage = String::from_utf8([usage.stdout, usage.stderr].concat()).unwrap();
+        let known = |flag: &str| usage.contains(flag);
+        for (option, fits) in [
+            ("systemd_cgroup", true),
+            ("no_pivot", known("-no-pivot")),
+            ("no_new_keyring", known("-no-new-keyring")),
+        ] {
+            if fits {
+                config.options.insert(option.to_owned(), true.into());
+            }
         }
         config.monitor.no_sync_log = true;
         let runtime = place.open(&config).await;

@@ -106,6 +106,26 @@ pub(crate) async fn life(place: &Place, runtime: &SharedRuntime, sheet: &mut She
     let _ = within(LIMIT, "the end of the attach", attach).await.unwrap();
 }
 
+/// What a create may hand to the program.
+pub(crate) async fn gifts(place: &Place, runtime: &SharedRuntime, sheet: &mut Sheet) {
+    let id = place.id("gifts");
+    let bundle = place.bundle("gifts", &Workload::ready_forever());
+    if runtime.capabilities().has(Capability::Descriptors) {
+        let open = || std::fs::File::open("/dev/null").unwrap();
+        let request = CreateRequest::new(id.clone(), &bundle).descriptor(open()).descriptor(open());
+        done("create", runtime.create(request)).await;
+        sheet.note("create with descriptors");
+        remove(runtime, sheet, &id).await;
+    }
+    if runtime.capabilities().has(Capability::Notify) {
+        let path = place.path("notify");
+        let _socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        done("create", runtime.create(CreateRequest::new(id.clone(), &bundle).notify_socket(path))).await;
+        sheet.note("create with a socket for notifications");
+        remove(runtime, sheet, &id).await;
+    }
+}
+
 pub(crate) async fn execs(place: &Place, runtime: &SharedRuntime, sheet: &mut Sheet) {
     let id = running(place, runtime, sheet, "second").await;
     let request = ExecSyncRequest::new(Workload::exits(0).process());
