@@ -9,10 +9,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runtime_api::{
     AttachRequest, ContainerId, DeleteRequest, ErrorKind, ExecId, ExecSessionRequest, ExecSessionState,
-    ExecSyncRequest, OpenContext, Peer, RuntimeImpl as _, SharedRuntime, StopRequest, Streams,
+    ExecSyncRequest, OpenContext, Peer, RuntimeImpl as _, SharedRuntime, StopRequest, Streams, WindowSize,
 };
 use runtime_oci::OciFactory;
 use runtime_test::{Life, Step, Trap, Workload};
+use tokio::io::AsyncReadExt as _;
 
 use crate::place::{parent_of, with_arguments};
 use crate::wrapper::{Hangs, Wrapper};
@@ -246,7 +247,8 @@ fn a_start_whose_caller_is_killed_is_undone_by_the_next_open() {
                         tokio::spawn(async move { runtime.exec_start(&container, request).await });
                         wrapper.hangs().await;
                     });
-                    caller.shutdown_background();
+                    // Nothing of it is left when this is over, its lock neither.
+                    caller.shutdown_timeout(LIMIT);
                 });
             });
             assert_ne!(entries_of_sessions(place, &container), Vec::<PathBuf>::new(), "it was not cut off");
@@ -298,6 +300,50 @@ async fn the_files_of_a_session_are_where_they_are_said_to_be() {
         within(LIMIT, "delete", runtime.delete(&container, DeleteRequest::force())).await.unwrap();
         runtime.shutdown().await;
         concrete.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_terminal_of_a_session_has_the_size_that_was_asked_for_last() {
+    on(&["runc", "crun"], async |place| {
+        let runtime = place.open(&place.config()).await;
+        let container = place.running(&runtime, "sizes", &Workload::ready_forever()).await;
+        let id = session_id(place, "sizes");
+        // Each size that arrives is told.
+        let workload = Workload::new([Step::Trap(28, Trap::Winsize), Step::Tick(Duration::from_millis(20))]);
+        let request = ExecSessionRequest::new(id.clone(), workload.process().terminal());
+        within(LIMIT, "exec_start", runtime.exec_start(&container, request)).await.unwrap();
+        let (mut ours, theirs) = tokio::io::duplex(64 * 1024);
+        let attach = {
+            let (runtime, container, id) = (runtime.clone(), container.clone(), id.clone());
+            let request = AttachRequest::new().initial_size(WindowSize::new(11, 22).unwrap());
+            let streams = Streams::none().stdout(theirs);
+            tokio::spawn(async move { runtime.exec_attach(&container, &id, request, streams).await })
+        };
+        let mut tick = [0; 4];
+        within(LIMIT, "a tick", ours.read_exact(&mut tick)).await.unwrap();
+        for rows in 1..=50 {
+            let size = WindowSize::new(rows, 80).unwrap();
+            within(LIMIT, "exec_resize", runtime.exec_resize(&container, &id, size)).await.unwrap();
+        }
+        let mut seen = Vec::new();
+        while !String::from_utf8_lossy(&seen).contains("winsize 50 80") {
+            let read = within(LIMIT, "the last size", ours.read_buf(&mut seen)).await.unwrap();
+            assert!(read > 0, "the client got {:?}", String::from_utf8_lossy(&seen));
+        }
+        let stop = runtime.exec_stop(&container, &id, StopRequest::within(Duration::ZERO));
+        let stopped = within(LIMIT, "exec_stop", stop).await.unwrap();
+        assert_eq!(stopped, ExecSessionState::Stopped { code: Some(137) });
+        within(LIMIT, "attach", attach).await.unwrap().unwrap();
+        let late = runtime.exec_resize(&container, &id, WindowSize::new(1, 1).unwrap()).await.unwrap_err();
+        assert!(late.is_wrong_state(), "{late:?}");
+
+        let plain = Session::start(place, &runtime, &container, "plain", &Workload::forever()).await;
+        let refused = runtime.exec_resize(&container, &plain.id, WindowSize::new(1, 1).unwrap()).await;
+        assert!(matches!(refused.unwrap_err().kind(), ErrorKind::Rejected { .. }));
+        within(LIMIT, "delete", runtime.delete(&container, DeleteRequest::force())).await.unwrap();
+        runtime.shutdown().await;
     })
     .await;
 }

@@ -23,7 +23,8 @@ pub enum Hangs {
     After,
 }
 
-/// The script. It hangs in the open of a fifo that nobody writes to, for as long as the fifo is there.
+/// The script. It hangs in the open of a fifo that nobody writes to, for as long as the fifo is there. Questions
+/// about the verb's options are answered.
 #[derive(Debug)]
 pub struct Wrapper {
     /// The script.
@@ -48,7 +49,7 @@ impl Wrapper {
         write_script(
             &wrapper.path,
             &format!(
-                "#!/bin/sh\nfor word; do\nif [ \"$word\" = {verb} ] && [ -p {gate} ]; then\n\
+                "#!/bin/sh\ncase \" $* \" in *\" --help \"*) exec {real} \"$@\" ;; esac\nfor word; do\nif [ \"$word\" = {verb} ] && [ -p {gate} ]; then\n\
                 {first}\n: > {mark}\nread line < {gate}\nfi\ndone\nexec {real} \"$@\"\n"
             ),
         );
