@@ -72,6 +72,10 @@ pub(crate) struct CheckpointPhase {
     pub(crate) was_paused: bool,
     /// Whether the container ends with it.
     pub(crate) ends: bool,
+    /// Whether the container was saved; nothing while nobody has seen the end of the command. It is written down before
+    /// the image gets its name or goes: what is at its path says nothing, for an image of somebody else may be there.
+    #[serde(default)]
+    pub(crate) saved: Option<bool>,
 }
 
 /// One container's record.

@@ -10,6 +10,7 @@ use runtime_api::{
 };
 use runtime_oci::{CheckpointArchive, OciFactory};
 use runtime_test::Workload;
+use serde_json::{Value, json};
 
 use crate::place::Place;
 use crate::wrapper::{Hangs, Wrapper, write_script};
@@ -144,6 +145,37 @@ async fn a_checkpoint_that_hangs_can_be_deleted_and_leaves_no_image() {
         within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
         within(LIMIT, "the call", call).await.unwrap().unwrap_err();
         until("the end of the image", || entries(&images).is_empty().then_some(())).await;
+        runtime.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_of_another_container_ends_nobody() {
+    on(&["runc", "crun", "runsc"], async |place| {
+        let runtime = place.open(&place.config()).await;
+        let id = place.running(&runtime, "other", &Workload::ready_forever()).await;
+        let image = place.path("image");
+        std::fs::create_dir(&image).unwrap();
+        std::fs::write(image.join("inventory.img"), "x").unwrap();
+        let file = place.container(&id).join("record.json");
+        // What callers leave that are killed before they made the hidden directory, and after they removed it.
+        for saved in [Value::Null, json!(false)] {
+            let mut record: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+            // A process that no longer lives: no process has this start time.
+            let owner = json!({"process": {"pid": std::process::id(), "start": 1}, "value": 0});
+            let image = json!({"path": image, "hidden": place.path(".image.1.0")});
+            record["checkpoint"] =
+                json!({"owner": owner, "place": image, "was_paused": false, "ends": true, "saved": saved});
+            std::fs::write(&file, record.to_string()).unwrap();
+            within(LIMIT, "pause", runtime.pause(&id)).await.unwrap();
+            within(LIMIT, "resume", runtime.resume(&id)).await.unwrap();
+            let record: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+            assert_eq!(record["checkpoint"], Value::Null, "{saved}");
+            assert_eq!(runtime.state(&id).await.unwrap().status, ContainerStatus::Running, "{saved}");
+        }
+        assert_eq!(entries(&image), ["inventory.img"]);
+        within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
         runtime.shutdown().await;
     })
     .await;

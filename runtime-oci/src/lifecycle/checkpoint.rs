@@ -61,14 +61,17 @@ impl Backend {
             place: place.clone(),
             was_paused: sight == Sight::Alive(ContainerStatus::Paused),
             ends: !request.leave_running && !request.pre_dump,
+            saved: None,
         });
         locked.save()?;
-        let saved = match place.make() {
-            Ok(()) => self.save_container(&locked, request, &place, parent.as_deref()).await,
-            Err(error) => Err(error),
-        };
+        if let Err(error) = place.make() {
+            // What is in its place is not ours.
+            locked.record.checkpoint = None;
+            locked.save()?;
+            return Err(error);
+        }
         let image = place.path.clone();
-        match saved {
+        match self.save_container(&locked, request, &place, parent.as_deref()).await {
             Ok(()) => self.conclude_checkpoint(&mut locked).await.map(|()| CheckpointOutcome::new(image)),
             Err(error) => {
                 self.retract_checkpoint(&mut locked).await?;
@@ -117,7 +120,7 @@ impl Backend {
 
     /// The container was saved: the image gets its name, and the end of the container is written down.
     async fn conclude_checkpoint(&self, locked: &mut Locked) -> Result<()> {
-        let Some(phase) = locked.record.checkpoint.clone() else { return Ok(()) };
+        let Some(phase) = decide(locked, true)? else { return Ok(()) };
         if phase.ends {
             // What was saved must not go on beside what is continued from the image.
             if let Some(init) = locked.record.init
@@ -138,7 +141,7 @@ impl Backend {
 
     /// Nothing was saved: the container goes on as it was, and what was made of the image goes.
     async fn retract_checkpoint(&self, locked: &mut Locked) -> Result<()> {
-        let Some(phase) = locked.record.checkpoint.clone() else { return Ok(()) };
+        let Some(phase) = decide(locked, false)? else { return Ok(()) };
         phase.place.discard();
         let put_back = self.put_back(locked, &phase).await;
         locked.record.checkpoint = None;
@@ -181,17 +184,17 @@ impl Backend {
             }
             sleep(Duration::from_millis(10)).await;
         }
-        if self.was_saved(locked, &phase).await {
+        if self.was_saved(locked, &phase) {
             self.conclude_checkpoint(locked).await
         } else {
             self.retract_checkpoint(locked).await
         }
     }
 
-    /// Whether a command that nobody saw the end of has saved the container.
-    async fn was_saved(&self, locked: &Locked, phase: &CheckpointPhase) -> bool {
-        if phase.place.path.exists() && !phase.place.hidden.exists() {
-            return true;
+    /// Whether the container was saved: as it was written down, or by what a command left that nobody saw the end of.
+    fn was_saved(&self, locked: &Locked, phase: &CheckpointPhase) -> bool {
+        if let Some(saved) = phase.saved {
+            return saved;
         }
         let saver = self.dialect.saver.unwrap_or(Saver::Criu);
         let image = phase.place.hidden.join(saver.landmark());
@@ -207,6 +210,16 @@ impl Backend {
             }
         }
     }
+}
+
+/// Writes down whether the container was saved, before anything is done about it.
+fn decide(locked: &mut Locked, saved: bool) -> Result<Option<CheckpointPhase>> {
+    let Some(phase) = &mut locked.record.checkpoint else { return Ok(None) };
+    if phase.saved != Some(saved) {
+        phase.saved = Some(saved);
+        locked.save()?;
+    }
+    Ok(locked.record.checkpoint.clone())
 }
 
 /// What went wrong: in one line, and with the end of criu's log.
