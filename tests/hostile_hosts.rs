@@ -9,6 +9,8 @@ mod cgroups;
 mod checkpoints;
 #[path = "hostile_hosts/execs.rs"]
 mod execs;
+#[path = "hostile_hosts/leftovers.rs"]
+mod leftovers;
 #[path = "hostile_hosts/monitors.rs"]
 mod monitors;
 #[path = "hostile_hosts/sessions.rs"]

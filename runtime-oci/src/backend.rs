@@ -78,7 +78,7 @@ impl Backend {
         let dir = self.layout.container(id);
         let entry = self.entries.of(id);
         let Some(held) = Held::acquire(&dir, &entry.queue).await? else { return Ok(None) };
-        leftover::wait_for(&dir).await;
+        leftover::wait_for(&dir).await?;
         let Some(record) = Record::read(&dir)? else { return Ok(None) };
         Ok(Some(Locked { held, record, dir, entry }))
     }

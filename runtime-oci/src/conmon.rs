@@ -268,20 +268,25 @@ pub(crate) fn daemon(dir: &ContainerDir) -> Option<Identity> {
     daemon.has_arguments(|arguments| works_on(arguments, dir)).then_some(daemon)
 }
 
-/// Every process that conmon and the runtime run for a container, the container's own not included.
+/// Every process that conmon and the runtime run for a container. Its own are not among them, but for a sandbox to which
+/// the runtime hands on what it was told itself: whoever ends what is found here ends the container too.
 pub(crate) fn at_work_on(dir: &ContainerDir) -> Vec<Identity> {
     process::with_arguments(|arguments| works_on(arguments, dir))
 }
 
-/// Every verb of the runtime that runs on a container, but for execs and what conmon runs.
+/// Every verb of the runtime that runs on a container, but for execs, for what conmon runs, and for a sandbox, which has
+/// the arguments of the create that made it.
 pub(crate) fn verbs_on(dir: &ContainerDir) -> Vec<Identity> {
     let log = log_option(dir);
     process::with_arguments(|arguments| arguments.contains(&log.as_slice()) && !is_create(arguments))
 }
 
-/// Whether it is the runtime's create, which conmon runs.
+/// Whether it is the runtime's create, which conmon runs, or a process of the sandbox that it made.
 fn is_create(arguments: &[&[u8]]) -> bool {
-    arguments.iter().any(|argument| matches!(*argument, b"-b" | b"--bundle"))
+    let names_bundle = |one: &[u8]| {
+        matches!(one, b"-b" | b"--bundle") || one.starts_with(b"--bundle=") || one.starts_with(b"-bundle=")
+    };
+    arguments.iter().any(|argument| names_bundle(argument))
 }
 
 fn log_option(dir: &ContainerDir) -> Vec<u8> {

@@ -8,12 +8,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use runtime_api::{Error, ErrorKind, Result};
+
 use crate::conmon;
 use crate::layout::ContainerDir;
-use crate::process::{end_all, kill_tree};
+use crate::process::{Identity, end_all, kill_tree, tree};
+use crate::record::Record;
 
 /// How long a verb of a dead caller may still take. Most are over in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it may then live after KILL before the next caller is told that it is still there.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Notes that a verb runs. Only the holder of the container's lock may.
 pub(crate) fn mark(dir: &ContainerDir) {
@@ -33,28 +38,53 @@ pub(crate) fn is_marked(dir: &ContainerDir) -> bool {
 
 /// Waits for the verb of a dead caller, for so long, and ends what then still runs. Only the holder of the container's
 /// lock may.
-pub(crate) async fn settle(dir: &ContainerDir, patience: Duration) {
+///
+/// # Errors
+/// `Busy` when it does not end even so, as in a system call that cannot be interrupted.
+pub(crate) async fn settle(dir: &ContainerDir, patience: Duration) -> Result<()> {
     if !is_marked(dir) {
-        return;
+        return Ok(());
     }
-    let deadline = Instant::now() + patience;
+    until_gone(|| verbs_on(dir), patience).await?;
+    unmark(dir);
+    Ok(())
+}
+
+/// The verbs that run on a container. Whatever their arguments, its own processes are none.
+fn verbs_on(dir: &ContainerDir) -> Vec<Identity> {
+    let mut left = conmon::verbs_on(dir);
+    if !left.is_empty()
+        && let Ok(Some(record)) = Record::read(dir)
+        && let Some(init) = record.init
+    {
+        let own = tree(init);
+        left.retain(|each| !own.contains(each));
+    }
+    left
+}
+
+async fn until_gone(find: impl Fn() -> Vec<Identity>, patience: Duration) -> Result<()> {
+    let begun = Instant::now();
     loop {
-        let left = conmon::verbs_on(dir);
-        if left.is_empty() {
-            return unmark(dir);
+        let left = find();
+        let Some(first) = left.first() else { return Ok(()) };
+        if begun.elapsed() >= patience + KILL_PATIENCE {
+            let holder = format!("a command whose caller is gone, process {}", first.pid);
+            return Err(Error::new(ErrorKind::Busy { holder }).hint(
+                "it was killed; a process in uninterruptible sleep (state D) dies when its system call ends",
+            ));
         }
-        if Instant::now() >= deadline {
-            for each in left {
-                end_all(kill_tree(each)).await;
-            }
+        if begun.elapsed() >= patience {
+            end_all(left.into_iter().flat_map(kill_tree)).await;
         }
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        let pause = if begun.elapsed() < patience { 2 } else { 50 };
+        tokio::time::sleep(Duration::from_millis(pause)).await;
     }
 }
 
 /// [`settle`] with the patience that is right where nobody is in a hurry.
-pub(crate) async fn wait_for(dir: &ContainerDir) {
-    settle(dir, PATIENCE).await;
+pub(crate) async fn wait_for(dir: &ContainerDir) -> Result<()> {
+    settle(dir, PATIENCE).await
 }
 
 #[cfg(test)]
@@ -66,15 +96,50 @@ mod tests {
         let at = tempfile::tempdir().unwrap();
         let dir = ContainerDir::at(at.path().to_owned());
         let begun = Instant::now();
-        wait_for(&dir).await;
+        wait_for(&dir).await.unwrap();
         assert!(begun.elapsed() < PATIENCE);
 
         mark(&dir);
         let log = format!("--log={}", dir.oci_log().display());
         let mut verb = tokio::process::Command::new("sh").args(["-c", "sleep 60; :", &log]).spawn().unwrap();
-        settle(&dir, Duration::from_millis(50)).await;
+        settle(&dir, Duration::from_millis(50)).await.unwrap();
         assert!(begun.elapsed() < Duration::from_secs(50));
         assert!(verb.wait().await.unwrap().code().is_none());
         assert!(!is_marked(&dir));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_killed_is_named_and_not_waited_for_for_ever() {
+        // Nobody is killed for it: the start time is that of no process.
+        let undead = Identity { start: 0, ..Identity::own() };
+        let error = until_gone(|| vec![undead], PATIENCE).await.unwrap_err();
+        let ErrorKind::Busy { holder } = error.kind() else { panic!("{error:?}") };
+        assert!(holder.ends_with(&format!("process {}", undead.pid)), "{holder}");
+    }
+
+    #[test]
+    fn a_sandbox_with_the_arguments_of_its_create_is_no_verb() {
+        let at = tempfile::tempdir().unwrap();
+        let dir = ContainerDir::at(at.path().to_owned());
+        let log = format!("--log={}", dir.oci_log().display());
+        let bundle = format!("--bundle={}", dir.path().display());
+        let run = |arguments: &[&str]| {
+            let mut command = std::process::Command::new("sh");
+            command.args(["-c", "read line", "runsc", &log]).args(arguments);
+            command.stdin(std::process::Stdio::piped()).spawn().unwrap()
+        };
+        let identity =
+            |child: &std::process::Child| Identity::of(i32::try_from(child.id()).unwrap()).unwrap();
+        let mut sandbox = run(&["boot", &bundle, "x"]);
+        let mut init = run(&["boot", "x"]);
+        let mut verb = run(&["pause", "x"]);
+        let mut record = Record::new(runtime_api::ContainerId::new("x").unwrap(), "/b".into(), "boot".into());
+        record.init = Some(identity(&init));
+        record.write(&dir).unwrap();
+        assert_eq!(verbs_on(&dir), [identity(&verb)]);
+        for child in [&mut sandbox, &mut init, &mut verb] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
     }
 }

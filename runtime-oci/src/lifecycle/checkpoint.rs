@@ -171,16 +171,17 @@ impl Backend {
     /// command may be, for it outlives its caller. With `by_force` it is ended.
     ///
     /// # Errors
-    /// `Busy` when the command takes long.
+    /// `Busy` when the command takes long, or does not die of KILL.
     pub(crate) async fn resolve_checkpoint(&self, locked: &mut Locked, by_force: bool) -> Result<()> {
         let Some(phase) = locked.record.checkpoint.clone() else { return Ok(()) };
-        let give_up = Instant::now() + PATIENCE;
+        let give_up = Instant::now() + if by_force { GONE } else { PATIENCE };
         while let Some(command) = conmon::saving(&locked.dir).first().copied() {
-            if by_force {
-                end_all(kill_tree(command)).await;
-            } else if Instant::now() >= give_up {
+            if Instant::now() >= give_up {
                 let holder = format!("the checkpoint of a caller that is gone, process {}", command.pid);
                 return Err(Error::new(ErrorKind::Busy { holder }).hint("try again when it is done"));
+            }
+            if by_force {
+                end_all(kill_tree(command)).await;
             }
             sleep(Duration::from_millis(10)).await;
         }

@@ -64,7 +64,7 @@ impl Backend {
             other => other?,
         };
         let Some(held) = held else { return Ok(None) };
-        leftover::settle(&dir, Duration::ZERO).await;
+        leftover::settle(&dir, Duration::ZERO).await?;
         let record = match Record::read(&dir) {
             Ok(Some(record)) => record,
             Ok(None) => return Ok(None),

@@ -1,0 +1,30 @@
+//! Verbs whose caller is gone: whoever takes the lock next ends them, and nothing else.
+
+use std::time::Duration;
+
+use runtime_api::{ContainerStatus, DeleteRequest, ErrorKind};
+use runtime_test::Workload;
+
+use crate::{LIMIT, on, within};
+
+/// A runtime may hand what it was told before the verb on to the process that is the container. It is no verb for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_is_not_taken_for_a_verb_that_was_left_over() {
+    on(&["runc", "crun", "runsc"], async |place| {
+        let runtime = place.open(&place.config()).await;
+        let id = place.running(&runtime, "alive", &Workload::ready_forever()).await;
+        let before = runtime.state(&id).await.unwrap();
+        // As a caller leaves it who is gone in the middle of a verb.
+        let mark = place.container(&id).join("verb");
+        std::fs::write(&mark, "").unwrap();
+        let refused = within(LIMIT, "start", runtime.start(&id)).await.unwrap_err();
+        let running = ContainerStatus::Running;
+        let wrong = matches!(refused.kind(), ErrorKind::WrongState { is, .. } if *is == running);
+        assert!(wrong, "{}: {refused:?}", place.binary);
+        assert!(!mark.exists(), "the mark was not seen");
+        assert_eq!(runtime.state(&id).await.unwrap(), before, "{}", place.binary);
+        within(Duration::from_secs(20), "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
+        runtime.shutdown().await;
+    })
+    .await;
+}
