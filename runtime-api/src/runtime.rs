@@ -206,6 +206,8 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// - Standard output and standard error come apart, complete and in order. `exec.sync.separates-output`
     /// - The exit code is the program's, 128 + n for a signal. `exec.sync.gives-the-exit-code`
     /// - It takes arguments, environment and working directory as given, and keeps the container's environment. `exec.sync.passes-process-settings`
+    /// - It runs as the user and with the groups that it is given, else as the container does. `exec.sync.runs-as-the-user`
+    /// - It has the container's capabilities and its no-new-privileges, unless it is given capabilities of its own. `exec.sync.keeps-the-containers-privileges`
     /// - A missing program is `Rejected` with the class "exec not found"; the container is not harmed. `exec.sync.missing-program-is-rejected`
     /// - At the time limit the program is killed and the outcome is `TimedOut` with what was captured. `exec.sync.times-out`
     /// - Its descendants are killed with it, those in sessions of their own too. `exec.sync.timeout-ends-descendants`

@@ -101,6 +101,8 @@ impl Probe {
             },
             Step::Args => print(format!("{}\n", script::shown_args(&self.args)).as_bytes()),
             Step::Procs => print(format!("procs {}\n", processes()).as_bytes()),
+            Step::Who => print_who(),
+            Step::Caps => print_caps(),
             Step::To(number, text) => self.write_to(*number, text),
             Step::Tty => print(if io::stdin().is_terminal() { b"tty yes\n" } else { b"tty no\n" }),
             Step::Winsize => print_size(),
@@ -199,6 +201,28 @@ impl Probe {
 fn print(bytes: &[u8]) {
     let mut stdout = io::stdout().lock();
     written(&stdout.write_all(bytes).and_then(|()| stdout.flush()));
+}
+
+fn print_who() {
+    let mut groups = [0; 256];
+    // SAFETY: the calls take no memory but the array, whose length goes with it.
+    let (uid, gid, count) = unsafe { (geteuid(), getegid(), getgroups(256, groups.as_mut_ptr())) };
+    let Ok(count) = usize::try_from(count) else { fail(71, "cannot read the groups") };
+    print(format!("{}\n", script::shown_who(uid, gid, &groups[..count])).as_bytes());
+}
+
+fn print_caps() {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let set = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(line.trim(), 16).ok()
+    };
+    let (Some(effective), Some(bounding)) = (set("CapEff:"), set("CapBnd:")) else {
+        fail(71, "/proc/self/status does not tell the capabilities")
+    };
+    // SAFETY: the request takes no memory.
+    let no_new_privileges = unsafe { prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) } == 1;
+    print(format!("{}\n", script::shown_caps(effective, bounding, no_new_privileges)).as_bytes());
 }
 
 fn print_size() {
@@ -361,6 +385,7 @@ const SIG_IGN: usize = 1;
 const SIGCHLD: i32 = 17;
 const POLLIN: i16 = 1;
 const TIOCGWINSZ: u64 = 0x5413;
+const PR_GET_NO_NEW_PRIVS: i32 = 39;
 
 #[repr(C)]
 struct PollFd {
@@ -389,6 +414,10 @@ unsafe extern "C" {
     fn signal_action(signal: i32, handler: usize) -> usize;
     fn raise(signal: i32) -> i32;
     fn setsid() -> i32;
+    fn geteuid() -> u32;
+    fn getegid() -> u32;
+    fn getgroups(size: i32, groups: *mut u32) -> i32;
+    fn prctl(option: i32, a: u64, b: u64, c: u64, d: u64) -> i32;
     fn ioctl(fd: i32, request: u64, ...) -> i32;
     fn poll(polled: *mut PollFd, count: u64, timeout: i32) -> i32;
     fn write(fd: i32, bytes: *const u8, count: usize) -> isize;

@@ -137,6 +137,8 @@ macro_rules! each_clause {
                 separates_output,
                 gives_the_exit_code,
                 passes_process_settings,
+                runs_as_the_user,
+                keeps_the_containers_privileges,
                 missing_program_is_rejected,
                 times_out,
                 timeout_ends_descendants,

@@ -283,6 +283,10 @@ defects! {
     ExecCodeIsCut = "exec-code-is-cut" breaks ["exec.sync.gives-the-exit-code"];
     /// An exec gets the container's environment and working directory, whatever was asked.
     ExecForgetsSettings = "exec-forgets-settings" breaks ["exec.sync.passes-process-settings", "exec.session.passes-process-settings"];
+    /// An exec runs as the container's user, whatever was asked.
+    ExecForgetsTheUser = "exec-forgets-the-user" breaks ["exec.sync.runs-as-the-user"];
+    /// An exec has all capabilities.
+    ExecHasAllCapabilities = "exec-has-all-capabilities" breaks ["exec.sync.keeps-the-containers-privileges"];
     /// An exec of a missing program is a program that ends with 127.
     ExecMissingProgramRuns = "exec-missing-program-runs" breaks ["exec.sync.missing-program-is-rejected", "exec.session.missing-program-is-rejected"];
     /// The time limit of an exec is told as an ordinary death by KILL.

@@ -10,9 +10,8 @@
 //! runtimes: whatever it says of a sequence of operations is what the contract says. The rest gives it a clock, log
 //! files and clients.
 //!
-//! What it does not model: users and capabilities of processes, terminals of execs, shares of the processor, namespaces,
-//! mounts. Requests that ask for another user are refused. Its containers live in this process: a new value over the same
-//! state directory finds them, a new process does not.
+//! What it does not model: shares of the processor, namespaces, mounts. Its containers live in this process: a new value
+//! over the same state directory finds them, a new process does not.
 
 mod attach;
 mod clients;

@@ -17,6 +17,8 @@
 //!                   it sees, itself included           child:MILLIS         leave a child behind that sleeps,
 //! tty               `tty yes` or `tty no`: whether     child:forever        with the same standard output
 //!                   standard input is a terminal       orphan:...           the same in a session of its own
+//! who               `uid U gid G groups A B`: whose it is, the groups without the first one and in order
+//! caps              `effective HEX bounding HEX`, and `no-new-privileges` where that is set
 //! to:N:TEXT         a line to descriptor N, which is open when the program begins
 //! winsize           `winsize ROWS COLUMNS` of the terminal at standard output, or `winsize none`
 //! eat:BYTES         take that much memory and keep it
@@ -68,6 +70,10 @@ pub enum Step {
     Args,
     /// Prints `procs N`: how many processes there are, this one included and zombies left out.
     Procs,
+    /// Prints whose the process is, as [`shown_who`] does.
+    Who,
+    /// Prints what it may do, as [`shown_caps`] does.
+    Caps,
     /// Writes a line to a descriptor that was open when the program began, 3 or above.
     To(u8, String),
     /// Prints `tty yes` or `tty no`: whether standard input is a terminal.
@@ -157,6 +163,8 @@ impl Step {
             Self::Cwd => "cwd".to_owned(),
             Self::Args => "args".to_owned(),
             Self::Procs => "procs".to_owned(),
+            Self::Who => "who".to_owned(),
+            Self::Caps => "caps".to_owned(),
             Self::To(number, text) => format!("to:{number}:{text}"),
             Self::Tty => "tty".to_owned(),
             Self::Winsize => "winsize".to_owned(),
@@ -200,6 +208,23 @@ pub fn shown_args(args: &[String]) -> String {
     format!("{args:?}")
 }
 
+/// What the step `who` prints, without the newline.
+#[must_use]
+pub fn shown_who(uid: u32, gid: u32, groups: &[u32]) -> String {
+    let mut others: Vec<u32> = groups.iter().copied().filter(|each| *each != gid).collect();
+    others.sort_unstable();
+    others.dedup();
+    let others: String = others.iter().map(|each| format!(" {each}")).collect();
+    format!("uid {uid} gid {gid} groups{others}")
+}
+
+/// What the step `caps` prints, without the newline.
+#[must_use]
+pub fn shown_caps(effective: u64, bounding: u64, no_new_privileges: bool) -> String {
+    let end = if no_new_privileges { " no-new-privileges" } else { "" };
+    format!("effective {effective:x} bounding {bounding:x}{end}")
+}
+
 /// What the step `winsize` prints, without the newline.
 #[must_use]
 pub fn shown_size(size: Option<(u16, u16)>) -> String {
@@ -228,6 +253,8 @@ fn step(arg: &str) -> Result<Step, String> {
         ("cwd", None) => Ok(Step::Cwd),
         ("args", None) => Ok(Step::Args),
         ("procs", None) => Ok(Step::Procs),
+        ("who", None) => Ok(Step::Who),
+        ("caps", None) => Ok(Step::Caps),
         ("tty", None) => Ok(Step::Tty),
         ("winsize", None) => Ok(Step::Winsize),
         ("out", Some(text)) => Ok(Step::Out(text.to_owned())),
@@ -260,7 +287,7 @@ fn step(arg: &str) -> Result<Step, String> {
         ("env", Some(_)) => Err("not the name of an environment variable".to_owned()),
         ("child", Some(rest)) => life(rest).map(Step::Child),
         ("orphan", Some(rest)) => life(rest).map(Step::Orphan),
-        ("forever" | "cat" | "cwd" | "args" | "procs" | "tty" | "winsize", Some(_)) => {
+        ("forever" | "cat" | "cwd" | "args" | "procs" | "who" | "caps" | "tty" | "winsize", Some(_)) => {
             Err("takes nothing after it".to_owned())
         }
         _ => Err("no such step".to_owned()),
@@ -346,6 +373,8 @@ mod tests {
             Step::Cwd,
             Step::Args,
             Step::Procs,
+            Step::Who,
+            Step::Caps,
             Step::To(3, "a:b".into()),
             Step::Tty,
             Step::Winsize,

@@ -54,6 +54,20 @@ impl ProcessRequest {
         self
     }
 
+    /// Sets further groups.
+    #[must_use]
+    pub fn groups(mut self, gids: impl IntoIterator<Item = u32>) -> Self {
+        self.groups = gids.into_iter().collect();
+        self
+    }
+
+    /// Sets the capabilities that it has (`CAP_CHOWN`), and no others.
+    #[must_use]
+    pub fn capabilities<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.capabilities = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// Gives it a terminal.
     #[must_use]
     pub const fn terminal(mut self) -> Self {

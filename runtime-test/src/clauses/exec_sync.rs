@@ -78,6 +78,38 @@ async fn passes_process_settings(bench: &Bench) -> Checked {
 }
 
 clause! {
+    /// It runs as the user and with the groups that it is given, else as the container does.
+    runs_as_the_user = "exec.sync.runs-as-the-user", ExecSync, needs [ExecSync]
+}
+async fn runs_as_the_user(bench: &Bench) -> Checked {
+    let container = bench.ready(&Workload::ready_forever()).await?;
+    let who = Workload::new([Step::Who]);
+    let kept = container.exec(&who).await?;
+    ensure_eq!(text(&kept.stdout), "uid 0 gid 0 groups\n", "whose it is where nothing is given");
+    let process = who.process().user(1000, 1001).groups([6, 5]);
+    let given = container.exec_with(ExecSyncRequest::new(process)).await?;
+    ensure_eq!(text(&given.stdout), "uid 1000 gid 1001 groups 5 6\n", "whose it is with a user and groups");
+    let alone = container.exec_with(ExecSyncRequest::new(who.process().user(7, 8))).await?;
+    ensure_eq!(text(&alone.stdout), "uid 7 gid 8 groups\n", "whose it is with a user and no groups");
+    Ok(())
+}
+
+clause! {
+    /// It has the container's capabilities and its no-new-privileges, unless it is given capabilities of its own.
+    keeps_the_containers_privileges = "exec.sync.keeps-the-containers-privileges", ExecSync, needs [ExecSync]
+}
+async fn keeps_the_containers_privileges(bench: &Bench) -> Checked {
+    let container = bench.ready(&Workload::ready_forever()).await?;
+    let caps = Workload::new([Step::Caps]);
+    let kept = container.exec(&caps).await?;
+    // KILL is number 5 and NET_BIND_SERVICE 10; the bundle has these two and no-new-privileges.
+    ensure_eq!(text(&kept.stdout), "effective 420 bounding 420 no-new-privileges\n", "what the container has");
+    let given = container.exec_with(ExecSyncRequest::new(caps.process().capabilities(["CAP_KILL"]))).await?;
+    ensure_eq!(text(&given.stdout), "effective 20 bounding 20 no-new-privileges\n", "what is given");
+    Ok(())
+}
+
+clause! {
     /// A missing program is `Rejected` with the class "exec not found"; the container is not harmed.
     missing_program_is_rejected = "exec.sync.missing-program-is-rejected", ExecSync, needs [ExecSync]
 }

@@ -28,7 +28,7 @@ use super::process::{Pid, Process, Surroundings};
 use super::terminal::Terminal;
 
 pub use super::container::{Blueprint, Ending, Key, Limits, Stopping};
-pub use super::process::{Input, Moment, Program, Saved, Stream};
+pub use super::process::{Input, Moment, Program, Saved, Stream, Who};
 use exec::Exec;
 pub use exec::{ExecKey, ExecTerms};
 use sessions::Session;

@@ -38,6 +38,25 @@ pub struct Program {
     pub env: Vec<String>,
     /// The working directory.
     pub cwd: PathBuf,
+    /// Whose it is, and what it may do.
+    pub who: Who,
+}
+
+/// Whose a process is, and what it may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Who {
+    /// The user.
+    pub uid: u32,
+    /// The first group.
+    pub gid: u32,
+    /// Further groups.
+    pub groups: Vec<u32>,
+    /// The capabilities that it uses, a bit for each.
+    pub effective: u64,
+    /// The capabilities that it and its children can ever have.
+    pub bounding: u64,
+    /// Whether a program cannot give it more.
+    pub no_new_privileges: bool,
 }
 
 impl Program {
@@ -173,7 +192,12 @@ impl Process {
     /// A child of this process that only waits. It inherits what is ignored, as an exec of a new program does.
     pub(super) fn child(&self, pid: Pid, life: Life, ignored: &[i32]) -> Self {
         let argv = vec![self.program.argv[0].clone(), life.step().to_arg()];
-        let program = Program { argv, env: self.program.env.clone(), cwd: self.program.cwd.clone() };
+        let program = Program {
+            argv,
+            env: self.program.env.clone(),
+            cwd: self.program.cwd.clone(),
+            who: self.program.who.clone(),
+        };
         let mut child = Self::new(pid, false, Arc::new(program));
         child.parent = self.pid;
         child.sink = self.sink;
@@ -357,6 +381,16 @@ impl Process {
                 let started = around.children.len();
                 around.line(&format!("procs {}", around.processes + started));
             }
+            Step::Who => {
+                let Who { uid, gid, groups, .. } = &self.program.who;
+                around.line(&script::shown_who(*uid, *gid, groups));
+            }
+            Step::Caps => {
+                let who = &self.program.who;
+                // The kernel takes the capabilities of a program that does not belong to root.
+                let effective = if who.uid == 0 { who.effective } else { 0 };
+                around.line(&script::shown_caps(effective, who.bounding, who.no_new_privileges));
+            }
             Step::To(number, text) => return self.write_to(number, &text, around),
             Step::Tty => around.line(if around.terminal.is_some() { "tty yes" } else { "tty no" }),
             Step::Winsize => around.line(&script::shown_size(around.terminal)),
@@ -382,6 +416,7 @@ mod tests {
             argv: workload.argv(),
             env: vec!["A=1".into(), "B=x=y".into(), "A=2".into()],
             cwd: "/srv".into(),
+            who: Who::default(),
         };
         Process::new(1, init, Arc::new(program))
     }
@@ -472,7 +507,13 @@ mod tests {
     #[test]
     fn an_unreadable_script_ends_as_the_probe_does() {
         let mut one = process(true, &Workload::forever());
-        one.steps = Program { argv: vec!["x".into(), "bad".into()], env: vec![], cwd: "/".into() }.steps();
+        one.steps = Program {
+            argv: vec!["x".into(), "bad".into()],
+            env: vec![],
+            cwd: "/".into(),
+            who: Who::default(),
+        }
+        .steps();
         let (code, text) = run(&mut one, 0, &mut Input::default());
         assert_eq!((code, text.as_str()), (Some(64), "manyrun-probe: step \"bad\": no such step\n"));
     }

@@ -10,7 +10,7 @@ use runtime_api::{Error, ErrorKind, ProcessRequest, Rejection, Result};
 
 use crate::probe;
 
-use super::model::{Limits, Program};
+use super::model::{Limits, Program, Who};
 
 /// What a bundle says, as far as the model listens.
 #[derive(Clone, Debug)]
@@ -25,7 +25,12 @@ pub(super) struct BundleSpec {
 impl BundleSpec {
     /// Stands for a bundle that could not be read, where a defect wants none to be refused.
     pub(super) fn nothing() -> Self {
-        let program = Program { argv: vec![probe::PATH.to_owned()], env: Vec::new(), cwd: "/".into() };
+        let program = Program {
+            argv: vec![probe::PATH.to_owned()],
+            env: Vec::new(),
+            cwd: "/".into(),
+            who: Who::default(),
+        };
         let limits = Limits::default();
         Self { program, rootfs: PathBuf::new(), annotations: BTreeMap::new(), limits, terminal: false }
     }
@@ -64,28 +69,72 @@ impl BundleSpec {
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         let limits = resources.map(Limits::of).unwrap_or_default();
         let terminal = process.terminal().unwrap_or(false);
-        let program = Program { argv, env, cwd: process.cwd().clone() };
+        let program = Program { argv, env, cwd: process.cwd().clone(), who: who(process) };
         Ok(Self { program, rootfs, annotations, limits, terminal })
     }
 }
+
+/// Whose the process of a spec is.
+fn who(process: &oci_spec::runtime::Process) -> Who {
+    let set = |names: Option<&std::collections::HashSet<oci_spec::runtime::Capability>>| {
+        let text = |name| serde_json::to_value(name).ok().and_then(|name| name.as_str().and_then(bit));
+        names.into_iter().flatten().filter_map(text).sum()
+    };
+    let capabilities = process.capabilities().as_ref();
+    let user = process.user();
+    Who {
+        uid: user.uid(),
+        gid: user.gid(),
+        groups: user.additional_gids().clone().unwrap_or_default(),
+        effective: set(capabilities.and_then(|all| all.effective().as_ref())),
+        bounding: set(capabilities.and_then(|all| all.bounding().as_ref())),
+        no_new_privileges: process.no_new_privileges().unwrap_or(false),
+    }
+}
+
+/// The bit of a capability.
+fn bit(name: &str) -> Option<u64> {
+    let name = name.strip_prefix("CAP_").unwrap_or(name);
+    KERNEL.iter().position(|each| *each == name).map(|nth| 1 << nth)
+}
+
+/// The kernel's capabilities, by number.
+#[rustfmt::skip]
+const KERNEL: &[&str] = &[
+    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
+    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
+    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
+    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
+    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHECKPOINT_RESTORE",
+];
 
 /// The program of an exec: what the request leaves open comes from the container.
 ///
 /// # Errors
 /// `Rejected` for settings that are not modelled.
 pub(super) fn for_exec(container: &Program, request: ProcessRequest) -> Result<Program> {
-    let other = |message: &str| {
-        Error::new(ErrorKind::Rejected { class: Rejection::Other, message: message.to_owned() })
-    };
-    if request.user.is_some_and(|user| user != (0, 0)) || !request.groups.is_empty() {
-        return Err(other("the fake runtime models no users but root"));
+    let mut who = container.who.clone();
+    if let Some((uid, gid)) = request.user {
+        who = Who { uid, gid, groups: Vec::new(), ..who };
     }
-    if request.capabilities.is_some() {
-        return Err(other("the fake runtime models no capabilities of processes"));
+    if request.user.is_some() || !request.groups.is_empty() {
+        who.groups = request.groups;
+    }
+    if let Some(names) = &request.capabilities {
+        let set = names.iter().map(|name| bit(name)).sum::<Option<u64>>();
+        let unknown = || {
+            Error::new(ErrorKind::Rejected {
+                class: Rejection::Other,
+                message: format!("unknown capabilities among {names:?}"),
+            })
+        };
+        who.effective = set.ok_or_else(unknown)?;
+        who.bounding = who.effective;
     }
     let mut env = container.env.clone();
     env.extend(request.env);
-    Ok(Program { argv: request.argv, env, cwd: request.cwd.unwrap_or_else(|| container.cwd.clone()) })
+    Ok(Program { argv: request.argv, env, cwd: request.cwd.unwrap_or_else(|| container.cwd.clone()), who })
 }
 
 /// Checks that a program is there and is one that can be played.

@@ -21,7 +21,7 @@ fn answers() -> Capabilities {
 }
 
 fn program(workload: &Workload) -> Program {
-    Program { argv: workload.argv(), env: Vec::new(), cwd: "/".into() }
+    Program { argv: workload.argv(), env: Vec::new(), cwd: "/".into(), who: Who::default() }
 }
 
 fn blueprint(workload: &Workload) -> Blueprint {
@@ -292,7 +292,7 @@ fn the_model_does_what_the_probe_does() {
     for args in scripts {
         let mut model = started(&Workload::forever());
         let argv = std::iter::once("/manyrun-probe").chain(args.iter().copied()).map(str::to_owned).collect();
-        let program = Program { argv, env: vec!["A=1".to_owned()], cwd: "/".into() };
+        let program = Program { argv, env: vec!["A=1".to_owned()], cwd: "/".into(), who: Who::default() };
         let key = model.exec(&id("a"), program, collected(None, 10_000)).unwrap();
         model.advance(secs(10));
         let outcome = model.collect(key).unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Input, Moment, Pid, Process, Program, Waiting};
+use super::{Input, Moment, Pid, Process, Program, Waiting, Who};
 use crate::script::{Step, Trap};
 
 /// A process in an image.
@@ -16,6 +16,7 @@ pub(crate) struct SavedProcess {
     argv: Vec<String>,
     env: Vec<String>,
     cwd: std::path::PathBuf,
+    who: Who,
     next: usize,
     waiting: SavedWait,
     /// Traps as steps of a script.
@@ -94,6 +95,7 @@ impl Process {
             argv: self.program.argv.clone(),
             env: self.program.env.clone(),
             cwd: self.program.cwd.clone(),
+            who: self.program.who.clone(),
             next: self.next,
             waiting,
             traps: self.traps.iter().map(|(signal, trap)| Step::Trap(*signal, *trap).to_arg()).collect(),
@@ -106,7 +108,12 @@ impl Process {
 
 impl SavedProcess {
     fn revive(&self, nth: usize, pids: &[Pid], now: Moment) -> Option<Process> {
-        let program = Program { argv: self.argv.clone(), env: self.env.clone(), cwd: self.cwd.clone() };
+        let program = Program {
+            argv: self.argv.clone(),
+            env: self.env.clone(),
+            cwd: self.cwd.clone(),
+            who: self.who.clone(),
+        };
         if program.argv.is_empty() {
             return None;
         }
@@ -144,7 +151,12 @@ mod tests {
     fn a_process_goes_on_where_it_was_saved_at_another_time() {
         let millis = Duration::from_millis;
         let steps = [Step::Trap(15, Trap::Exit(7)), Step::Sleep(millis(100)), Step::Exit(3)];
-        let program = Program { argv: Workload::new(steps).argv(), env: Vec::new(), cwd: "/".into() };
+        let program = Program {
+            argv: Workload::new(steps).argv(),
+            env: Vec::new(),
+            cwd: "/".into(),
+            who: Who::default(),
+        };
         let mut one = Process::new(1, true, Arc::new(program));
         let mut input = Input::default();
         one.run(&mut Surroundings::new(millis(10), &mut input, 1));

@@ -148,6 +148,12 @@ impl FakeRuntime {
             return Err(Error::not_found(operation, id));
         };
         let mut program = program::for_exec(&blueprint.program, process)?;
+        if self.defect(Defect::ExecForgetsTheUser) {
+            program.who.clone_from(&blueprint.program.who);
+        }
+        if self.defect(Defect::ExecHasAllCapabilities) {
+            program.who.effective = u64::MAX >> 23;
+        }
         if self.defect(Defect::ExecForgetsSettings) {
             program.env.clone_from(&blueprint.program.env);
             program.cwd.clone_from(&blueprint.program.cwd);
