@@ -22,7 +22,7 @@ use runtime_api::{
 
 use crate::backend::{Backend, ENDING};
 use crate::layout::ContainerDir;
-use crate::lock::Held;
+use crate::lock::{Held, Witness};
 use crate::observe::exit_code;
 use crate::process::Identity;
 use crate::record::{Phase, Record};
@@ -125,10 +125,11 @@ impl Backend {
         }
     }
 
-    /// Waits for the end of a session; `NotFound` when it is removed meanwhile.
-    async fn session_end(&self, dir: &ContainerDir) -> Result<Option<i32>> {
+    /// Waits for the end of the session that the witness saw; `NotFound` when it is removed meanwhile.
+    async fn session_end(&self, dir: &ContainerDir, witness: &Witness) -> Result<Option<i32>> {
         loop {
-            let Some(record) = SessionRecord::read(dir)? else { return Err(Error::new(ErrorKind::NotFound)) };
+            let record = SessionRecord::read(dir)?.filter(|_| witness.is_current(dir));
+            let Some(record) = record else { return Err(Error::new(ErrorKind::NotFound)) };
             if let Sight::Stopped(code) = self.look_at_session(&record, dir)? {
                 return Ok(code);
             }

@@ -123,7 +123,7 @@ impl Backend {
             }
         }
         // The init is not dead before the programs of its sessions are taken note of: a monitor that hangs holds it up.
-        self.end_sessions(&locked.dir).await;
+        self.end_sessions(&locked.dir, || true).await;
         if let Some(fd) = init.and_then(Identity::open)
             && tokio::time::timeout(KILL_LIMIT, fd.ended()).await.is_err()
         {

@@ -15,6 +15,7 @@ use runtime_api::{
 };
 
 use crate::backend::{Backend, Locked};
+use crate::lock::Witness;
 use crate::observe::{self, Sight};
 use crate::process::end_all;
 use crate::record::{StopPhase, StopStage};
@@ -37,7 +38,7 @@ impl Backend {
         match self.terminate(&id, request).await {
             Err(error) => drop(told.send(Err(named(error)))),
             Ok(Progress::Done(status)) => drop(told.send(Ok(status))),
-            Ok(Progress::Kill) => self.kill_until_gone(&id, told).await,
+            Ok(Progress::Kill(witness)) => self.kill_until_gone(&id, witness, told).await,
         }
     }
 
@@ -50,8 +51,11 @@ impl Backend {
             Sight::Alive(status) => Some(status),
             _ => None,
         };
+        // Before the lock is let go of: from then on another container may get the id, and it is not to be stopped.
+        let mut witness =
+            Witness::open(&locked.dir)?.ok_or_else(|| Error::not_found(Operation::Stop, id))?;
         if alive == Some(ContainerStatus::Created) || request.grace == Some(Duration::ZERO) {
-            return Ok(Progress::Kill);
+            return Ok(Progress::Kill(witness));
         }
         if !observe::is_stopping(&locked.record) {
             if alive == Some(ContainerStatus::Paused) {
@@ -62,19 +66,24 @@ impl Backend {
             self.signal_for_stop(&locked, signal).await?;
         }
         drop(locked);
-        let ended = self.wait(Operation::Stop, id);
+        let ended = self.wait_for(Operation::Stop, id, &mut witness);
         match request.grace {
             None => ended.await.map(Progress::Done),
             Some(grace) => match timeout(grace.saturating_sub(begun.elapsed()), ended).await {
                 Ok(status) => status.map(Progress::Done),
-                Err(_over) => Ok(Progress::Kill),
+                Err(_over) => Ok(Progress::Kill(witness)),
             },
         }
     }
 
     /// The forceful part. The caller is told when the container is gone, or that it is still there after a while; in
     /// that case KILL is repeated until it works: a process in a system call that cannot be interrupted dies later.
-    async fn kill_until_gone(&self, id: &ContainerId, told: oneshot::Sender<Result<ExitStatus>>) {
+    async fn kill_until_gone(
+        &self,
+        id: &ContainerId,
+        mut witness: Witness,
+        told: oneshot::Sender<Result<ExitStatus>>,
+    ) {
         let named = |error: Error| error.during(Operation::Stop).on(format_args!("container \"{id}\""));
         let limit = self.config.kill_timeout;
         let begun = Instant::now();
@@ -87,7 +96,7 @@ impl Backend {
             }
         };
         loop {
-            match self.kill_once(id).await {
+            match self.kill_once(id, &mut witness).await {
                 Ok(Some(status)) => return tell(Ok(status)),
                 Ok(None) => {}
                 // Somebody else is at work on it, and will be done.
@@ -95,13 +104,14 @@ impl Backend {
                 // Deleted meanwhile, or not ours to kill: repeating will not help.
                 Err(error) => return tell(Err(named(error))),
             }
-            match timeout(pause, self.wait(Operation::Stop, id)).await {
+            match timeout(pause, self.wait_for(Operation::Stop, id, &mut witness)).await {
                 Ok(result) => return tell(result),
                 Err(_still_there) => {}
             }
             if begun.elapsed() >= SESSIONS_LIMIT {
                 // The init is not dead before the programs of its sessions are taken note of.
-                self.end_sessions(&self.layout.container(id)).await;
+                let dir = self.layout.container(id);
+                self.end_sessions(&dir, || witness.is_current(&dir)).await;
             }
             if begun.elapsed() >= limit {
                 tell(Err(named(
@@ -115,9 +125,14 @@ impl Backend {
         }
     }
 
-    /// Sends KILL once; the status if it was dead already.
-    async fn kill_once(&self, id: &ContainerId) -> Result<Option<ExitStatus>> {
-        let (mut locked, sight) = self.admit(Operation::Stop, id).await?;
+    /// Sends KILL once, to the container that the witness saw; the status if it was dead already.
+    async fn kill_once(&self, id: &ContainerId, witness: &mut Witness) -> Result<Option<ExitStatus>> {
+        let admitted = self.admit(Operation::Stop, id).await;
+        if !witness.is_current(&self.layout.container(id)) {
+            // Deleted meanwhile. What has its id now is another one.
+            return witness.status().map(Some).ok_or_else(|| Error::not_found(Operation::Stop, id));
+        }
+        let (mut locked, sight) = admitted?;
         if let Sight::Stopped(status) = sight {
             return Ok(Some(status));
         }
@@ -148,5 +163,5 @@ impl Backend {
 /// How far the polite part came.
 enum Progress {
     Done(ExitStatus),
-    Kill,
+    Kill(Witness),
 }

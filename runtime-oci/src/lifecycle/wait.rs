@@ -18,8 +18,6 @@ impl Backend {
     pub(crate) async fn wait(&self, operation: Operation, id: &ContainerId) -> Result<ExitStatus> {
         let named = |error: Error| error.during(operation).on(format_args!("container \"{id}\""));
         let dir = self.layout.container(id);
-        let entry = self.entries.of(id);
-        let mut changes = entry.changes();
         let Some(mut witness) = Witness::open(&dir).map_err(named)? else {
             return Err(Error::not_found(operation, id));
         };
@@ -27,6 +25,20 @@ impl Backend {
         if !witness.is_current(&dir) {
             return Err(Error::not_found(operation, id));
         }
+        self.wait_for(operation, id, &mut witness).await
+    }
+
+    /// [`Backend::wait`] for exactly the container that the witness saw, whoever has its id by now.
+    pub(super) async fn wait_for(
+        &self,
+        operation: Operation,
+        id: &ContainerId,
+        witness: &mut Witness,
+    ) -> Result<ExitStatus> {
+        let named = |error: Error| error.during(operation).on(format_args!("container \"{id}\""));
+        let dir = self.layout.container(id);
+        let entry = self.entries.of(id);
+        let mut changes = entry.changes();
         loop {
             if let Some(status) = witness.status() {
                 return Ok(status);

@@ -62,15 +62,20 @@ impl Backend {
     }
 
     /// Ends what is left of the sessions of a container whose processes are gone: monitors that hang, and starts that are
-    /// under way. Their files go with the container's.
-    pub(crate) async fn end_sessions(&self, container: &ContainerDir) {
+    /// under way. Their files go with the container's. Who does not hold the container's lock has to tell, each time after
+    /// some were found, whether they still are those of the container that it means: only then is one ended.
+    pub(crate) async fn end_sessions(&self, container: &ContainerDir, is_still: impl Fn() -> bool) {
         if !std::fs::read_dir(container.sessions()).is_ok_and(|mut sessions| sessions.next().is_some()) {
             return;
         }
-        end_monitors(conmon::at_work_on_sessions(container)).await;
+        let found = conmon::at_work_on_sessions(container);
+        if !is_still() {
+            return;
+        }
+        end_monitors(found).await;
         for _ in 0..ROUNDS {
             let found = conmon::at_work_on_sessions(container);
-            if found.is_empty() {
+            if found.is_empty() || !is_still() {
                 break;
             }
             for each in found {

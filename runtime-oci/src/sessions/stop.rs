@@ -12,6 +12,7 @@ use runtime_api::{
 
 use super::{Locked, Sight, subject};
 use crate::backend::Backend;
+use crate::lock::Witness;
 use crate::process::{end_all, kill_tree};
 use crate::record::{StopPhase, StopStage};
 
@@ -21,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 /// How far the polite part came.
 enum Progress {
     Done(Option<i32>),
-    Kill,
+    Kill(Witness),
 }
 
 impl Backend {
@@ -41,16 +42,16 @@ impl Backend {
                 let _ = told.send(result.map(|code| ExecSessionState::Stopped { code }).map_err(named));
             }
         };
-        match self.terminate_session(&id, &session, request).await {
+        let witness = match self.terminate_session(&id, &session, request).await {
             Err(error) => return tell(Err(error)),
             Ok(Progress::Done(code)) => return tell(Ok(code)),
-            Ok(Progress::Kill) => {}
-        }
+            Ok(Progress::Kill(witness)) => witness,
+        };
         let dir = self.layout.container(&id).session(&session);
         let (begun, limit) = (Instant::now(), self.config.kill_timeout);
         let mut pause = Duration::from_millis(20);
         loop {
-            match self.kill_session_once(&id, &session).await {
+            match self.kill_session_once(&id, &session, &witness).await {
                 Ok(Some(code)) => return tell(Ok(code)),
                 Ok(None) => {}
                 // Somebody else is at work on it, and will be done.
@@ -58,7 +59,7 @@ impl Backend {
                 // Removed meanwhile, or not ours to kill: repeating will not help.
                 Err(error) => return tell(Err(error)),
             }
-            if let Ok(ended) = timeout(pause, self.session_end(&dir)).await {
+            if let Ok(ended) = timeout(pause, self.session_end(&dir, &witness)).await {
                 return tell(ended);
             }
             if begun.elapsed() >= limit {
@@ -84,8 +85,10 @@ impl Backend {
         if let Sight::Stopped(code) = self.settle_session(&locked.record, &locked.dir).await? {
             return Ok(Progress::Done(code));
         }
+        // Before the lock is let go of: from then on another session may get the id, and it is not to be stopped.
+        let witness = Witness::open(&dir)?.ok_or_else(|| Error::new(ErrorKind::NotFound))?;
         if request.grace == Some(Duration::ZERO) {
-            return Ok(Progress::Kill);
+            return Ok(Progress::Kill(witness));
         }
         if !locked.record.stop.is_some_and(|stop| stop.owner.lives()) {
             self.mark_session(&mut locked, StopStage::Terminating)?;
@@ -97,19 +100,28 @@ impl Backend {
             }
         }
         drop(locked);
-        let ended = self.session_end(&dir);
+        let ended = self.session_end(&dir, &witness);
         match request.grace {
             None => ended.await.map(Progress::Done),
             Some(grace) => match timeout(grace.saturating_sub(begun.elapsed()), ended).await {
                 Ok(code) => code.map(Progress::Done),
-                Err(_over) => Ok(Progress::Kill),
+                Err(_over) => Ok(Progress::Kill(witness)),
             },
         }
     }
 
-    /// Sends KILL to the program and all that descends from it, once; the code if it was dead already.
-    async fn kill_session_once(&self, id: &ContainerId, session: &ExecId) -> Result<Option<Option<i32>>> {
+    /// Sends KILL to the program and all that descends from it, once; the code if it was dead already. `NotFound` when
+    /// another session has the id by now.
+    async fn kill_session_once(
+        &self,
+        id: &ContainerId,
+        session: &ExecId,
+        witness: &Witness,
+    ) -> Result<Option<Option<i32>>> {
         let mut locked = self.locked_session(id, session).await?;
+        if !witness.is_current(&locked.dir) {
+            return Err(Error::new(ErrorKind::NotFound));
+        }
         match self.settle_session(&locked.record, &locked.dir).await? {
             Sight::Stopped(code) => return Ok(Some(code)),
             // The program is gone and the monitor has not said so for seconds: it hangs, and would for ever.
