@@ -101,9 +101,11 @@ impl Backend {
                 end_all([monitor.0]).await;
             }
         }
+        // Before the record goes: whoever is cut off in between leaves a delete that the next open finishes. And from then on
+        // the id is free, so that a successor may be about to enter a cgroup of the same name.
+        self.remove_cgroups_of(&locked.record);
         self.forget(&locked.record, &locked.dir, &mut locked.held, Some(&status));
         locked.entry.touch();
-        self.remove_cgroups_of(&locked.record);
         Ok(())
     }
 
