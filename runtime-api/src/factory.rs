@@ -13,7 +13,8 @@ use crate::{HandlerConfig, Result, RuntimeKind, SharedRuntime};
 pub struct OpenContext {
     /// The directory for its records. It is made if it is missing (its parent too); several processes may share it.
     pub state_dir: PathBuf,
-    /// The cgroup below which containers go whose spec names none: `/manyrun/<handler>/<snapshot>`.
+    /// The cgroup below which containers go whose spec names none: `/manyrun/<handler>/<snapshot>`, with a mark of the base
+    /// unless that is the usual one. No two state directories should have the same.
     pub cgroup_parent: String,
 }
 

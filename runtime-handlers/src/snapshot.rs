@@ -11,6 +11,7 @@
 use std::fmt;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,8 @@ use sha2::{Digest, Sha256};
 
 const FILE: &str = "handler.json";
 const SCHEMA: u32 = 1;
+/// Where root keeps state unless somebody says otherwise.
+const USUAL_BASE: &str = "/run/manyrun";
 /// Keeps writers in one process apart, as the pid does between processes.
 static WRITES: AtomicU64 = AtomicU64::new(0);
 
@@ -91,10 +94,19 @@ impl Snapshot {
         base.join(self.handler.as_str()).join(&self.id)
     }
 
-    /// Where its runtime value lives.
+    /// Where its runtime value lives. Bases do not share cgroups, or a container of one could be taken for what a create in
+    /// another left over: all but the usual base have a mark in the name.
     #[must_use]
     pub fn context(&self, base: &Path) -> OpenContext {
-        OpenContext::new(self.directory(base), format!("/manyrun/{self}"))
+        let mut cgroup = format!("/manyrun/{self}");
+        if base != Path::new(USUAL_BASE) {
+            let real = std::fs::canonicalize(base).unwrap_or_else(|_| base.to_owned());
+            cgroup.push('-');
+            for byte in Sha256::digest(real.as_os_str().as_bytes()).iter().take(4) {
+                let _ = write!(cgroup, "{byte:02x}");
+            }
+        }
+        OpenContext::new(self.directory(base), cgroup)
     }
 
     /// Makes the directory and writes `handler.json`, unless it is there.
@@ -176,7 +188,7 @@ impl fmt::Display for Snapshot {
 /// [`ErrorKind::InvalidArgument`] when a user other than root has no `XDG_RUNTIME_DIR`.
 pub fn default_base(is_root: bool) -> Result<PathBuf> {
     if is_root {
-        return Ok(PathBuf::from("/run/manyrun"));
+        return Ok(PathBuf::from(USUAL_BASE));
     }
     match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| Path::new(dir).is_absolute()) {
         Some(dir) => Ok(Path::new(&dir).join("manyrun")),
@@ -241,6 +253,16 @@ mod tests {
         options.options = [("a".into(), 2.into()), ("b".into(), 1.into())].into_iter().collect();
         assert_eq!(Snapshot::of(&options), once);
         assert_eq!(once.id().len(), 12);
+    }
+
+    #[test]
+    fn two_bases_share_no_cgroup() {
+        let snapshot = Snapshot::of(&toy_config("web"));
+        let cgroup = |base: &str| snapshot.context(Path::new(base)).cgroup_parent;
+        assert_eq!(cgroup(USUAL_BASE), format!("/manyrun/{snapshot}"));
+        assert_ne!(cgroup("/nonexistent/a"), cgroup("/nonexistent/b"));
+        assert_ne!(cgroup("/nonexistent/a"), cgroup(USUAL_BASE));
+        assert_eq!(cgroup("/nonexistent/a"), cgroup("/nonexistent/a"));
     }
 
     #[test]

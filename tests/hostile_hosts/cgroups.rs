@@ -205,6 +205,36 @@ async fn a_monitor_has_a_cgroup_of_its_own_where_the_handler_wants_that() {
     .await;
 }
 
+/// What a create leaves that is killed before it has looked into the cgroup, where another state directory has the same one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_create_left_over_takes_no_container_of_another_state_directory_along() {
+    on(&["runc", "crun"], async |place| {
+        let runtime = place.open(&place.config()).await;
+        let id = place.running(&runtime, "lives", &Workload::ready_forever()).await;
+        let before = runtime.state(&id).await.unwrap();
+        let dead = place.path("other/containers").join(id.as_str());
+        std::fs::create_dir_all(&dead).unwrap();
+        let text = std::fs::read(place.container(&id).join("record.json")).unwrap();
+        let mut record: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        record["phase"] = "creating".into();
+        for process in ["init", "monitor", "own_cgroup"] {
+            record[process] = serde_json::Value::Null;
+        }
+        std::fs::write(dead.join("record.json"), record.to_string()).unwrap();
+        std::fs::write(dead.join("lock"), "").unwrap();
+
+        let parent = format!("/manyrun/{}", place.token());
+        let context = OpenContext::new(place.path("other"), parent);
+        let other = within(LIMIT, "open", OciFactory.open(&place.config(), context)).await.unwrap();
+        assert!(!dead.exists(), "what was left over is not removed");
+        assert_eq!(runtime.state(&id).await.unwrap(), before);
+        other.shutdown().await;
+        within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
+        runtime.shutdown().await;
+    })
+    .await;
+}
+
 /// A cgroup of a test that a runtime made in every hierarchy.
 fn remove_everywhere(name: &str) {
     let root = Path::new("/sys/fs/cgroup");

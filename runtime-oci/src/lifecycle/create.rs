@@ -201,9 +201,11 @@ impl Backend {
         self.remove_half_made(record, dir).await;
         if let Some(cgroup) =
             self.chosen_cgroup(record).filter(|cgroup| *cgroup == self.default_cgroup(&record.id))
+            && dir.was_worked_in()
         {
             // The cgroup is ours alone, and it was empty before: what is in it now is a half-made init. Below a parent of
-            // the caller's it may be somebody else's, for a create that died early had not looked yet.
+            // the caller's it may be somebody else's, for a create that died early had not looked yet; so it may where
+            // another state directory has the same parent, but there nobody begins to work who has not looked.
             end_all(self.hierarchies.processes_in(cgroup).into_iter().filter_map(Identity::of)).await;
         }
         self.remove_cgroups_of(record);

@@ -52,8 +52,7 @@ impl Backend {
             _ => None,
         };
         // Before the lock is let go of: from then on another container may get the id, and it is not to be stopped.
-        let mut witness =
-            Witness::open(&locked.dir)?.ok_or_else(|| Error::not_found(Operation::Stop, id))?;
+        let mut witness = Witness::open(&locked.dir)?.ok_or_else(|| Error::not_found(Operation::Stop, id))?;
         if alive == Some(ContainerStatus::Created) || request.grace == Some(Duration::ZERO) {
             return Ok(Progress::Kill(witness));
         }
