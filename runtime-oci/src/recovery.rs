@@ -8,6 +8,7 @@ use runtime_api::{ContainerId, ExitCause, ExitStatus, Result};
 use crate::backend::Backend;
 use crate::layout::ContainerDir;
 use crate::leftover;
+use crate::lifecycle::DELETE_LIMIT;
 use crate::lock::Witness;
 use crate::process::Identity;
 use crate::record::{Phase, Record};
@@ -45,7 +46,7 @@ impl Backend {
     async fn finish(&self, id: &ContainerId) -> Result<()> {
         let Some(mut locked) = self.lock(id).await? else { return Ok(()) };
         if matches!(locked.record.phase, Phase::Creating | Phase::Deleting) {
-            return self.take_down(&mut locked).await;
+            return self.take_down(&mut locked, DELETE_LIMIT).await;
         }
         self.resolve_checkpoint(&mut locked, false).await?;
         if locked.record.boot_id != self.boot_id

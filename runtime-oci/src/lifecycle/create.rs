@@ -274,7 +274,7 @@ const SMALLEST_LOG: u64 = 8192;
 /// conmon writes this much of an id to the journal, and stops where there is less.
 const SHORT_ID: usize = 12;
 /// How long the runtime gets to remove a container.
-pub(super) const DELETE_LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const DELETE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Descriptors for conmon, which gets its own copies: the caller's request may be used again.
 fn copies(descriptors: &[Arc<OwnedFd>]) -> Result<Vec<OwnedFd>> {

@@ -21,6 +21,8 @@ use crate::record::{Phase, Record};
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// How long a forced delete waits for others before it kills the command that they wait for.
 const FORCE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the runtime gets to remove a container by force, whose processes are gone by then.
+const FORCE_LIMIT: Duration = Duration::from_secs(5);
 /// How long conmon may live after its container: it syncs the log to the disk.
 const MONITOR_LIMIT: Duration = Duration::from_secs(2);
 
@@ -42,7 +44,10 @@ impl Backend {
         };
         match locked {
             None => Ok(()),
-            Some(mut locked) => self.take_down(&mut locked).await.map_err(named),
+            Some(mut locked) => {
+                let limit = if request.force { FORCE_LIMIT } else { DELETE_LIMIT };
+                self.take_down(&mut locked, limit).await.map_err(named)
+            }
         }
     }
 
@@ -81,8 +86,8 @@ impl Backend {
         Ok(Some(Locked { held, record, dir, entry }))
     }
 
-    /// Ends and removes a locked container.
-    pub(crate) async fn take_down(&self, locked: &mut Locked) -> Result<()> {
+    /// Ends and removes a locked container. The runtime gets so long for its part.
+    pub(crate) async fn take_down(&self, locked: &mut Locked, limit: Duration) -> Result<()> {
         if locked.record.phase == Phase::Creating {
             self.demolish(&locked.record, &locked.dir, &mut locked.held).await;
             locked.entry.touch();
@@ -92,7 +97,7 @@ impl Backend {
         locked.record.phase = Phase::Deleting;
         locked.save()?;
         let status = self.end(locked).await?;
-        self.remove_from_runtime(locked).await?;
+        self.remove_from_runtime(locked, limit).await?;
         if let Some(monitor) =
             locked.record.monitor.and_then(|monitor| monitor.open().map(|fd| (monitor, fd)))
         {
@@ -149,7 +154,7 @@ impl Backend {
 
     /// Lets the runtime remove its own state and the cgroup. Without force, because the init is known to be dead: some
     /// runtimes kill whoever has its pid by now when told to use force.
-    async fn remove_from_runtime(&self, locked: &Locked) -> Result<()> {
+    async fn remove_from_runtime(&self, locked: &Locked, limit: Duration) -> Result<()> {
         let id = locked.record.id.as_str();
         if self.runtime_state(&locked.record.id).is_empty() {
             return Ok(());
@@ -157,7 +162,7 @@ impl Backend {
         if locked.record.reach == Reach::Runtime {
             self.mend_runtime_note(&locked.record.id);
         }
-        let removed = self.let_runtime_remove(locked, id).await;
+        let removed = self.let_runtime_remove(locked, id, limit).await;
         if removed.is_ok() && self.config.root.is_none() {
             // Locks, for instance, which it leaves behind when several ask at once.
             self.remove_runtime_state(&locked.record.id);
@@ -165,27 +170,37 @@ impl Backend {
         removed
     }
 
-    async fn let_runtime_remove(&self, locked: &Locked, id: &str) -> Result<()> {
-        let Err(error) = self.run_verb(&locked.dir, &["delete", id], DELETE_LIMIT).await else {
+    async fn let_runtime_remove(&self, locked: &Locked, id: &str, limit: Duration) -> Result<()> {
+        let Err(error) = self.run_verb(&locked.dir, &["delete", id], limit).await else {
             return Ok(());
         };
         if self.is_gone(&error) || self.runtime_state(&locked.record.id).is_empty() {
             return Ok(());
         }
+        // One that hangs would do so again.
+        if let ErrorKind::TimedOut(_) = error.kind() {
+            return self.remove_without_runtime(locked, error);
+        }
         // Others may have removed ours from a root that they share, and made one of the same name.
         if self.runtime_says_ours(id, &locked.dir).await == Some(false) {
             return Ok(());
         }
-        let again = self.run_verb(&locked.dir, &["delete", "--force", id], DELETE_LIMIT).await;
-        match again {
+        match self.run_verb(&locked.dir, &["delete", "--force", id], limit).await {
             Ok(_) => Ok(()),
-            // A container whose binary vanished can still be removed, but for what only the binary knows.
-            Err(error) if matches!(error.kind(), ErrorKind::Unavailable(_)) => {
-                self.remove_runtime_state(&locked.record.id);
-                Ok(())
-            }
-            Err(error) => Err(error),
+            Err(error) => self.remove_without_runtime(locked, error),
         }
+    }
+
+    /// A container whose binary vanished or hangs can still be removed, but for what only the binary knows. In a root that
+    /// others use too, what has its name may be somebody else's by now, and only the binary could tell.
+    fn remove_without_runtime(&self, locked: &Locked, error: Error) -> Result<()> {
+        let silent = matches!(error.kind(), ErrorKind::Unavailable(_) | ErrorKind::TimedOut(_));
+        if !silent || self.config.root.is_some() {
+            return Err(error);
+        }
+        tracing::warn!(id = %locked.record.id, error = %error.report(), "a container is removed without its runtime");
+        self.remove_runtime_state(&locked.record.id);
+        Ok(())
     }
 
     /// Removes our own files. The final status goes into the lock file first, for those who wait.
