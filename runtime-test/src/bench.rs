@@ -11,8 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use runtime_api::{
-    Capability, ContainerId, CreateRequest, ExitStatus, KillRequest, LogConfig, RestoreRequest,
-    SharedRuntime, Signal, StdinMode,
+    Capability, ContainerId, CreateRequest, LogConfig, RestoreRequest, SharedRuntime, StdinMode,
 };
 
 use crate::{BundleOptions, Checked, Clause, Harness, Scratch, Violation, Workload};
@@ -284,27 +283,6 @@ impl Bench {
         let subject = self.running(workload).await?;
         subject.wait().await?;
         Ok(subject)
-    }
-
-    /// Ends a program that cannot be watched and traps TERM at some time: asks it again until it is listened to.
-    ///
-    /// # Errors
-    /// Those of the runtime.
-    pub async fn stop_once_armed(&self, id: &ContainerId) -> Checked<ExitStatus> {
-        let runtime = self.runtime();
-        let waiting = runtime.wait(id);
-        tokio::pin!(waiting);
-        for _ in 0..60 {
-            let term = KillRequest::new(Signal::TERM);
-            match runtime.kill(id, term).await {
-                Err(error) if !error.is_wrong_state() => return Err(error.into()),
-                _ => {}
-            }
-            if let Ok(exit) = tokio::time::timeout(Duration::from_millis(500), &mut waiting).await {
-                return Ok(exit?);
-            }
-        }
-        Err(Violation::new("the program never came to the step that listens to TERM"))
     }
 
     /// Breaks the clause unless, soon, no process of this clause is left on the host.

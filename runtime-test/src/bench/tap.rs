@@ -10,6 +10,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::{PATIENCE, poll_until};
+
+/// How much of the end of an output is looked at.
+const RECENT: usize = 4096;
 use crate::{Bench, Checked, Violation};
 
 /// An attached client that keeps everything it gets. Dropping it detaches.
@@ -125,6 +128,24 @@ impl Tap {
         }
         let got = String::from_utf8_lossy(&got[..got.len().min(200)]).into_owned();
         Err(Violation::new(format!("the client must get {text:?}, and got {got:?}")))
+    }
+
+    /// Waits until `text` is in the end of what the client has got so far, whatever came before.
+    ///
+    /// # Errors
+    /// When it does not come.
+    pub async fn until_gets(&self, text: &str) -> Checked {
+        let holds = || {
+            let got = self.stdout();
+            let end = &got[got.len().saturating_sub(RECENT)..];
+            end.windows(text.len()).any(|window| window == text.as_bytes())
+        };
+        if poll_until(PATIENCE, || holds().then_some(())).await.is_some() {
+            return Ok(());
+        }
+        let got = self.stdout();
+        let end = String::from_utf8_lossy(&got[got.len().saturating_sub(RECENT)..]).into_owned();
+        Err(Violation::new(format!("the client must get {text:?}, and got at last {end:?}")))
     }
 
     /// Waits for the end of the attachment and gives all of standard output and of standard error.

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use runtime_api::{
-    AttachEnd, AttachRequest, Capability, ContainerStatus, ErrorKind, StdinMode, Streams, WindowSize,
+    AttachEnd, AttachRequest, Capability, ContainerStatus, ErrorKind, StdinMode, StopRequest, Streams, WindowSize,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::oneshot;
@@ -132,7 +132,8 @@ clause! {
 async fn cuts_off_silent_clients(bench: &Bench) -> Checked {
     // Half as much again as may be left unread.
     const MUCH: u64 = 12 * 1024 * 1024;
-    let program = Workload::fills(MUCH).then(Step::Trap(15, crate::Trap::Exit(7))).then(Step::Forever);
+    let tick = Step::Tick(Duration::from_millis(20));
+    let program = Workload::fills(MUCH).then(Step::Trap(15, crate::Trap::Exit(7))).then(tick);
     let id = bench.id("a");
     // Without a log, so that nothing but the silent client could hold the program up.
     let request = runtime_api::CreateRequest::new(id.clone(), bench.bundle(&program)?);
@@ -151,8 +152,11 @@ async fn cuts_off_silent_clients(bench: &Bench) -> Checked {
     let cut = cut.map_err(|error| Violation::new(format!("attach panicked: {error}")))?;
     refused!(cut, ErrorKind::Lagged(_), "a client that reads nothing");
     ensure_eq!(bench.runtime().state(&id).await?.status, ContainerStatus::Running, "the status afterwards");
-    // The program got rid of all of its output: it reached the step after it.
-    let exit = bench.stop_once_armed(&id).await?;
+    // The program gets rid of all of its output: it comes to the steps after it, as a client that reads can tell. Only then
+    // is a signal sent, for not every runtime guards an init from those that it does not listen to.
+    let client = Tap::attached(bench, &id).await?;
+    client.until_gets("tick ").await?;
+    let exit = bench.runtime().stop(&id, StopRequest::within(Duration::from_secs(20))).await?;
     ensure_eq!(exit.code, Some(7), "the code");
     Ok(())
 }
