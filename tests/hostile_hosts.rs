@@ -1,6 +1,8 @@
 //! What strangers, hung programs and killed helpers on the host may do to a container, and what we may not do to them.
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test fails it")]
 
+#[path = "hostile_hosts/binaries.rs"]
+mod binaries;
 #[path = "hostile_hosts/bystander.rs"]
 mod bystander;
 #[path = "hostile_hosts/cgroups.rs"]

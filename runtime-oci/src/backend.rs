@@ -291,7 +291,8 @@ impl Backend {
 
     /// A command line of the runtime, which logs its complaints to `log`.
     pub(crate) fn command(&self, id: &ContainerId, log: &Path) -> Result<CommandLine> {
-        let line = CommandLine::new(self.binary()?).args(self.global_args(id, log));
+        let line = CommandLine::new(self.binary()?).speaks(self.dialect.alone());
+        let line = line.args(self.global_args(id, log));
         let line = if self.config.systemd_cgroup { line.arg("--systemd-cgroup") } else { line };
         Ok(self.config.env.iter().fold(line, |line, (name, value)| line.env(name, value)))
     }

@@ -18,7 +18,9 @@ use tokio::time::timeout;
 
 use runtime_api::{CommandDetail, Error, ErrorKind, Result};
 
+use crate::dialect::Dialect;
 use crate::process::{Identity, kill_tree};
+use crate::tries::Tries;
 
 /// How much of standard error is kept.
 const STDERR_TAIL: usize = 8 * 1024;
@@ -38,6 +40,7 @@ pub(crate) struct CommandLine {
     env: Vec<(OsString, OsString)>,
     cwd: Option<PathBuf>,
     input: Option<Vec<u8>>,
+    dialects: &'static [&'static Dialect],
 }
 
 /// What a command did.
@@ -55,7 +58,7 @@ impl CommandLine {
     pub(crate) fn new(program: impl Into<PathBuf>) -> Self {
         let env =
             PASSED.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?))).collect();
-        Self { program: program.into(), args: Vec::new(), env, cwd: None, input: None }
+        Self { program: program.into(), args: Vec::new(), env, cwd: None, input: None, dialects: &[] }
     }
 
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -83,6 +86,12 @@ impl CommandLine {
     /// What [`CommandLine::run`] writes to its standard input, which is empty otherwise.
     pub(crate) fn input(mut self, text: Vec<u8>) -> Self {
         self.input = Some(text);
+        self
+    }
+
+    /// The dialects of which the program may speak one: [`CommandLine::run`] repeats it when it says that it did nothing.
+    pub(crate) fn speaks(mut self, dialects: &'static [&'static Dialect]) -> Self {
+        self.dialects = dialects;
         self
     }
 
@@ -121,12 +130,22 @@ impl CommandLine {
         })
     }
 
-    /// Runs it to its end. Dropping the future kills it.
+    /// Runs it to its end, again if it failed before it did anything. Dropping the future kills it.
     ///
     /// # Errors
     /// `Unavailable` when there is no such binary, `TimedOut` at the deadline (it is killed). A code that is not zero
     /// is no error here.
     pub(crate) async fn run(&self, limit: Duration) -> Result<Finished> {
+        let mut tries = Tries::of(self.dialects);
+        loop {
+            let done = self.run_once(limit).await?;
+            if done.code == 0 || !tries.again_after(&done.stderr).await {
+                return Ok(done);
+            }
+        }
+    }
+
+    async fn run_once(&self, limit: Duration) -> Result<Finished> {
         let mut command = self.command();
         let stdin = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());

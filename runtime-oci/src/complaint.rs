@@ -26,7 +26,11 @@ pub(crate) fn account(log: Option<&Path>, stderr: &str) -> String {
     let logged = log.and_then(|path| std::fs::read(path).ok());
     let logged = logged.and_then(|bytes| last_error(&String::from_utf8_lossy(&bytes)));
     logged.or_else(|| last_error(stderr)).unwrap_or_else(|| {
-        let last = without_backtrace(stderr).lines().rev().map(str::trim).find(|line| !line.is_empty());
+        let text = without_backtrace(stderr);
+        if let Some(chain) = with_causes(text) {
+            return chain;
+        }
+        let last = text.lines().rev().map(str::trim).find(|line| !line.is_empty());
         last.map_or_else(|| "it said nothing".to_owned(), unwrap_logrus)
     })
 }
@@ -36,6 +40,14 @@ fn unwrap_logrus(line: &str) -> String {
     let quoted =
         line.split_once(" msg=").and_then(|(_, rest)| serde_json::from_str::<String>(rest.trim()).ok());
     one_line(quoted.as_deref().unwrap_or(line))
+}
+
+/// Programs that list the causes of an error below it end with the last of them, which alone says little.
+fn with_causes(text: &str) -> Option<String> {
+    let (before, causes) = text.rsplit_once("\nCaused by:\n")?;
+    let error = before.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+    let causes = causes.lines().map(str::trim).filter(|line| !line.is_empty());
+    Some(one_line(&std::iter::once(error).chain(causes).collect::<Vec<_>>().join(": ")))
 }
 
 /// Some programs add where in their own code they were, which helps nobody here.
@@ -64,6 +76,13 @@ mod tests {
         assert_eq!(last_error(log).as_deref(), Some("container nope does not exist."));
         let stderr = "Error: container nope does not exist.\n\nStack backtrace:\n   0: <unknown>\n";
         assert_eq!(account(None, stderr), "Error: container nope does not exist.");
+    }
+
+    #[test]
+    fn an_error_comes_with_its_causes() {
+        let stderr = "Error: failed to seal /proc/self/exe\n\nCaused by:\n    Device or resource busy (os error 16)\n\nStack backtrace:\n   0: x\n";
+        let expected = "Error: failed to seal /proc/self/exe: Device or resource busy (os error 16)";
+        assert_eq!(account(None, stderr), expected);
     }
 
     #[test]

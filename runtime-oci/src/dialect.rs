@@ -57,6 +57,8 @@ pub(crate) struct Dialect {
     launch: &'static [Row<Rejection>],
     /// Messages of kill, delete, pause and resume that say there is nothing to act on.
     gone: &'static [Row<()>],
+    /// Messages of any command that say that the program failed before it did anything: the same command may be repeated.
+    untouched: &'static [Row<()>],
 }
 
 /// Who saves a container, and what its images look like.
@@ -103,6 +105,7 @@ const RUNC: Dialect = Dialect {
         (&["container not running"], ()),
         (&["process already finished"], ()),
     ],
+    untouched: &[],
 };
 
 const CRUN: Dialect = Dialect {
@@ -127,6 +130,7 @@ const CRUN: Dialect = Dialect {
         (&["no such process"], ()),
         (&["is not running"], ()),
     ],
+    untouched: &[],
 };
 
 const YOUKI: Dialect = Dialect {
@@ -149,6 +153,8 @@ const YOUKI: Dialect = Dialect {
         (&["no such process"], ()),
         (&["incompatible container status: `stopped`"], ()),
     ],
+    // It copies itself into a sealed memory file first of all, which the kernel refuses while a page of that is in use.
+    untouched: &[(&["failed to seal /proc/self/exe", "resource busy"], ())],
 };
 
 const RUNSC: Dialect = Dialect {
@@ -174,6 +180,7 @@ const RUNSC: Dialect = Dialect {
         (&["sandbox is not running"], ()),
         (&["no such process"], ()),
     ],
+    untouched: &[],
 };
 
 /// For a program that we have not met: only what is common to all.
@@ -188,14 +195,21 @@ const UNKNOWN: Dialect = Dialect {
     kills_paused: true,
     launch: &[(&["executable file", "not found"], ExecNotFound)],
     gone: &[(&["no such process"], ()), (&["does not exist"], ())],
+    untouched: &[],
 };
 
-const ALL: &[&Dialect] = &[&RUNC, &CRUN, &YOUKI, &RUNSC];
+/// Every program that we have met.
+pub(crate) static ALL: [&Dialect; 4] = [&RUNC, &CRUN, &YOUKI, &RUNSC];
 
 impl Dialect {
     /// The table for a program that calls itself `name`.
     pub(crate) fn of(name: &str) -> &'static Self {
         ALL.iter().find(|dialect| dialect.name == name).copied().unwrap_or(&UNKNOWN)
+    }
+
+    /// This table alone, in a list; nothing for a program that we have not met.
+    pub(crate) fn alone(&self) -> &'static [&'static Self] {
+        ALL.iter().find(|dialect| dialect.name == self.name).map_or(&[], std::slice::from_ref)
     }
 
     /// Whether this is a program that we have met.
@@ -227,6 +241,16 @@ impl Dialect {
     /// Whether a message of kill, delete, pause or resume says that there is nothing to act on.
     pub(crate) fn says_gone(&self, message: &str) -> bool {
         first_match(self.gone, message).is_some()
+    }
+
+    /// Whether the program is known to fail at times before it does anything.
+    pub(crate) fn may_do_nothing(&self) -> bool {
+        !self.untouched.is_empty()
+    }
+
+    /// Whether a message of any command says that the program failed before it did anything.
+    pub(crate) fn says_untouched(&self, message: &str) -> bool {
+        first_match(self.untouched, message).is_some()
     }
 }
 
@@ -334,6 +358,18 @@ mod tests {
         ("runsc", "cannot signal container \"c1\" in state paused", false),
     ];
 
+    const UNTOUCHED: &[(&str, &str, bool)] = &[
+        ("youki", "Error: failed to seal /proc/self/exe: Device or resource busy (os error 16)", true),
+        (
+            "youki",
+            "Error: failed to seal /proc/self/exe\n\nCaused by:\n    Device or resource busy (os error 16)\n",
+            true,
+        ),
+        ("youki", "Error: failed to seal /proc/self/exe: Operation not permitted (os error 1)", false),
+        ("youki", "error in executing command: Device or resource busy (os error 16)", false),
+        ("runc", "failed to seal /proc/self/exe: device or resource busy", false),
+    ];
+
     #[test]
     fn recorded_messages_have_their_meaning() {
         for (name, message, class) in LAUNCH {
@@ -341,6 +377,9 @@ mod tests {
         }
         for (name, message, gone) in GONE {
             assert_eq!(Dialect::of(name).says_gone(message), *gone, "{name}: {message}");
+        }
+        for (name, message, untouched) in UNTOUCHED {
+            assert_eq!(Dialect::of(name).says_untouched(message), *untouched, "{name}: {message}");
         }
     }
 

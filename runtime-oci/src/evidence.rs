@@ -14,7 +14,7 @@ use runtime_api::Error;
 use crate::command::CommandLine;
 use crate::complaint::account;
 use crate::config::OciConfig;
-use crate::dialect::Dialect;
+use crate::dialect::{ALL, Dialect};
 use crate::layout::Layout;
 
 pub(crate) use checkpoint::CheckpointFindings;
@@ -222,7 +222,9 @@ async fn ask(
 }
 
 fn line(binary: &Path, config: &OciConfig) -> CommandLine {
-    config.env.iter().fold(CommandLine::new(binary), |line, (name, value)| line.env(name, value))
+    // Who it is is not known yet.
+    let line = CommandLine::new(binary).speaks(&ALL);
+    config.env.iter().fold(line, |line, (name, value)| line.env(name, value))
 }
 
 /// `runc version 1.1.5+ds1` and its like.

@@ -30,6 +30,7 @@ use crate::layout::ContainerDir;
 use crate::observe;
 use crate::process::Identity;
 use crate::record::Record;
+use crate::tries::Tries;
 use output::Room;
 use running::{Given, Met, Running};
 use streams::{Ends, Input, Sink};
@@ -44,11 +45,28 @@ impl Backend {
         let named = |error: Error| error.during(operation).on(format_args!("container \"{id}\""));
         self.check_exec(&request.process, request.timeout).map_err(named)?;
         let begun = Instant::now();
+        let mut tries = Tries::of(self.dialect.alone());
+        loop {
+            match self.exec_sync_once(id, &request, begun).await {
+                Err(error) if tries.again(&error).await => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn exec_sync_once(
+        &self,
+        id: &ContainerId,
+        request: &ExecSyncRequest,
+        begun: Instant,
+    ) -> Result<ExecOutcome> {
+        let operation = Operation::ExecSync;
+        let named = |error: Error| error.during(operation).on(format_args!("container \"{id}\""));
         let (mut exec, ends) = self.begin_exec(operation, id, Given::nothing(&request.process)).await?;
         let room = Room::new(request.output_limit);
         let (mut stdout, mut stderr) = (Sink::kept(&room), Sink::kept(&room));
-        let course = exec.course();
-        let carried = streams::carry(ends, Input::none(), &mut stdout, &mut stderr, &course);
+        let (course, mut none) = (exec.course(), Input::none());
+        let carried = streams::carry(ends, &mut none, &mut stdout, &mut stderr, &course);
         let met = exec.attend(carried, left(request.timeout, begun)).await.map_err(named)?;
         let mut outcome = ExecOutcome::new(ExecEnd::TimedOut);
         outcome.stdout = stdout.into_kept();
@@ -76,20 +94,48 @@ impl Backend {
             self.capabilities.require(Capability::ExecDescriptors).map_err(named)?;
         }
         let begun = Instant::now();
-        let input = Input { from: streams.stdin, sizes: streams.resize };
-        let given = Given::new(&request.process, &input, request.descriptors);
-        let (mut exec, ends) = self.begin_exec(operation, id, given).await?;
-        let (mut stdout, mut stderr) = (Sink::client(streams.stdout), Sink::client(streams.stderr));
-        let course = exec.course();
-        let carried = streams::carry(ends, input, &mut stdout, &mut stderr, &course);
-        let met = exec.attend(carried, left(request.timeout, begun)).await.map_err(named)?;
-        match self.conclude(operation, id, &mut exec, met, &[]).await.map_err(named)? {
+        let may_repeat = self.dialect.may_do_nothing();
+        let mut client = Client {
+            input: Input { from: streams.stdin, sizes: streams.resize, waits: may_repeat },
+            stdout: Sink::client(streams.stdout),
+            stderr: Sink::client(streams.stderr),
+        };
+        let mut tries = Tries::of(self.dialect.alone());
+        let ended = loop {
+            let given = Given::new(&request.process, &client.input, request.descriptors.clone());
+            let limit = left(request.timeout, begun);
+            match self.exec_once(id, given, limit, &mut client).await {
+                Err(error) if tries.again(&error).await => {}
+                ended => break ended,
+            }
+        };
+        // Where nothing was run nobody has told the client yet that nothing will come.
+        client.stdout.close().await;
+        client.stderr.close().await;
+        match ended.map_err(named)? {
             Some(code) => Ok(ExitStatus::exited(code, SystemTime::now())),
             None => {
                 let late = Error::new(ErrorKind::TimedOut(request.timeout.unwrap_or_default()));
                 Err(named(late.hint("the command was killed with what it had started")))
             }
         }
+    }
+
+    /// Runs a program with a caller's streams, which stay whole if the runtime does nothing; its code, or nothing when
+    /// it was killed at its time limit.
+    async fn exec_once(
+        &self,
+        id: &ContainerId,
+        given: Given<'_>,
+        limit: Option<Duration>,
+        client: &mut Client<'_>,
+    ) -> Result<Option<i32>> {
+        let (mut exec, ends) = self.begin_exec(Operation::Exec, id, given).await?;
+        let course = exec.course();
+        let Client { input, stdout, stderr } = client;
+        let carried = streams::carry(ends, input, stdout, stderr, &course);
+        let met = exec.attend(carried, limit).await?;
+        self.conclude(Operation::Exec, id, &mut exec, met, &[]).await
     }
 
     /// Refuses what cannot be run, before anything is looked up.
@@ -193,6 +239,13 @@ impl Backend {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+/// The streams of the client of an exec.
+struct Client<'a> {
+    input: Input,
+    stdout: Sink<'a>,
+    stderr: Sink<'a>,
 }
 
 /// The refusal of an exec once a stop has turned to KILL.

@@ -42,6 +42,7 @@ mod sessions;
 mod spec;
 mod stats;
 mod tasks;
+mod tries;
 mod update;
 
 pub use archive::{CheckpointArchive, CheckpointDetails};

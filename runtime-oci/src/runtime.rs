@@ -23,6 +23,7 @@ use crate::lifecycle::{Making, RestoreSource};
 use crate::record::Record;
 use crate::sessions::Opening;
 use crate::tasks::{Tasks, shut_down};
+use crate::tries::Tries;
 
 /// One OCI runtime behind one handler, over one state directory.
 #[derive(Debug)]
@@ -110,8 +111,16 @@ impl OciRuntime {
     ) -> Result<ContainerState> {
         let id = request.id.clone();
         let named = |error: Error| error.during(operation).on(format_args!("container \"{id}\""));
-        let making = Making::begin(Arc::clone(&self.backend), request, source).await.map_err(named)?;
-        self.tasks.complete(operation, making).await.map_err(named)
+        let mut tries = Tries::of(self.backend.dialect.alone());
+        loop {
+            let (backend, request, source) = (Arc::clone(&self.backend), request.clone(), source.clone());
+            let making = Making::begin(backend, request, source).await.map_err(named)?;
+            // One that fails is undone before it is told, so that the next begins anew.
+            match self.tasks.complete(operation, making).await {
+                Err(error) if tries.again(&error).await => {}
+                made => return made.map_err(named),
+            }
+        }
     }
 }
 
@@ -195,8 +204,15 @@ impl RuntimeImpl for OciRuntime {
     async fn exec_start(&self, id: &ContainerId, request: ExecSessionRequest) -> Result<ExecSessionState> {
         self.backend.capabilities.require_for(Operation::ExecStart)?;
         let named = |error: Error| error.during(Operation::ExecStart).on(format_args!("container \"{id}\""));
-        let opening = Opening::begin(Arc::clone(&self.backend), id.clone(), request).await.map_err(named)?;
-        self.tasks.complete(Operation::ExecStart, opening).await.map_err(named)
+        let mut tries = Tries::of(self.backend.dialect.alone());
+        loop {
+            let (backend, request) = (Arc::clone(&self.backend), request.clone());
+            let opening = Opening::begin(backend, id.clone(), request).await.map_err(named)?;
+            match self.tasks.complete(Operation::ExecStart, opening).await {
+                Err(error) if tries.again(&error).await => {}
+                made => return made.map_err(named),
+            }
+        }
     }
 
     async fn exec_attach(

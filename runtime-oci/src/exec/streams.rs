@@ -60,11 +60,13 @@ impl Ends {
 pub(super) struct Input {
     pub(super) from: Option<BoxRead>,
     pub(super) sizes: Option<watch::Receiver<Option<WindowSize>>>,
+    /// Whether it is left alone until the command has begun, for a runtime that may have to be asked again.
+    pub(super) waits: bool,
 }
 
 impl Input {
     pub(super) fn none() -> Self {
-        Self { from: None, sizes: None }
+        Self { from: None, sizes: None, waits: false }
     }
 }
 
@@ -108,8 +110,10 @@ impl<'a> Sink<'a> {
     }
 
     /// Tells the client that nothing more will come.
-    async fn close(&mut self) {
-        if let Self::Client(Some(client)) = self {
+    pub(super) async fn close(&mut self) {
+        if let Self::Client(client) = self
+            && let Some(mut client) = client.take()
+        {
             let _ = client.shutdown().await;
         }
     }
@@ -138,10 +142,10 @@ impl Source {
 }
 
 /// Carries everything until the command has ended and its output was taken. Gives what the runtime itself said, as far as
-/// that can be told from what the command said.
+/// that can be told from what the command said. Where no command was run the streams stay as they were.
 pub(super) async fn carry(
     ends: Ends,
-    input: Input,
+    input: &mut Input,
     stdout: &mut Sink<'_>,
     stderr: &mut Sink<'_>,
     course: &Course,
@@ -155,7 +159,9 @@ pub(super) async fn carry(
                 listen(out, &mut words.0, course),
                 listen(err, &mut words.1, course)
             );
-            stderr.close().await;
+            if course.has_begun() {
+                stderr.close().await;
+            }
             [words.0, words.1].concat()
         }
         None => {
@@ -166,7 +172,7 @@ pub(super) async fn carry(
                 );
                 said
             };
-            alongside(output, feed(input.from, ends.stdin), course).await
+            alongside(output, feed(input, ends.stdin, course), course).await
         }
     }
 }
@@ -225,7 +231,9 @@ async fn pump(mut from: Source, to: &mut Sink<'_>, course: &Course) {
             Ok(0) | Err(_) => break,
         }
     }
-    to.close().await;
+    if course.settled().await {
+        to.close().await;
+    }
 }
 
 /// How long to wait before a terminal that nobody has open is looked at again: at first, and at most.
@@ -244,7 +252,6 @@ async fn errors(mut from: pipe::Receiver, to: &mut Sink<'_>, course: &Course) ->
         held.truncate(first);
         if first > 0 && !course.settled().await {
             listen(from, &mut held, course).await;
-            to.close().await;
             return held;
         }
         to.take(&held).await;
@@ -270,8 +277,11 @@ async fn listen(mut from: pipe::Receiver, words: &mut Vec<u8>, course: &Course) 
 }
 
 /// Passes a caller's input on; its end is the command's end of input.
-async fn feed(from: Option<BoxRead>, to: Option<pipe::Sender>) {
-    let (Some(mut from), Some(mut to)) = (from, to) else { return };
+async fn feed(input: &mut Input, to: Option<pipe::Sender>, course: &Course) {
+    if input.waits && !course.settled().await {
+        return;
+    }
+    let (Some(mut from), Some(mut to)) = (input.from.take(), to) else { return };
     let mut chunk = vec![0; CHUNK];
     // A caller whose input cannot be read any more has none, and a command that closed its own takes no more.
     while let Ok(n @ 1..) = from.read(&mut chunk).await {
@@ -282,12 +292,12 @@ async fn feed(from: Option<BoxRead>, to: Option<pipe::Sender>) {
 }
 
 /// Carries a terminal both ways, once the runtime has made it.
-async fn with_terminal(console: Console, input: Input, stdout: &mut Sink<'_>, course: &Course) {
-    let Some(master) = console.master(course).await else { return stdout.close().await };
+async fn with_terminal(console: Console, input: &mut Input, stdout: &mut Sink<'_>, course: &Course) {
+    let Some(master) = console.master(course).await else { return };
     let master = Arc::new(master);
     let output = pump(Source::Terminal(Arc::clone(&master)), stdout, course);
     let entering = async {
-        tokio::join!(type_in(input.from, &master), resize(input.sizes, &master));
+        tokio::join!(type_in(input.from.take(), &master), resize(input.sizes.take(), &master));
     };
     alongside(output, entering, course).await;
 }

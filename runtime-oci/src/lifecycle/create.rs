@@ -150,10 +150,12 @@ impl Work for Making {
             Report::Pid(pid) => pid,
             Report::Failed(_) | Report::Silent => {
                 let said = if let Report::Failed(message) = report { message } else { String::new() };
-                if let Some(source) = &self.source {
+                let message = complaint::account(Some(&self.dir.oci_log()), &said);
+                if let Some(source) = &self.source
+                    && !backend.dialect.says_untouched(&message)
+                {
                     return Err(source.refused(&backend, &self.dir, &said, monitor.line()));
                 }
-                let message = complaint::account(Some(&self.dir.oci_log()), &said);
                 return Err(backend.rejected(message).with_command(monitor.line().detail(None, "")));
             }
         };
