@@ -7,10 +7,12 @@ use std::time::Duration;
 use manyrun_tests::census;
 use manyrun_tests::life::{FILL, LAST_LINE, Life, Scenario, Step};
 use manyrun_tests::patience::{LIMIT, until, within};
-use manyrun_tests::place::with_arguments;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use runtime_api::{ContainerStatus, DeleteRequest, ErrorKind, ExecSyncRequest, SharedRuntime, StopRequest};
+use runtime_api::{
+    Capability, ContainerStatus, DeleteRequest, ErrorKind, ExecSessionState, ExecSyncRequest, SharedRuntime,
+    StopRequest,
+};
 use runtime_test::Workload;
 
 use crate::case::{Again, Case, Injury, Moment};
@@ -107,7 +109,10 @@ fn kill_init(field: &Field, life: &Life) {
         return;
     };
     let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    if cgroup.lines().any(|line| line.ends_with(&format!("/{}", life.id))) {
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    // A sandbox need not be in the container's cgroup, but is told whose it is.
+    let is_told = command.split(|byte| *byte == 0).any(|word| word == life.id.as_str().as_bytes());
+    if is_told || cgroup.lines().any(|line| line.ends_with(&format!("/{}", life.id))) {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
 }
@@ -143,6 +148,9 @@ impl Aftermath<'_> {
         if half_deleted {
             allowed.push(Seen::Stopped(Some(137)));
         }
+        if Life::may_die_of_term(runtime, Some(143)) && self.progress.began(self.case.scenario, Step::Stop) {
+            allowed.push(Seen::Stopped(Some(143)));
+        }
         let first = self.look(runtime).await;
         assert!(
             allowed.contains(&first),
@@ -155,7 +163,8 @@ impl Aftermath<'_> {
         if first == Seen::Stopped(Some(self.case.scenario.code)) && self.case.scenario.ends {
             self.assert_log_is_whole(log);
         }
-        self.assert_hanging_exec_ends().await;
+        self.assert_hanging_exec_ends(runtime).await;
+        self.assert_session(runtime, first).await;
         self.assert_stays(runtime, first).await;
         if self.case.force || half_deleted {
             let delete = runtime.delete(&self.life.id, DeleteRequest::force());
@@ -228,6 +237,9 @@ impl Aftermath<'_> {
             let request = ExecSyncRequest::new(Workload::says("again").process());
             let outcome = within(LIMIT, "exec", runtime.exec_sync(id, request)).await.unwrap();
             assert_eq!(outcome.stdout, b"again\n");
+            within(LIMIT, "log.reopen", runtime.reopen_log(id)).await.unwrap();
+            assert!(self.life.log.exists(), "the log was not opened anew");
+            self.end_session(runtime).await;
         }
         if seen != Seen::Unknown {
             let stop = runtime.stop(id, StopRequest::within(scenario.grace));
@@ -235,7 +247,9 @@ impl Aftermath<'_> {
             let seen = self.look(runtime).await;
             assert_eq!(seen, Seen::Stopped(status.code));
             let lost = matches!(self.case.injury, Injury::Monitor | Injury::Both);
-            let fits = [scenario.code, 137].map(Some).contains(&status.code) || lost && status.code.is_none();
+            let fits = [scenario.code, 137].map(Some).contains(&status.code)
+                || lost && status.code.is_none()
+                || Life::may_die_of_term(runtime, status.code);
             assert!(fits, "{status}");
             within(LIMIT, "delete", runtime.delete(id, DeleteRequest::new())).await.unwrap();
         }
@@ -256,9 +270,68 @@ impl Aftermath<'_> {
     }
 
     /// An exec of a dead caller is ended: nobody would ever read what it says.
-    async fn assert_hanging_exec_ends(&self) {
-        let mark = self.life.hang_mark();
-        until("the end of the dead caller's exec", || with_arguments(&[&mark]).is_none().then_some(())).await;
+    async fn assert_hanging_exec_ends(&self, runtime: &SharedRuntime) {
+        let over = || (!self.life.hangs(runtime)).then_some(());
+        until("the end of the dead caller's exec", over).await;
+    }
+
+    /// How the session stands.
+    async fn session(&self, runtime: &SharedRuntime) -> Option<ExecSessionState> {
+        let session = Life::session().unwrap();
+        let state = runtime.exec_state(&self.life.id, &session);
+        match within(LIMIT, "exec.state", state).await {
+            Ok(state) => Some(state),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => panic!("exec.state: {}", error.report()),
+        }
+    }
+
+    /// A session goes on without its caller, to its end or that of its container; one that was not begun leaves nothing.
+    async fn assert_session(&self, runtime: &SharedRuntime, first: Seen) {
+        if !runtime.capabilities().has(Capability::ExecSession) {
+            return;
+        }
+        let (scenario, progress) = (self.case.scenario, self.progress);
+        let ends = progress.began(scenario, Step::EndSession);
+        let goes = ends || self.interrupted(&[Step::Force, Step::Delete]) || first == Seen::Unknown;
+        let dies = goes || progress.began(scenario, Step::Stop) || self.case.injury != Injury::Nobody;
+        let found = self.session(runtime).await;
+        match found {
+            None => {
+                let lacks = progress.done(scenario, Step::Session) && !goes;
+                assert!(!lacks, "the session is lost: {progress:?}");
+                let files = self.field.container(&self.life.id).join("sessions/session");
+                until("that the session's files go", || (!files.exists()).then_some(())).await;
+            }
+            Some(state) => {
+                let is_known = progress.began(scenario, Step::Session) && first != Seen::Unknown;
+                assert!(is_known && !progress.done(scenario, Step::EndSession), "{state:?}: {progress:?}");
+                let runs = matches!(state, ExecSessionState::Running { .. });
+                assert!(runs || dies || !first.is_alive(), "the session ended: {state:?}: {progress:?}");
+            }
+        }
+        if !first.is_alive() {
+            let over = async {
+                while matches!(self.session(runtime).await, Some(ExecSessionState::Running { .. })) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            within(LIMIT, "the end of the session with its container", over).await;
+        }
+    }
+
+    /// The session of a dead caller is stopped and forgotten as any other.
+    async fn end_session(&self, runtime: &SharedRuntime) {
+        let has = runtime.capabilities().has(Capability::ExecSession);
+        if !has || self.session(runtime).await.is_none() {
+            return;
+        }
+        let (id, session) = (&self.life.id, Life::session().unwrap());
+        let stop = runtime.exec_stop(id, &session, StopRequest::within(Duration::from_secs(20)));
+        let state = within(LIMIT, "exec.stop", stop).await.unwrap();
+        assert!(Life::is_stopped_session(&state), "{state:?}");
+        within(LIMIT, "exec.cleanup", runtime.exec_cleanup(id, &session)).await.unwrap();
+        assert_eq!(self.session(runtime).await, None);
     }
 
     pub(crate) async fn assert_nothing_left(&self) {

@@ -60,6 +60,11 @@ impl Progress {
         (self.begun > self.ended).then(|| scenario.steps[self.ended])
     }
 
+    /// Whether a step is over.
+    pub(crate) fn done(self, scenario: &Scenario, step: Step) -> bool {
+        scenario.steps[..self.ended].contains(&step)
+    }
+
     /// Whether a step was begun.
     pub(crate) fn began(self, scenario: &Scenario, step: Step) -> bool {
         scenario.steps[..self.begun].contains(&step)
@@ -105,7 +110,7 @@ fn after(scenario: &Scenario, step: Step, before: &[Seen]) -> Vec<Seen> {
     match step {
         Step::Create => vec![CREATED],
         Step::Start | Step::Resume => vec![RUNNING],
-        Step::Exec | Step::Hang => before.to_vec(),
+        Step::Exec | Step::Hang | Step::Session | Step::EndSession | Step::Reopen => before.to_vec(),
         Step::Pause => vec![PAUSED],
         Step::Stop | Step::Wait => vec![Stopped(Some(scenario.code))],
         Step::Delete | Step::Force => vec![Unknown],

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use runtime_api::{
-    ContainerId, CreateRequest, DeleteRequest, Error, ErrorKind, ExecSyncRequest, LogConfig, Result,
-    SharedRuntime, StopRequest,
+    Capability, ContainerId, CreateRequest, DeleteRequest, Error, ErrorKind, ExecId, ExecSessionRequest,
+    ExecSessionState, ExecSyncRequest, LogConfig, Result, SharedRuntime, StopRequest,
 };
 use runtime_test::{Step as Act, Workload, bundle};
 
@@ -23,6 +23,12 @@ pub enum Step {
     Exec,
     /// Begins an exec that never ends; it belongs to the process that began it.
     Hang,
+    /// Starts an exec session, where the runtime has them; it outlives the process that began it.
+    Session,
+    /// Stops the session and forgets it.
+    EndSession,
+    /// Puts the log away and has it opened anew.
+    Reopen,
     /// Freezes it.
     Pause,
     /// Thaws it.
@@ -52,7 +58,9 @@ pub struct Scenario {
     pub grace: Duration,
 }
 
-use Step::{Create, Delete, Exec, Force, Hang, Pause, Resume, Start, Stop, Wait};
+use Step::{
+    Create, Delete, EndSession, Exec, Force, Hang, Pause, Reopen, Resume, Session, Start, Stop, Wait,
+};
 
 /// What a program that ends by itself prints last.
 pub const LAST_LINE: &str = "the last line";
@@ -64,7 +72,7 @@ pub const FILL: u64 = 300 * 64;
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "whole",
-        steps: &[Create, Start, Exec, Pause, Resume, Hang, Stop, Delete],
+        steps: &[Create, Start, Exec, Session, Reopen, Pause, Resume, Hang, EndSession, Stop, Delete],
         code: 7,
         ends: false,
         grace: Duration::from_secs(20),
@@ -79,7 +87,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "created", steps: &[Create, Delete], code: 137, ends: false, grace: Duration::ZERO },
     Scenario {
         name: "forced",
-        steps: &[Create, Start, Hang, Force],
+        steps: &[Create, Start, Session, Hang, Force],
         code: 137,
         ends: false,
         grace: Duration::from_millis(30),
@@ -155,6 +163,43 @@ impl Life {
         ExecSyncRequest::new(Workload::new([Act::Out(text.into()), Act::Forever]).process())
     }
 
+    /// The session's name.
+    ///
+    /// # Errors
+    /// None: it is one.
+    pub fn session() -> Result<ExecId> {
+        ExecId::new("session")
+    }
+
+    /// Whether a session stands as one that was stopped.
+    #[must_use]
+    pub fn is_stopped_session(state: &ExecSessionState) -> bool {
+        matches!(state, ExecSessionState::Stopped { code } if Self::SESSION_CODES.contains(code))
+    }
+
+    /// The codes with which the session's program ends when it is stopped: its own, or that of a signal that came before
+    /// the program could handle it.
+    const SESSION_CODES: [Option<i32>; 2] = [Some(5), Some(143)];
+
+    /// Whether a program ended of a TERM that it does not handle, or not yet. Linux keeps the first process of a pid
+    /// namespace from that; a runtime that brings its own kernel need not.
+    #[must_use]
+    pub fn may_die_of_term(runtime: &SharedRuntime, code: Option<i32>) -> bool {
+        code == Some(143) && runtime.capabilities().has(Capability::KernelSeparated)
+    }
+
+    /// Whether the exec that never ends is there. Where the host does not see into the container, its files tell.
+    #[must_use]
+    pub fn hangs(&self, runtime: &SharedRuntime) -> bool {
+        if runtime.capabilities().has(Capability::HostVisiblePid) {
+            return with_arguments(&[&self.hang_mark()]).is_some();
+        }
+        let state = self.bundles.with_file_name("state");
+        let execs = state.join("containers").join(self.id.as_str()).join("execs");
+        let is_written = |place: PathBuf| place.join("inner-pid").metadata().is_ok_and(|file| file.len() > 0);
+        std::fs::read_dir(execs).into_iter().flatten().flatten().any(|entry| is_written(entry.path()))
+    }
+
     /// Does one step.
     ///
     /// # Errors
@@ -174,19 +219,39 @@ impl Life {
                 expect("the exec's output", outcome.stdout == b"heard\n")
             }
             Hang => {
-                let (runtime, life) = (SharedRuntime::clone(runtime), self.clone());
-                let exec = tokio::spawn(async move { runtime.exec_sync(&life.id, life.hang()).await });
-                while with_arguments(&[&self.hang_mark()]).is_none() {
+                let (own, life) = (SharedRuntime::clone(runtime), self.clone());
+                let exec = tokio::spawn(async move { own.exec_sync(&life.id, life.hang()).await });
+                while !self.hangs(runtime) {
                     expect("the exec that hangs", !exec.is_finished())?;
                     tokio::time::sleep(Duration::from_millis(2)).await;
                 }
                 Ok(())
             }
+            Session | EndSession if !runtime.capabilities().has(Capability::ExecSession) => Ok(()),
+            Session => {
+                let process = Workload::exits_on_term(5).process();
+                let request = ExecSessionRequest::new(Self::session()?, process);
+                runtime.exec_start(id, request).await.map(|_| ())
+            }
+            EndSession => {
+                let stop = StopRequest::within(self.scenario.grace);
+                let state = runtime.exec_stop(id, &Self::session()?, stop).await?;
+                expect("the code of the session", Self::is_stopped_session(&state))?;
+                runtime.exec_cleanup(id, &Self::session()?).await
+            }
+            Reopen => {
+                let renamed = std::fs::rename(&self.log, self.log.with_extension("1"));
+                expect("the rename of the log", renamed.is_ok())?;
+                runtime.reopen_log(id).await?;
+                expect("the log after it was opened anew", self.log.exists())
+            }
             Pause => runtime.pause(id).await,
             Resume => runtime.resume(id).await,
             Stop => {
                 let status = runtime.stop(id, StopRequest::within(self.scenario.grace)).await?;
-                expect("the code of the stop", status.code == Some(self.scenario.code))
+                let fits =
+                    status.code == Some(self.scenario.code) || Self::may_die_of_term(runtime, status.code);
+                expect("the code of the stop", fits)
             }
             Wait => {
                 let status = runtime.wait(id).await?;
