@@ -1,7 +1,8 @@
 //! The caller is killed, or lets go of what it asked for, at any moment of a container's life. Whoever opens the same
 //! state directory next finds the truth, and can go on.
 //!
-//! `MANYRUN_TEST_CRASHES` is how many random cases each campaign has on each runtime, besides those that are always run. A case that fails is printed as
+//! `MANYRUN_TEST_CRASHES` is how many random cases each campaign has on runc and on crun, besides those that are always run;
+//! other runtimes have a third of them. A case that fails is printed as
 //! text; `MANYRUN_TEST_CASE` set to that text runs it alone, again and again. `MANYRUN_TEST_SEED` repeats a whole campaign.
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test fails it")]
 
@@ -87,7 +88,7 @@ const FEWER: u64 = 3;
 static ALONE: Mutex<()> = Mutex::const_new(());
 
 fn amount() -> u64 {
-    std::env::var("MANYRUN_TEST_CRASHES").map_or(20, |text| text.parse().unwrap())
+    std::env::var("MANYRUN_TEST_CRASHES").map_or(15, |text| text.parse().unwrap())
 }
 
 /// A seed, and what to do to get the same one again.
