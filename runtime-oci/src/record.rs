@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -234,7 +235,15 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let fresh = path.with_file_name(name);
     let mut file = std::fs::File::create(&fresh)?;
     file.write_all(content)?;
-    std::fs::rename(&fresh, path)
+    // The two change names in one step. A rename over the old file is as good for readers, but there ext4 begins to write
+    // the new one to the disk at once and frees the block of the old one, and the caller waits for both.
+    match renameat_with(CWD, &fresh, CWD, path, RenameFlags::EXCHANGE) {
+        // What cannot be removed now is what the next write begins with.
+        Ok(()) => drop(std::fs::remove_file(&fresh)),
+        // There is no old one yet, or the file system cannot swap names.
+        Err(_) => std::fs::rename(&fresh, path)?,
+    }
+    Ok(())
 }
 
 /// A state file cannot be written: full, read-only, gone, or not ours.
@@ -256,6 +265,22 @@ fn damaged(path: &Path, why: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {
+        let at = tempfile::tempdir().unwrap();
+        let path = at.path().join("file");
+        for content in ["first, and longer", "second", "third"] {
+            replace(&path, content.as_bytes()).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
+            assert_eq!(std::fs::read_dir(at.path()).unwrap().count(), 1);
+        }
+        // What a writer left that was cut off is no part of the next one's content.
+        std::fs::write(at.path().join("file.new"), "a much longer text than the next one").unwrap();
+        replace(&path, b"fourth").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "fourth");
+        assert_eq!(std::fs::read_dir(at.path()).unwrap().count(), 1);
+    }
 
     #[test]
     fn a_record_survives_the_round_trip_and_a_damaged_one_is_told() {
