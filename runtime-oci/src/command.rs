@@ -233,6 +233,7 @@ impl CommandLine {
 
     /// Starts a runtime's detached exec with its output piped, and its input if there is one. The child leaves with the
     /// code of the command, whose pid the runtime writes to `pid_file`. The runtime has the descriptors from number 3 on.
+    /// Whoever drops the child has to end what is below it.
     pub(crate) fn spawn_reaped(
         &self,
         pid_file: &Path,
@@ -244,7 +245,8 @@ impl CommandLine {
         })?;
         let mut command = self.command();
         command.stdin(if input { Stdio::piped() } else { Stdio::null() });
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A drop of the child alone would kill the parent of the runtime, which then goes on below somebody else.
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(false);
         map(&mut command, from_three(descriptors)?)?;
         crate::reaper::stay_until_the_command_ends(&mut command, path);
         self.start(&mut command)

@@ -79,6 +79,33 @@ async fn an_exec_by_a_runtime_that_hangs_times_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exec_that_is_dropped_before_its_command_began_leaves_nothing() {
+    on(&["runc", "crun", "runsc"], async |place| {
+        let wrapper = Wrapper::new(place, "exec", Hangs::Before);
+        let mut config = place.config();
+        config.paths = vec![wrapper.path.clone()];
+        // The probes ask for the help of the verb, which must not hang.
+        wrapper.mend();
+        let runtime = place.open(&config).await;
+        let id = place.running(&runtime, "dropped", &Workload::ready_forever()).await;
+        wrapper.arm();
+        let exec = {
+            let (runtime, id) = (Arc::clone(&runtime), id.clone());
+            let request = ExecSyncRequest::new(Workload::ready_forever().process());
+            tokio::spawn(async move { runtime.exec_sync(&id, request).await })
+        };
+        wrapper.hangs().await;
+        exec.abort();
+        assert!(within(LIMIT, "exec", exec).await.unwrap_err().is_cancelled());
+        let is_gone = || with_arguments(&["exec", "--detach", id.as_str()]).is_none().then_some(());
+        until("the end of the runtime", is_gone).await;
+        within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
+        runtime.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exec_is_refused_once_another_process_has_turned_to_killing() {
     on(&["runc", "crun"], async |place| {
         let runtime = place.open(&place.config()).await;

@@ -11,7 +11,7 @@ use runtime_api::{Result, Signal};
 use crate::backend::Backend;
 use crate::command::CommandLine;
 use crate::conmon::pid_in;
-use crate::process::Identity;
+use crate::process::{Identity, kill_tree};
 use crate::record::Record;
 
 /// How long one question or signal may take.
@@ -48,10 +48,26 @@ impl Inside {
         &self.pid_file
     }
 
-    /// Kills the command with all its descendants. `runtime` is the process that begins it: while it lives the pid may
-    /// still come. Each is stopped first, so that a program that forks all the time cannot outrun the walk.
-    pub(super) async fn kill_tree(&self, runtime: Option<Identity>) {
-        let Some(root) = self.command(runtime).await else { return };
+    /// Ends the command with all its descendants, and the processes that begin it: while one of them lives the pid of the
+    /// command may still come, so they are ended after it.
+    pub(super) async fn end(&self, beginning: &[Identity]) {
+        let told = self.told_pid(beginning).await;
+        if let Some(command) = told {
+            self.kill_tree(command).await;
+        }
+        for each in beginning {
+            kill_tree(*each);
+        }
+        // Told at the last moment.
+        if told.is_none()
+            && let Some(command) = pid_in(&self.pid_file)
+        {
+            self.kill_tree(command).await;
+        }
+    }
+
+    /// Each process is stopped first, so that a program that forks all the time cannot outrun the walk.
+    async fn kill_tree(&self, root: i32) {
         let mut stopped: Vec<i32> = Vec::new();
         for _ in 0..ROUNDS {
             let found = below(&self.processes().await, root);
@@ -69,10 +85,11 @@ impl Inside {
         }
     }
 
-    async fn command(&self, runtime: Option<Identity>) -> Option<i32> {
+    /// The command's pid inside, once it is known.
+    async fn told_pid(&self, beginning: &[Identity]) -> Option<i32> {
         let deadline = Instant::now() + BEGINNING;
         loop {
-            let begins = runtime.is_some_and(Identity::lives) && Instant::now() < deadline;
+            let begins = beginning.iter().any(|each| each.lives()) && Instant::now() < deadline;
             match pid_in(&self.pid_file) {
                 None if begins => sleep(Duration::from_millis(10)).await,
                 known => return known,
@@ -122,10 +139,10 @@ fn below(table: &str, root: i32) -> Vec<i32> {
 }
 
 impl Backend {
-    /// Ends an exec whose owner is dead.
-    pub(super) async fn end_orphan_inside(&self, record: &Record, place: &Path) {
+    /// Ends an exec whose owner is dead. `runtimes` are the processes that begin it.
+    pub(super) async fn end_orphan_inside(&self, record: &Record, place: &Path, runtimes: &[Identity]) {
         match Inside::of(self, record, place) {
-            Ok(inside) => inside.kill_tree(None).await,
+            Ok(inside) => inside.end(runtimes).await,
             Err(error) => {
                 tracing::warn!(id = %record.id, error = %error.report(), "an exec goes on, and nobody waits for it");
             }

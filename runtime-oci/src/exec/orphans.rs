@@ -31,12 +31,13 @@ impl Backend {
             if owner.is_some_and(Identity::lives) {
                 continue;
             }
-            // A runtime that is still on its way to the command would write the pid a moment later.
-            for runtime in runtimes_of(&entry.path()) {
-                kill_tree(runtime);
-            }
+            let runtimes = runtimes_of(&entry.path());
             if record.reach == Reach::Runtime {
-                self.end_orphan_inside(&record, &entry.path()).await;
+                self.end_orphan_inside(&record, &entry.path(), &runtimes).await;
+            }
+            // A runtime that is still on its way to the command would write the pid a moment later.
+            for runtime in runtimes {
+                kill_tree(runtime);
             }
             kill_member(&entry.path().join("pid"), &self.members(&record), record.init);
             let _ = std::fs::remove_dir_all(entry.path());

@@ -218,7 +218,7 @@ impl Running {
     /// Kills the command with its descendants, and waits a moment for their parent to notice.
     pub(super) async fn kill(&mut self) {
         if let Some(inside) = &self.inside {
-            inside.kill_tree(self.reaper).await;
+            inside.end(self.reaper.as_slice()).await;
         }
         self.kill_now();
         let _ = timeout(NOTICE, self.child.wait()).await;
@@ -245,11 +245,10 @@ impl Drop for Running {
         // ended; when the whole process is, the next open finds the directory and ends the command.
         let reaper = self.reaper;
         std::thread::spawn(move || {
-            if let Ok(alone) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                alone.block_on(inside.kill_tree(reaper));
-            }
-            if let Some(reaper) = reaper {
-                kill_tree(reaper);
+            let reaper = reaper.as_slice();
+            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(alone) => alone.block_on(inside.end(reaper)),
+                Err(_) => reaper.iter().for_each(|each| drop(kill_tree(*each))),
             }
             drop(place);
         });
