@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use runtime_api::Error;
 
-use crate::command::CommandLine;
+use crate::command::{CommandLine, Finished};
 use crate::complaint::account;
 use crate::config::OciConfig;
 use crate::dialect::{ALL, Dialect};
@@ -72,7 +72,7 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    fn all(&self) -> [&Finding; 9] {
+    fn all(&self) -> impl Iterator<Item = &Finding> {
         [
             &self.is_runtime,
             &self.features_asked,
@@ -84,6 +84,8 @@ impl Findings {
             &self.update,
             &self.preserve_fds,
         ]
+        .into_iter()
+        .chain(self.checkpoint.all())
     }
 }
 
@@ -110,7 +112,7 @@ pub(crate) async fn gather(
     }
     let findings = ask(layout, config, runtime, monitor).await;
     let silent = monitor.is_some() && findings.monitor_version.is_none();
-    if silent || findings.all().iter().any(|finding| finding.unanswered) {
+    if silent || findings.all().any(|finding| finding.unanswered) {
         // Somebody was there and did not answer. The next one to open it asks again.
         return findings;
     }
@@ -174,7 +176,7 @@ async fn ask(
     monitor: Option<&Path>,
 ) -> Findings {
     let monitor_version = match monitor {
-        Some(path) => said_version(path, config).await.1,
+        Some(path) => name_and_version(&ask_version(path, config).await).1,
         None => None,
     };
     let Some(runtime) = runtime else {
@@ -196,11 +198,13 @@ async fn ask(
             own_kernel: missing(),
         };
     };
-    let (name, version) = said_version(runtime, config).await;
+    // Asked once: whose table is used and whether it is a runtime at all are read from the same answer.
+    let said = ask_version(runtime, config).await;
+    let (name, version) = name_and_version(&said);
     let dialect = Dialect::of(name.as_deref().unwrap_or_default());
     let ((features, features_asked), checkpoint) =
         tokio::join!(ask_features(runtime, config), Box::pin(checkpoint::ask(runtime, config, dialect)));
-    let is_runtime = ask_is_runtime(runtime, config, features.is_some()).await;
+    let is_runtime = ask_is_runtime(runtime, config, &said, features.is_some()).await;
     let [exec_console, exec_descriptors] =
         ask_exec(runtime, config, ["console-socket", "preserve-fds"]).await;
     Findings {
@@ -227,10 +231,13 @@ fn line(binary: &Path, config: &OciConfig) -> CommandLine {
     config.env.iter().fold(line, |line, (name, value)| line.env(name, value))
 }
 
+async fn ask_version(binary: &Path, config: &OciConfig) -> Result<Finished, Error> {
+    line(binary, config).arg("--version").run(LIMIT).await
+}
+
 /// `runc version 1.1.5+ds1` and its like.
-async fn said_version(binary: &Path, config: &OciConfig) -> (Option<String>, Option<String>) {
-    let Ok(done) = line(binary, config).arg("--version").run(LIMIT).await else { return (None, None) };
-    parse_version(&String::from_utf8_lossy(&done.stdout))
+fn name_and_version(said: &Result<Finished, Error>) -> (Option<String>, Option<String>) {
+    said.as_ref().map_or((None, None), |done| parse_version(&String::from_utf8_lossy(&done.stdout)))
 }
 
 fn parse_version(text: &str) -> (Option<String>, Option<String>) {
@@ -243,15 +250,20 @@ fn parse_version(text: &str) -> (Option<String>, Option<String>) {
 
 /// A program that says yes to everything, or that names no specification, is no runtime: nothing else that it says would
 /// mean anything. All runtimes print a line with `spec` beside their version.
-async fn ask_is_runtime(runtime: &Path, config: &OciConfig, has_features: bool) -> Finding {
+async fn ask_is_runtime(
+    runtime: &Path,
+    config: &OciConfig,
+    said: &Result<Finished, Error>,
+    has_features: bool,
+) -> Finding {
     let version = line(runtime, config).arg("--version");
     let nonsense = line(runtime, config).args(&config.args).arg("no-such-verb");
-    let spec = match version.run(LIMIT).await {
+    let spec = match said {
         Ok(done) => String::from_utf8_lossy(&done.stdout)
             .lines()
             .find(|line| line.to_ascii_lowercase().contains("spec"))
             .map(|line| line.trim().to_owned()),
-        Err(error) => return Finding::unanswered(shown(&version), &error),
+        Err(error) => return Finding::unanswered(shown(&version), error),
     };
     let Some(spec) = spec.or_else(|| has_features.then(|| "a features document".to_owned())) else {
         return Finding::new(false, shown(&version), "no line that names a specification");
@@ -467,6 +479,22 @@ mod tests {
         let findings = gather(&layout, &handler(), Some(&gone), None, "b").await;
         assert!(!findings.json_errors.yes && findings.json_errors.unanswered);
         assert!(!layout.capabilities().exists(), "the next one asks again");
+    }
+
+    #[test]
+    fn a_question_about_checkpoints_counts_as_unanswered_too() {
+        let yes = || Finding::new(true, "asked".into(), "yes");
+        let late = Finding { unanswered: true, ..yes() };
+        let nothing = CheckpointFindings::nothing(&yes());
+        assert!(!nothing.all().any(|finding| finding.unanswered));
+        for silent in [
+            CheckpointFindings { checkpoint: late.clone(), ..nothing.clone() },
+            CheckpointFindings { restore: late.clone(), ..nothing.clone() },
+            CheckpointFindings { saver: Some(late.clone()), ..nothing.clone() },
+            CheckpointFindings { pre_dump: Some(late.clone()), ..nothing.clone() },
+        ] {
+            assert!(silent.all().any(|finding| finding.unanswered), "{silent:?}");
+        }
     }
 
     #[tokio::test]

@@ -77,6 +77,10 @@ async fn prepare(handler: &HandlerConfig, context: OpenContext) -> Result<Backen
     if let (Ok(path), false, false) = (&binary, claim.yes, claim.unanswered) {
         binary = Err(format!("{} is no OCI runtime: {}: {}", path.display(), claim.asked, claim.said));
     }
+    if let (Ok(path), None, true) = (&binary, &findings.name, claim.unanswered) {
+        // Without its name there is no table, and by a wrong one containers would be made that nobody can end.
+        binary = Err(format!("{} does not answer: {}: {}", path.display(), claim.asked, claim.said));
+    }
     let dialect = Dialect::of(findings.name.as_deref().unwrap_or_default());
     let hierarchies = Hierarchies::of_host();
     let capabilities = capabilities::answers(&config, &findings, dialect, &hierarchies)?;

@@ -40,6 +40,11 @@ impl CheckpointFindings {
         }
     }
 
+    /// Each question that was asked.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Finding> {
+        [&self.checkpoint, &self.restore].into_iter().chain(&self.saver).chain(&self.pre_dump)
+    }
+
     /// Whether the help of `checkpoint` names an option.
     pub(crate) fn names(&self, option: &str) -> bool {
         self.options.iter().any(|each| each == option)
@@ -105,24 +110,27 @@ async fn ask_criu(config: &OciConfig) -> Finding {
     };
     let [version, check, help] = ["--version", "check", "--help"].map(|arg| line(&criu, config).arg(arg));
     let (version, check, help) = tokio::join!(version.run(LIMIT), check.run(LIMIT), help.run(LIMIT));
-    let text = version.map(|done| String::from_utf8_lossy(&done.stdout).into_owned()).unwrap_or_default();
+    let (version, check, help) = match (version, check, help) {
+        (Ok(version), Ok(check), Ok(help)) => (version, check, help),
+        (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
+            let said = format!("{} does not answer: {}", criu.display(), shorten(&error.to_string()));
+            return Finding { unanswered: true, ..no(said) };
+        }
+    };
+    let text = String::from_utf8_lossy(&version.stdout);
     let version = parse_version(&text).1.unwrap_or_else(|| "unknown".into());
     let who = format!("{} {version}", criu.display());
     if is_too_old(&version) {
         let (major, minor) = OLDEST_CRIU;
         return no(format!("{who} is too old: at least {major}.{minor} is needed"));
     }
-    match check {
-        Ok(done) if done.code == 0 => {}
-        Ok(done) => {
-            return no(format!(
-                "{who} does not work on this kernel: {}; a later criu may",
-                shorten(&done.stderr)
-            ));
-        }
-        Err(error) => return no(format!("{who} does not answer: {}", shorten(&error.to_string()))),
+    if check.code != 0 {
+        return no(format!(
+            "{who} does not work on this kernel: {}; a later criu may",
+            shorten(&check.stderr)
+        ));
     }
-    let help = help.map(|done| String::from_utf8_lossy(&done.stdout).into_owned()).unwrap_or_default();
+    let help = String::from_utf8_lossy(&help.stdout);
     if locks_with_iptables(&help) && find(NETWORK_LOCK, config).is_none() {
         return no(format!(
             "{who} stops a container's network with {NETWORK_LOCK}, which is not on PATH: install iptables"
@@ -230,6 +238,27 @@ mod tests {
         assert!(now().await.yes);
         std::fs::remove_file(&criu).unwrap();
         assert!(!now().await.yes);
+    }
+
+    #[tokio::test]
+    async fn a_criu_that_does_not_answer_is_asked_again() {
+        let at = tempfile::tempdir().unwrap();
+        let name = runtime_api::HandlerName::new("x").unwrap();
+        let kind = runtime_api::RuntimeKind::new("oci").unwrap();
+        let mut handler = runtime_api::HandlerConfig::new(name, kind, runtime_api::Origin::other("test"));
+        handler.monitor.env = vec![format!("PATH={}", at.path().display())];
+        let config = OciConfig::from_handler(&handler).unwrap();
+        let criu = at.path().join("criu");
+        script(&criu, "");
+        // It is found, and cannot be run: its interpreter is missing.
+        let done =
+            std::process::Command::new("sed").args(["-i", "1s:.*:#!/nonexistent:"]).arg(&criu).status();
+        assert!(done.unwrap().success());
+        let found = Box::pin(ask_criu(&config)).await;
+        assert!(!found.yes && found.unanswered && found.said.contains("does not answer"), "{found:?}");
+        script(&criu, "exit 1");
+        let found = Box::pin(ask_criu(&config)).await;
+        assert!(!found.yes && !found.unanswered, "{found:?}");
     }
 
     #[test]
