@@ -75,11 +75,35 @@ pub(crate) fn answers(
 /// conmon knows the end of a program of the host alone: of one in a sandbox it sees a process that waits for it.
 fn with_sessions(builder: CapabilitiesBuilder, dialect: &Dialect) -> CapabilitiesBuilder {
     let seen = Evidence::design("conmon runs the program, which is signalled by its pid on the host");
-    if dialect.reach == Reach::Host {
-        builder.yes(Capability::ExecSession, seen)
-    } else {
-        builder.no(Capability::ExecSession, "the program of a session would have no pid on the host", seen)
+    on_the_host(
+        builder,
+        dialect,
+        Capability::ExecSession,
+        seen,
+        "the program of a session would have no pid on the host",
+    )
+}
+
+/// A yes for programs that are known to run plain processes of the host. `sandboxed` is why not elsewhere.
+fn on_the_host(
+    builder: CapabilitiesBuilder,
+    dialect: &Dialect,
+    capability: Capability,
+    evidence: Evidence,
+    sandboxed: &'static str,
+) -> CapabilitiesBuilder {
+    match (dialect.reach, dialect.is_known()) {
+        (Reach::Host, true) => builder.yes(capability, evidence),
+        (Reach::Host, false) => builder.no(capability, NOT_MET, unknown()),
+        (Reach::Runtime, _) => builder.no(capability, sandboxed, evidence),
     }
+}
+
+/// Why a program without a table gets no yes that rests on how its containers run.
+const NOT_MET: &str = "this program is not known to run plain processes of the host";
+
+fn unknown() -> Evidence {
+    Evidence::new(EvidenceSource::Version, "--version", "a name that is in no table")
 }
 
 /// What conmon, the kernel or this crate give, whichever the runtime.
@@ -109,21 +133,28 @@ const NOT_YET: &[Capability] = &[
 
 /// Whether the network inside of containers can be entered.
 fn reached(builder: CapabilitiesBuilder, dialect: &Dialect) -> CapabilitiesBuilder {
-    if dialect.reach == Reach::Host {
-        return builder.yes(
+    if dialect.reach == Reach::Runtime {
+        return builder.no(
             Capability::PortForward,
-            Evidence::design("connections are made in the network namespace of the init"),
+            "what listens in a container does so in a network stack that the host cannot enter",
+            Evidence::new(
+                EvidenceSource::Version,
+                "--version",
+                "its containers are no plain processes of the host",
+            ),
         );
     }
-    builder.no(
-        Capability::PortForward,
-        "what listens in a container does so in a network stack that the host cannot enter",
-        Evidence::new(
-            EvidenceSource::Version,
-            "--version",
-            "its containers are no plain processes of the host",
-        ),
-    )
+    let user = rustix::process::geteuid();
+    if dialect.is_known() && !user.is_root() {
+        let why = "only root may enter the network of a container";
+        return builder.no(
+            Capability::PortForward,
+            why,
+            probe("the effective user", &format!("id {}", user.as_raw())),
+        );
+    }
+    let made = Evidence::design("connections are made in the network namespace of the init");
+    on_the_host(builder, dialect, Capability::PortForward, made, "")
 }
 
 /// Whether the host counts what containers use.
@@ -162,11 +193,13 @@ fn placed(
     };
     let evidence =
         Evidence::design("conmon passes on what comes to a socket that is mounted into the container");
-    if dialect.reach == Reach::Host {
-        builder.yes(Capability::Notify, evidence)
-    } else {
-        builder.no(Capability::Notify, "its programs cannot reach a socket of the host", evidence)
-    }
+    on_the_host(
+        builder,
+        dialect,
+        Capability::Notify,
+        evidence,
+        "its programs cannot reach a socket of the host",
+    )
 }
 
 /// What depends on whether the host sees what runs in a container.
@@ -184,22 +217,30 @@ fn from_reach(
     };
     let builder = match (dialect.reach, dialect.is_known()) {
         (Reach::Host, true) => builder.yes(Capability::HostVisiblePid, table("plain processes of the host")),
-        (Reach::Host, false) => builder.no(
-            Capability::HostVisiblePid,
-            "this program is not known to run plain processes of the host",
-            table("nothing is known"),
-        ),
+        (Reach::Host, false) => builder.no(Capability::HostVisiblePid, NOT_MET, table("nothing is known")),
         (Reach::Runtime, _) => builder.no(
             Capability::HostVisiblePid,
             "the pid is that of the sandbox",
             table("processes live in a sandbox"),
         ),
     };
-    match dialect.reach {
-        Reach::Host => through_the_kernel(builder, host),
-        Reach::Runtime => through_the_runtime(builder, dialect, table),
+    match (dialect.reach, dialect.is_known()) {
+        (Reach::Host, true) => through_the_kernel(builder, host),
+        (Reach::Host, false) => BY_THE_HOST
+            .iter()
+            .fold(builder, |builder, each| builder.no(*each, NOT_MET, table("nothing is known"))),
+        (Reach::Runtime, _) => through_the_runtime(builder, dialect, table),
     }
 }
+
+/// What needs to know where the processes of a container are.
+const BY_THE_HOST: &[Capability] = &[
+    Capability::KillCreated,
+    Capability::KillRealTime,
+    Capability::KillAll,
+    Capability::KillPaused,
+    Capability::Pause,
+];
 
 /// Signals and freezing for processes of the host.
 fn through_the_kernel(builder: CapabilitiesBuilder, host: &Hierarchies) -> CapabilitiesBuilder {
@@ -279,4 +320,38 @@ fn from_features(builder: CapabilitiesBuilder, findings: &Findings) -> Capabilit
 
 fn probe(asked: &str, said: &str) -> Evidence {
     Evidence::new(EvidenceSource::Probe, asked, said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::Layout;
+
+    async fn of(name: &str) -> Capabilities {
+        let at = tempfile::tempdir().unwrap();
+        let handler = runtime_api::HandlerConfig::new(
+            runtime_api::HandlerName::new("x").unwrap(),
+            runtime_api::RuntimeKind::new("oci").unwrap(),
+            runtime_api::Origin::other("test"),
+        );
+        let config = OciConfig::from_handler(&handler).unwrap();
+        let findings = crate::evidence::gather(&Layout::new(at.path()), &config, None, None, "b").await;
+        answers(&config, &findings, Dialect::of(name), &Hierarchies::of_host()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_program_that_nobody_knows_gets_no_yes_for_where_its_processes_are() {
+        let (known, unknown) = (of("runc").await, of("something-new").await);
+        let more = [
+            Capability::ExecSession,
+            Capability::HostVisiblePid,
+            Capability::Notify,
+            Capability::PortForward,
+        ];
+        for each in BY_THE_HOST.iter().chain(&more) {
+            assert_eq!(unknown.why_not(*each), Some(NOT_MET), "{each:?}");
+            assert_ne!(known.why_not(*each), Some(NOT_MET), "{each:?}");
+        }
+        assert!(known.has(Capability::KillAll) && known.has(Capability::ExecSession));
+    }
 }
