@@ -8,13 +8,19 @@ mod v2;
 
 use std::fmt::Write as _;
 use std::io::Read as _;
-use std::path::Path;
-use std::time::SystemTime;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::StatVfs;
+use tokio::time::timeout;
 
 use runtime_api::{ContainerId, DiskStats, Error, ErrorKind, Operation, Result, Stats};
 
 use crate::backend::Backend;
 use crate::cgroup::{Hierarchies, Place};
+
+/// How long a file system may take to tell its numbers.
+const ANSWER: Duration = Duration::from_secs(5);
 
 impl Backend {
     pub(crate) async fn stats(&self, id: &ContainerId) -> Result<Stats> {
@@ -35,9 +41,9 @@ impl Backend {
         let root = record.root.ok_or_else(|| {
             named(Error::new(ErrorKind::Unavailable("its record does not tell where its root is".into())))
         })?;
-        let of = rustix::fs::statvfs(&root).map_err(|error| {
+        let of = ask_file_system(root).await.map_err(|cause| {
             let unknown = ErrorKind::Unavailable("the file system of its root cannot be asked".into());
-            named(Error::new(unknown).caused_by(std::io::Error::from(error)))
+            named(Error::new(unknown).caused_by(cause))
         })?;
         let bytes = |blocks: u64| blocks.saturating_mul(of.f_frsize);
         let mut stats = DiskStats::new(
@@ -49,6 +55,16 @@ impl Backend {
         // Some file systems make inodes as they need them and tell zero.
         stats.limit_inodes = (of.f_files > 0).then_some(of.f_files);
         Ok(stats)
+    }
+}
+
+/// Asks on a thread of its own: a file system of a network whose server is gone does not answer, and cannot be left.
+async fn ask_file_system(root: PathBuf) -> std::io::Result<StatVfs> {
+    let asked = tokio::task::spawn_blocking(move || rustix::fs::statvfs(&root));
+    match timeout(ANSWER, asked).await {
+        Ok(Ok(answer)) => Ok(answer?),
+        Ok(Err(lost)) => Err(std::io::Error::other(lost)),
+        Err(late) => Err(late.into()),
     }
 }
 
