@@ -121,15 +121,7 @@ const BY_DESIGN: &[(Capability, &str)] = &[
 ];
 
 /// What is in the contract and not yet in this backend.
-const NOT_YET: &[Capability] = &[
-    Capability::ExecCgroup,
-    Capability::Checkpoint,
-    Capability::CheckpointLeaveRunning,
-    Capability::CheckpointTcpEstablished,
-    Capability::CheckpointFileLocks,
-    Capability::CheckpointPreDump,
-    Capability::Restore,
-];
+const NOT_YET: &[Capability] = &[Capability::ExecCgroup];
 
 /// Whether the network inside of containers can be entered.
 fn reached(builder: CapabilitiesBuilder, dialect: &Dialect) -> CapabilitiesBuilder {
