@@ -137,7 +137,7 @@ mod tests {
         assert!(error.is_not_found());
         assert_eq!(
             error.report(),
-            "select handler \"nope\" in the built-in handlers: not found; known handlers are: crun, fake, runc"
+            "select handler \"nope\" in the built-in handlers: not found; known handlers are: crun, fake, runc, runsc, youki"
         );
     }
 

@@ -181,11 +181,21 @@ impl Hierarchies {
         first.into_iter().chain(second)
     }
 
-    /// Removes a container's cgroup where the runtime left it.
-    pub(crate) fn remove(&self, cgroup: &str) {
-        for root in &self.roots {
-            // Gone, as a rule: the runtime removed it.
-            let _ = std::fs::remove_dir(inside(root, cgroup));
+    /// Removes a container's cgroup where the runtime left it, and waits a moment for processes that are just leaving it,
+    /// such as the helpers of a sandbox that was killed.
+    pub(crate) async fn remove(&self, cgroup: &str) {
+        let patience = Instant::now() + LEAVING;
+        loop {
+            let mut busy = false;
+            for root in &self.roots {
+                // Gone, as a rule: the runtime removed it.
+                let removed = std::fs::remove_dir(inside(root, cgroup));
+                busy |= removed.is_err_and(|error| error.kind() == std::io::ErrorKind::ResourceBusy);
+            }
+            if !busy || Instant::now() >= patience {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
@@ -252,6 +262,9 @@ fn page_sizes(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries.filter_map(|entry| size(entry.file_name().to_str()?)).collect()
 }
+
+/// How long processes that are leaving a cgroup are waited for.
+const LEAVING: Duration = Duration::from_secs(2);
 
 /// How long a create waits at the gate. Whoever closes it does so for milliseconds.
 const GATE_PATIENCE: Duration = Duration::from_secs(2);

@@ -210,7 +210,7 @@ impl Backend {
             // another state directory has the same parent, but there nobody begins to work who has not looked.
             end_all(self.hierarchies.processes_in(cgroup).into_iter().filter_map(Identity::of)).await;
         }
-        self.remove_cgroups_of(record);
+        self.remove_cgroups_of(record).await;
         if let Some(log) = &record.made_log {
             let _ = std::fs::remove_file(log);
         }

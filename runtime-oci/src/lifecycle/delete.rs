@@ -108,7 +108,7 @@ impl Backend {
         }
         // Before the record goes: whoever is cut off in between leaves a delete that the next open finishes. And from then on
         // the id is free, so that a successor may be about to enter a cgroup of the same name.
-        self.remove_cgroups_of(&locked.record);
+        self.remove_cgroups_of(&locked.record).await;
         self.forget(&locked.record, &locked.dir, &mut locked.held, Some(&status));
         locked.entry.touch();
         Ok(())

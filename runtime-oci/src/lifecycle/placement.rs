@@ -99,12 +99,12 @@ impl Backend {
     }
 
     /// Removes the cgroups that are a container's alone, once nothing of it runs.
-    pub(super) fn remove_cgroups_of(&self, record: &Record) {
+    pub(super) async fn remove_cgroups_of(&self, record: &Record) {
         if let Some(cgroup) = self.chosen_cgroup(record) {
-            self.hierarchies.remove(cgroup);
+            self.hierarchies.remove(cgroup).await;
         }
         if let Some(cgroup) = &record.monitor_cgroup {
-            self.hierarchies.remove(cgroup);
+            self.hierarchies.remove(cgroup).await;
         }
     }
 
