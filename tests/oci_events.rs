@@ -1,5 +1,4 @@
-//! What only real runtimes can show of the event stream: monitors that die, and processes that the kernel kills while
-//! their container goes on.
+//! What only real runtimes can show of the event stream: monitors that die.
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test fails it")]
 
 use std::path::PathBuf;
@@ -9,9 +8,8 @@ use manyrun_tests::{census, host};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runtime_api::{
-    ContainerId, ContainerStatus, CreateRequest, DeleteRequest, EventKind, EventStream, ExecSyncRequest,
-    ExitCause, HandlerConfig, HandlerName, OpenContext, Origin, RuntimeFactory as _, RuntimeKind,
-    SharedRuntime, StopRequest,
+    ContainerId, ContainerStatus, CreateRequest, DeleteRequest, EventKind, EventStream, ExitCause,
+    HandlerConfig, HandlerName, OpenContext, Origin, RuntimeFactory as _, RuntimeKind, SharedRuntime,
 };
 use runtime_oci::OciFactory;
 use runtime_test::{BundleOptions, Workload, bundle};
@@ -95,25 +93,6 @@ async fn a_monitor_that_dies_is_told_and_so_is_the_end_that_nobody_saw() {
         let EventKind::Exited(exit) = next(&mut stream).await else { panic!("{binary}: it has ended") };
         assert_eq!((exit.code, exit.cause), (None, ExitCause::MonitorLost), "{binary}");
         assert_eq!(place.runtime.wait(&place.id).await.unwrap(), exit, "{binary}");
-        place.end().await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_kill_for_want_of_memory_is_told_although_the_container_goes_on() {
-    for binary in runtimes() {
-        let options = BundleOptions::new().memory_limit(96 << 20);
-        let place = Place::with(binary, &options).await;
-        place.runtime.start(&place.id).await.unwrap();
-        let mut stream = place.runtime.events().await.unwrap();
-        for _ in 0..3 {
-            let greedy = ExecSyncRequest::new(Workload::eats(512 << 20).process()).timeout(LIMIT);
-            let outcome = place.runtime.exec_sync(&place.id, greedy).await.unwrap();
-            assert_eq!(outcome.code(), Some(137), "{binary}");
-            assert_eq!(next(&mut stream).await, EventKind::OutOfMemory, "{binary}");
-        }
-        let exit = place.runtime.stop(&place.id, StopRequest::within(Duration::ZERO)).await.unwrap();
-        assert_eq!(next(&mut stream).await, EventKind::Exited(exit), "{binary}");
         place.end().await;
     }
 }
