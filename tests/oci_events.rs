@@ -12,7 +12,7 @@ use runtime_api::{
     HandlerConfig, HandlerName, OpenContext, Origin, RuntimeFactory as _, RuntimeKind, SharedRuntime,
 };
 use runtime_oci::OciFactory;
-use runtime_test::{BundleOptions, Workload, bundle};
+use runtime_test::{Workload, bundle};
 use tokio::time::timeout;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -27,7 +27,7 @@ struct Place {
 }
 
 impl Place {
-    async fn with(binary: &str, options: &BundleOptions) -> Self {
+    async fn on(binary: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("events").rand_bytes(8).tempdir().unwrap();
         let token = directory.path().file_name().unwrap().to_string_lossy().into_owned();
         let handler = HandlerConfig::new(
@@ -40,7 +40,7 @@ impl Place {
         let runtime = OciFactory.open(&handler, context).await.unwrap();
         let id = ContainerId::new(format!("{token}-a")).unwrap();
         let at = directory.path().join("bundle");
-        bundle::write_with(&at, &Workload::ready_forever(), options).unwrap();
+        bundle::write(&at, &Workload::ready_forever()).unwrap();
         runtime.create(CreateRequest::new(id.clone(), at)).await.unwrap();
         Self { directory, runtime, id, state }
     }
@@ -79,7 +79,7 @@ fn runtimes() -> Vec<&'static str> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_monitor_that_dies_is_told_and_so_is_the_end_that_nobody_saw() {
     for binary in runtimes() {
-        let place = Place::with(binary, &BundleOptions::new()).await;
+        let place = Place::on(binary).await;
         let mut stream = place.runtime.events().await.unwrap();
         place.runtime.start(&place.id).await.unwrap();
         assert_eq!(next(&mut stream).await, EventKind::Started, "{binary}");
