@@ -21,8 +21,7 @@ use serde::{Deserialize, Serialize};
 use tar::{Archive, Builder, EntryType, Header};
 
 use runtime_api::{ContainerId, Error, ErrorKind, Result};
-
-use crate::record::cannot_write;
+use runtime_host::document::cannot_write;
 
 /// The version of what an archive holds. A later one is refused.
 const SCHEMA: u32 = 1;

@@ -10,21 +10,21 @@ use runtime_api::{
     Capabilities, ContainerId, ContainerStatus, Error, ErrorKind, ExitCause, ExitStatus, Operation,
     Rejection, Result, RuntimeInfo,
 };
+use runtime_host::cgroup::Hierarchies;
+use runtime_host::exits::{Entries, Entry};
+use runtime_host::lock::Held;
+use runtime_host::owner::Life;
+use runtime_host::process::{self, Identity};
 
-use crate::cgroup::Hierarchies;
 use crate::command::{CommandLine, Finished};
 use crate::complaint;
 use crate::config::OciConfig;
 use crate::dialect::{Dialect, StateFiles};
 use crate::evidence::Found;
-use crate::exits::{Entries, Entry};
 use crate::known::Shelf;
 use crate::layout::{ContainerDir, Layout};
 use crate::leftover;
-use crate::lock::Held;
 use crate::observe::{self, Sight};
-use crate::owner::Life;
-use crate::process::{self, Identity};
 use crate::record::{Frozen, Phase, Record};
 
 /// How long a container may be between its end and its exit file before that is told as it is.
@@ -265,7 +265,7 @@ impl Backend {
             return;
         }
         note["status"] = "running".into();
-        if let Err(error) = crate::record::replace(&path, note.to_string().as_bytes()) {
+        if let Err(error) = runtime_host::document::replace(&path, note.to_string().as_bytes()) {
             tracing::warn!(%id, %error, "the runtime's note of a pause cannot be corrected");
         }
     }

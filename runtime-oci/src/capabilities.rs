@@ -5,8 +5,8 @@ mod checkpoint;
 use serde_json::Value;
 
 use runtime_api::{Capabilities, CapabilitiesBuilder, Capability, Evidence, EvidenceSource, Result};
+use runtime_host::cgroup::Hierarchies;
 
-use crate::cgroup::Hierarchies;
 use crate::config::OciConfig;
 use crate::dialect::{Dialect, Reach};
 use crate::evidence::{Finding, Findings};

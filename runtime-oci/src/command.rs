@@ -17,9 +17,9 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use runtime_api::{CommandDetail, Error, ErrorKind, Result};
+use runtime_host::process::{Identity, kill_tree};
 
 use crate::dialect::Dialect;
-use crate::process::{Identity, kill_tree};
 use crate::tries::Tries;
 
 /// How much of standard error is kept.
@@ -198,7 +198,8 @@ impl CommandLine {
     /// # Errors
     /// As [`CommandLine::run`].
     pub(crate) async fn run_lasting(&self, said: &Path, limit: Duration) -> Result<Finished> {
-        let file = std::fs::File::create(said).map_err(|error| crate::record::cannot_write(said, error))?;
+        let file =
+            std::fs::File::create(said).map_err(|error| runtime_host::document::cannot_write(said, error))?;
         let mut command = self.command();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).kill_on_drop(false);
         let mut child = self.start(&mut command)?;

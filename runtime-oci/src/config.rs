@@ -6,8 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use runtime_api::{Capability, Error, ErrorKind, HandlerConfig, HandlerName, Operation, Result};
-
-use crate::spec::is_plain_cgroup;
+use runtime_host::spec::is_plain_cgroup;
 
 /// The options that only this backend understands: the handler's table `options`.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -24,12 +24,12 @@ use tokio::process::Child;
 use tokio::time::timeout;
 
 use runtime_api::{ContainerId, Error, ErrorKind, LogConfig, LogDriver, Peer, Result, StdinMode};
+use runtime_host::process::{self, Identity};
 
 use crate::command::{CommandLine, Kept};
 use crate::config::OciConfig;
 use crate::layout::{ContainerDir, Layout};
 use crate::lifecycle::RestoreSource;
-use crate::process::{self, Identity};
 
 pub(crate) use session::{SessionArgs, SessionMonitor};
 

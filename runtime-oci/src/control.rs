@@ -16,6 +16,7 @@ use rustix::io::{Errno, ioctl_fionread};
 use tokio::time::{Instant, sleep};
 
 use runtime_api::{Error, ErrorKind, Peer, Result, WindowSize};
+use runtime_host::attach::Terminal;
 
 /// How long conmon may take to read a line, all writers before us included.
 const LIMIT: Duration = Duration::from_secs(9);
@@ -122,6 +123,12 @@ impl Control {
     /// When a size was last passed on.
     fn passed_on(&self) -> Option<SystemTime> {
         std::fs::metadata(&self.winsz).and_then(|winsz| winsz.modified()).ok()
+    }
+}
+
+impl Terminal for Control {
+    async fn resize(&self, size: WindowSize) -> Result<()> {
+        Control::resize(self, size).done().await
     }
 }
 

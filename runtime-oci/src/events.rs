@@ -18,15 +18,15 @@ use runtime_api::{
     ContainerEvent, ContainerId, ContainerStatus, EventKind, EventStream, ExitCause, ExitStatus, Operation,
     Result,
 };
+use runtime_host::lock::Witness;
+use runtime_host::process::Identity;
+use runtime_host::stats;
+use runtime_host::tasks::Tasks;
 
 use crate::backend::Backend;
 use crate::layout::ContainerDir;
-use crate::lock::Witness;
 use crate::observe::{self, Sight};
-use crate::process::Identity;
 use crate::record::{Phase, Record};
-use crate::stats;
-use crate::tasks::Tasks;
 use notices::{Notices, Seen};
 
 /// How soon a container is looked at again that somebody was at work on. The end of that work makes no notice.

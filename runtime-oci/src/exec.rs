@@ -22,13 +22,13 @@ use runtime_api::{
     Capability, ContainerId, ContainerStatus, Error, ErrorKind, ExecEnd, ExecOutcome, ExecRequest,
     ExecSyncRequest, ExitStatus, Operation, ProcessRequest, Result, Streams,
 };
+use runtime_host::process::Identity;
 
 use crate::backend::{Backend, ENDING};
 use crate::command::code_of;
 use crate::complaint;
 use crate::layout::ContainerDir;
 use crate::observe;
-use crate::process::Identity;
 use crate::record::Record;
 use crate::tries::Tries;
 use output::Room;

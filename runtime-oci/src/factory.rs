@@ -10,17 +10,17 @@ use runtime_api::{
     Error, ErrorKind, HandlerConfig, MonitorInfo, OpenContext, Result, RuntimeFactory, RuntimeInfo,
     RuntimeKind, SharedRuntime,
 };
+use runtime_host::cgroup::Hierarchies;
+use runtime_host::owner::Life;
+use runtime_host::process::{Identity, boot_id};
 
 use crate::backend::Backend;
 use crate::capabilities;
-use crate::cgroup::Hierarchies;
 use crate::config::{OciConfig, find_binary};
 use crate::dialect::Dialect;
 use crate::evidence;
 use crate::known::Shelf;
 use crate::layout::Layout;
-use crate::owner::Life;
-use crate::process::{Identity, boot_id};
 use crate::runtime::OciRuntime;
 
 /// Opens handlers of the kind `oci`.

@@ -8,9 +8,9 @@ use rustix::fs::{RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 
 use runtime_api::{Error, ErrorKind, Result};
+use runtime_host::document::cannot_write;
 
 use crate::dialect::Saver;
-use crate::record::cannot_write;
 
 /// An image in the making.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use runtime_api::{ContainerId, ExitStatus, Result};
+use runtime_host::process::{Identity, Recognised};
 
 use crate::layout::ContainerDir;
 use crate::observe;
-use crate::process::{Identity, Recognised};
 use crate::record::Record;
 
 /// Longer than any tick by far.

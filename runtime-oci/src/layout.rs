@@ -69,6 +69,12 @@ impl Layout {
 #[derive(Clone, Debug)]
 pub(crate) struct ContainerDir(PathBuf);
 
+impl AsRef<Path> for ContainerDir {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
 impl ContainerDir {
     pub(crate) fn at(path: PathBuf) -> Self {
         Self(path)
@@ -81,10 +87,6 @@ impl ContainerDir {
     /// Whose it is.
     pub(crate) fn id(&self) -> Result<ContainerId> {
         ContainerId::new(self.0.file_name().and_then(|name| name.to_str()).unwrap_or_default())
-    }
-
-    pub(crate) fn lock(&self) -> PathBuf {
-        self.0.join("lock")
     }
 
     pub(crate) fn record(&self) -> PathBuf {

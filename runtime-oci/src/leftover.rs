@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use runtime_api::{Error, ErrorKind, Result};
+use runtime_host::process::{Identity, end_all, kill_tree, tree};
 
 use crate::conmon;
 use crate::layout::ContainerDir;
-use crate::process::{Identity, end_all, kill_tree, tree};
 use crate::record::Record;
 
 /// How long a verb of a dead caller may still take. Most are over in milliseconds.

@@ -12,5 +12,5 @@ mod state;
 mod stop;
 mod wait;
 
-pub(crate) use create::{DELETE_LIMIT, Making, hidden_name, reserve};
+pub(crate) use create::{DELETE_LIMIT, Making};
 pub(crate) use restore::RestoreSource;

@@ -9,10 +9,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use runtime_api::{ContainerId, Error, ErrorKind as Kind, Operation, Peer, Result};
+use runtime_host::process::Identity;
 
 use crate::backend::Backend;
 use crate::control::Control;
-use crate::process::Identity;
 
 impl Backend {
     pub(crate) async fn reopen_log(&self, id: &ContainerId) -> Result<()> {

@@ -7,12 +7,12 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, SystemTime};
 
 use runtime_api::{ContainerState, ContainerStatus, Error, ErrorKind, ExitCause, ExitStatus, Result};
+use runtime_host::cgroup::Hierarchies;
+use runtime_host::process::Identity;
 
-use crate::cgroup::Hierarchies;
 use crate::dialect::Reach;
 use crate::known::Known;
 use crate::layout::ContainerDir;
-use crate::process::Identity;
 use crate::record::{Frozen, Phase, Record, StopStage};
 
 /// What can be seen of a container right now.
@@ -236,7 +236,7 @@ mod tests {
         let Sight::Stopped(exit) = look(&record, &dir, &host).unwrap() else { panic!("it ended") };
         assert_eq!(exit.cause, ExitCause::OomKilled);
         record.stop =
-            Some(StopPhase { stage: StopStage::Killing, owner: crate::owner::Life::begin().owner() });
+            Some(StopPhase { stage: StopStage::Killing, owner: runtime_host::owner::Life::begin().owner() });
         let Sight::Stopped(exit) = look(&record, &dir, &host).unwrap() else { panic!("it ended") };
         assert_eq!(exit.cause, ExitCause::Exited, "a stop killed it");
         std::fs::write(dir.exit(), "soon").unwrap();

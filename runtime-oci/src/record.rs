@@ -1,21 +1,19 @@
-//! What we write down about a container, and how it is written so that no reader ever sees half of it.
+//! What we write down about a container.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use runtime_api::{ContainerId, Error, ErrorKind, ExitStatus, Result, Signal};
+use runtime_api::{ContainerId, ExitStatus, Result, Signal};
+use runtime_host::document::{read, write};
+use runtime_host::owner::Owner;
+use runtime_host::process::Identity;
 
 use crate::dialect::Reach;
 use crate::image::ImagePlace;
 use crate::layout::ContainerDir;
-use crate::owner::Owner;
-use crate::process::Identity;
 
 /// The version of the record's shape. A record of a later version is not touched.
 const SCHEMA: u32 = 1;
@@ -199,88 +197,10 @@ impl Record {
     }
 }
 
-/// Reads a record; `None` when there is none. One of a later schema than `known` is not touched.
-pub(crate) fn read<T: DeserializeOwned>(
-    path: &Path,
-    known: u32,
-    schema: impl Fn(&T) -> u32,
-) -> Result<Option<T>> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(damaged(path, "it cannot be read").caused_by(error)),
-    };
-    let record = serde_json::from_slice(&bytes)
-        .map_err(|error| damaged(path, "it is not a record").caused_by(error))?;
-    let schema = schema(&record);
-    if schema > known {
-        return Err(damaged(path, &format!("it has schema {schema}, this version knows {known}")));
-    }
-    Ok(Some(record))
-}
-
-/// Replaces a record as a whole.
-pub(crate) fn write(path: &Path, record: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_vec(record).map_err(|error| {
-        Error::new(ErrorKind::Internal("record cannot be written".into())).caused_by(error)
-    })?;
-    replace(path, &text).map_err(|error| cannot_write(path, error))
-}
-
-/// Writes a file so that readers see the old content or the new one. It survives the death of this process, not a
-/// loss of power: an fsync would cost an eighth of a container's whole life, and after a reboot nothing runs anyway.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".new");
-    let fresh = path.with_file_name(name);
-    let mut file = std::fs::File::create(&fresh)?;
-    file.write_all(content)?;
-    // The two change names in one step. A rename over the old file is as good for readers, but there ext4 begins to write
-    // the new one to the disk at once and frees the block of the old one, and the caller waits for both.
-    match renameat_with(CWD, &fresh, CWD, path, RenameFlags::EXCHANGE) {
-        // What cannot be removed now is what the next write begins with.
-        Ok(()) => drop(std::fs::remove_file(&fresh)),
-        // There is no old one yet, or the file system cannot swap names.
-        Err(_) => std::fs::rename(&fresh, path)?,
-    }
-    Ok(())
-}
-
-/// A state file cannot be written: full, read-only, gone, or not ours.
-pub(crate) fn cannot_write(path: &Path, error: io::Error) -> Error {
-    let kind = match error.kind() {
-        io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
-        io::ErrorKind::StorageFull => ErrorKind::Exhausted("no space left on the device".into()),
-        _ => ErrorKind::Internal("a state file cannot be written".into()),
-    };
-    Error::new(kind).on(format_args!("file {}", path.display())).caused_by(error)
-}
-
-fn damaged(path: &Path, why: &str) -> Error {
-    Error::new(ErrorKind::ConfigInvalid(why.to_owned()))
-        .on(format_args!("record {}", path.display()))
-        .hint("delete the container with force")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {
-        let at = tempfile::tempdir().unwrap();
-        let path = at.path().join("file");
-        for content in ["first, and longer", "second", "third"] {
-            replace(&path, content.as_bytes()).unwrap();
-            assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
-            assert_eq!(std::fs::read_dir(at.path()).unwrap().count(), 1);
-        }
-        // What a writer left that was cut off is no part of the next one's content.
-        std::fs::write(at.path().join("file.new"), "a much longer text than the next one").unwrap();
-        replace(&path, b"fourth").unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "fourth");
-        assert_eq!(std::fs::read_dir(at.path()).unwrap().count(), 1);
-    }
+    use runtime_api::ErrorKind;
 
     #[test]
     fn a_record_survives_the_round_trip_and_a_damaged_one_is_told() {

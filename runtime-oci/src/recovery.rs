@@ -1,16 +1,15 @@
 //! What an earlier process left half done is finished or undone when a value opens, and when an id is wanted again.
 
-use std::path::Path;
 use std::time::SystemTime;
 
 use runtime_api::{ContainerId, ExitCause, ExitStatus, Result};
+use runtime_host::lock::Witness;
+use runtime_host::reserve::sweep_hidden;
 
 use crate::backend::Backend;
 use crate::layout::ContainerDir;
 use crate::leftover;
 use crate::lifecycle::DELETE_LIMIT;
-use crate::lock::Witness;
-use crate::process::Identity;
 use crate::record::{Phase, Record};
 
 impl Backend {
@@ -73,37 +72,7 @@ impl Backend {
     }
 }
 
-/// Removes directories that were being made or removed by a process that is gone. Who it was is part of the name.
-pub(crate) fn sweep_hidden(place: &Path) {
-    for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if maker_of(&name).is_some_and(|maker| !maker.lives()) {
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
-}
-
-/// Who makes or removes a directory, from its hidden name.
-fn maker_of(name: &str) -> Option<Identity> {
-    let (pid, start) = name.strip_prefix('.')?.rsplit('.').nth(1)?.split_once('-')?;
-    Some(Identity { pid: pid.parse().ok()?, start: start.parse().ok()? })
-}
-
 /// Whether nobody is at work on a container.
 fn is_free(dir: &ContainerDir) -> Result<bool> {
     Ok(Witness::open(dir)?.is_none_or(|witness| witness.is_free()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::lifecycle::hidden_name;
-
-    #[test]
-    fn the_maker_of_a_hidden_directory_is_read_back_from_its_name() {
-        let dir = ContainerDir::at("/s/containers/a.b-c".into());
-        let name = hidden_name(&dir).file_name().unwrap().to_string_lossy().into_owned();
-        assert_eq!(maker_of(&name), Some(Identity::own()));
-        assert_eq!(maker_of("a.b-c"), None);
-    }
 }

@@ -14,6 +14,7 @@ use runtime_api::{
     KillRequest, MonitorHealth, Operation, PortForwardRequest, RestoreRequest, Result, RuntimeImpl,
     RuntimeInfo, Stats, StopRequest, Streams, UpdateRequest, WindowSize,
 };
+use runtime_host::tasks::{Tasks, shut_down};
 
 use crate::archive::{CheckpointDetails, Contents};
 use crate::backend::Backend;
@@ -22,7 +23,6 @@ use crate::events::Events;
 use crate::lifecycle::{Making, RestoreSource};
 use crate::record::Record;
 use crate::sessions::Opening;
-use crate::tasks::{Tasks, shut_down};
 use crate::tries::Tries;
 
 /// One OCI runtime behind one handler, over one state directory.
@@ -35,9 +35,9 @@ pub struct OciRuntime {
 
 impl OciRuntime {
     pub(crate) fn new(backend: Backend) -> Result<Self> {
-        let watch = crate::exits::watch_directory(&backend.layout.exits())?;
+        let watch = runtime_host::exits::watch_directory(&backend.layout.exits())?;
         let tasks: Arc<Tasks> = Arc::default();
-        tasks.spawn(crate::exits::pass_on(watch, Arc::clone(&backend.entries)));
+        tasks.spawn(runtime_host::exits::pass_on(watch, Arc::clone(&backend.entries)));
         Ok(Self { backend: Arc::new(backend), tasks, events: Arc::default() })
     }
 

@@ -19,12 +19,12 @@ use tokio::time::Instant;
 use runtime_api::{
     ContainerId, ContainerStatus, Error, ErrorKind, ExecId, ExecSessionState, Operation, Result,
 };
+use runtime_host::lock::{Held, Witness};
+use runtime_host::process::Identity;
 
 use crate::backend::{Backend, ENDING};
 use crate::layout::ContainerDir;
-use crate::lock::{Held, Witness};
 use crate::observe::exit_code;
-use crate::process::Identity;
 use crate::record::{Phase, Record};
 use record::SessionRecord;
 

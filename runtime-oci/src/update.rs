@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use runtime_api::{ContainerId, Error, ErrorKind, Operation, Rejection, Result, UpdateRequest};
+use runtime_host::cgroup::Place;
+use runtime_host::stats;
 
 use crate::backend::Backend;
-use crate::cgroup::Place;
 use crate::record::Record;
-use crate::stats;
 
 const LIMIT: Duration = Duration::from_secs(10);
 

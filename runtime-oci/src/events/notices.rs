@@ -47,7 +47,7 @@ impl Notices {
             .and_then(|queue| inotify::add_watch(&queue, &containers, flags).map(|watch| (queue, watch)));
         let watched = made
             .map_err(io::Error::from)
-            .and_then(|(queue, watch)| crate::descriptor::watch(queue).map(|queue| (queue, watch)));
+            .and_then(|(queue, watch)| runtime_host::descriptor::watch(queue).map(|queue| (queue, watch)));
         let (queue, watch) = watched.map_err(|error| {
             Error::new(ErrorKind::Exhausted("the containers cannot be watched".into()))
                 .on(format_args!("directory {}", containers.display()))

@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use runtime_api::{Result, Signal};
+use runtime_host::process::{Identity, kill_tree};
 
 use crate::backend::Backend;
 use crate::command::CommandLine;
 use crate::conmon::pid_in;
-use crate::process::{Identity, kill_tree};
 use crate::record::Record;
 
 /// How long one question or signal may take.

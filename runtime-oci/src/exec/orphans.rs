@@ -3,11 +3,12 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use runtime_host::process::{Identity, kill_tree, with_arguments};
+
 use crate::backend::Backend;
 use crate::conmon::pid_in;
 use crate::dialect::Reach;
 use crate::layout::ContainerDir;
-use crate::process::{Identity, kill_tree, with_arguments};
 use crate::record::Record;
 
 use super::running::Running;

@@ -15,12 +15,12 @@ use tokio::process::Child;
 use tokio::time::{sleep, timeout};
 
 use runtime_api::{ContainerId, Error, ErrorKind, ProcessRequest, Result, WindowSize};
+use runtime_host::document::cannot_write;
+use runtime_host::process::{Identity, kill_tree};
 
 use crate::backend::{Backend, Locked};
 use crate::command::CommandLine;
 use crate::dialect::Reach;
-use crate::process::{Identity, kill_tree};
-use crate::record::cannot_write;
 
 use super::course::Course;
 use super::inside::Inside;

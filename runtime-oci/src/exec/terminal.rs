@@ -112,7 +112,7 @@ impl Master {
     fn new(master: OwnedFd) -> io::Result<Self> {
         let flags = rustix::fs::fcntl_getfl(&master)?;
         rustix::fs::fcntl_setfl(&master, flags | OFlags::NONBLOCK)?;
-        crate::descriptor::watch_both(master).map(Self)
+        runtime_host::descriptor::watch_both(master).map(Self)
     }
 
     /// Reads what was printed. Cancel safe.

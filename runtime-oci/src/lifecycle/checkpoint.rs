@@ -15,6 +15,7 @@ use runtime_api::{
     CheckpointOutcome, CheckpointRequest, ContainerId, ContainerStatus, Error, ErrorKind, ExitCause,
     ExitStatus, Operation, Result,
 };
+use runtime_host::process::{end_all, kill_tree};
 
 use crate::backend::{Backend, Locked};
 use crate::complaint;
@@ -23,7 +24,6 @@ use crate::dialect::{Reach, Saver};
 use crate::image::ImagePlace;
 use crate::layout::ContainerDir;
 use crate::observe::Sight;
-use crate::process::{end_all, kill_tree};
 use crate::record::{CheckpointPhase, Frozen};
 
 /// How long processes that were saved may take to be gone.
@@ -94,7 +94,7 @@ impl Backend {
         std::fs::DirBuilder::new()
             .mode(0o700)
             .create(&work)
-            .map_err(|error| crate::record::cannot_write(&work, error))?;
+            .map_err(|error| runtime_host::document::cannot_write(&work, error))?;
         let mut line = self.command(&locked.record.id, &log)?.arg("checkpoint");
         line = line.arg("--image-path").arg(&place.hidden).arg("--work-path").arg(&work);
         let flags = [

@@ -2,30 +2,29 @@
 //! the runtime. Whatever goes wrong, and whenever the caller goes away, what was made so far is undone.
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
-
-use rustix::fs::{RenameFlags, renameat_with};
 
 use runtime_api::{
     Capability, ContainerId, ContainerState, ContainerStatus, CreateRequest, Error, ErrorKind, LogConfig,
     LogDriver, Result, Signal,
 };
+use runtime_host::document::cannot_write;
+use runtime_host::exits::Entry;
+use runtime_host::lock::Held;
+use runtime_host::process::{Identity, end_all, kill_tree};
+use runtime_host::reserve::reserve;
+use runtime_host::spec::SpecDocument;
+use runtime_host::tasks::Work;
 
 use crate::backend::Backend;
 use crate::complaint;
 use crate::conmon::{self, Monitor, MonitorArgs, Report};
 use crate::dialect::Reach;
-use crate::exits::Entry;
 use crate::layout::ContainerDir;
-use crate::lock::Held;
 use crate::observe::{self, Sight};
-use crate::process::{Identity, end_all, kill_tree};
-use crate::record::{Phase, Record, cannot_write};
-use crate::spec::SpecDocument;
-use crate::tasks::Work;
+use crate::record::{Phase, Record};
 
 use super::restore::{RESTORE_LIMIT, RestoreSource};
 
@@ -89,7 +88,8 @@ impl Making {
         let entry = backend.entries.of(&request.id);
         let additions = placement.additions(&request, &dir);
         let copy = spec.private_copy(&additions);
-        let mut held = reserve(&dir, &entry.queue, |at| {
+        let mut held = reserve(dir.path(), &entry.queue, |at| {
+            let at = &ContainerDir::at(at.to_owned());
             std::fs::write(at.config(), &copy).map_err(|error| cannot_write(&at.config(), error))?;
             record.write(at)
         })
@@ -283,44 +283,6 @@ fn copies(descriptors: &[Arc<OwnedFd>]) -> Result<Vec<OwnedFd>> {
     descriptors.iter().map(|each| each.try_clone()).collect::<std::io::Result<_>>().map_err(|error| {
         Error::new(ErrorKind::Exhausted("a descriptor cannot be copied".into())).caused_by(error)
     })
-}
-
-/// Makes a directory, locked, lets it be filled and gives it its name, which reserves the id. When this fails or is
-/// dropped nothing is left.
-pub(crate) async fn reserve(
-    dir: &ContainerDir,
-    queue: &Arc<tokio::sync::Mutex<()>>,
-    fill: impl FnOnce(&ContainerDir) -> Result<()>,
-) -> Result<Held> {
-    let hidden = Hidden(ContainerDir::at(hidden_name(dir)));
-    let at = &hidden.0;
-    std::fs::create_dir(at.path()).map_err(|error| cannot_write(at.path(), error))?;
-    let held = Held::make(at, queue).await?;
-    fill(at)?;
-    match renameat_with(rustix::fs::CWD, at.path(), rustix::fs::CWD, dir.path(), RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(held),
-        Err(rustix::io::Errno::EXIST) => Err(Error::new(ErrorKind::AlreadyExists)),
-        Err(error) => Err(cannot_write(dir.path(), error.into())),
-    }
-}
-
-/// A directory that has not got its name; it goes when that fails, or when the caller goes away.
-struct Hidden(ContainerDir);
-
-impl Drop for Hidden {
-    fn drop(&mut self) {
-        // Once it has its name there is nothing here any more.
-        let _ = std::fs::remove_dir_all(self.0.path());
-    }
-}
-
-/// A name that no container has, beside the container's own.
-pub(crate) fn hidden_name(dir: &ContainerDir) -> PathBuf {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let id = dir.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let own = Identity::own();
-    dir.path().with_file_name(format!(".{id}.{}-{}.{number}", own.pid, own.start))
 }
 
 fn check_log(log: &LogConfig, id: &ContainerId) -> Result<()> {

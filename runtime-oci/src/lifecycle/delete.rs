@@ -5,16 +5,17 @@ use std::time::{Duration, SystemTime};
 use runtime_api::{
     ContainerId, DeleteRequest, Error, ErrorKind, ExitCause, ExitStatus, Operation, Result, Signal,
 };
+use runtime_host::lock::Held;
+use runtime_host::process::{Identity, end_all, kill_tree};
+use runtime_host::reserve::hidden_name;
 
-use super::create::{DELETE_LIMIT, hidden_name};
+use super::create::DELETE_LIMIT;
 use crate::backend::{Backend, Locked};
 use crate::conmon;
 use crate::dialect::Reach;
 use crate::layout::ContainerDir;
 use crate::leftover;
-use crate::lock::Held;
 use crate::observe::Sight;
-use crate::process::{Identity, end_all, kill_tree};
 use crate::record::{Phase, Record};
 
 /// How long the processes of a container may live after KILL.
@@ -220,7 +221,7 @@ impl Backend {
         // Before the directory: whoever is cut off in between leaves a delete that the next open finishes.
         let _ = std::fs::remove_file(self.layout.exit_notice(&record.id));
         // The id is free from the moment the directory has another name; removing it takes longer.
-        let hidden = hidden_name(dir);
+        let hidden = hidden_name(dir.path());
         match std::fs::rename(dir.path(), &hidden) {
             Ok(()) => drop(std::fs::remove_dir_all(&hidden)),
             Err(_) => drop(std::fs::remove_dir_all(dir.path())),

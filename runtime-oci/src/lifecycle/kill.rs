@@ -7,11 +7,11 @@ use std::time::Duration;
 use runtime_api::{
     Capability, ContainerId, ContainerStatus, Error, ErrorKind, KillRequest, Operation, Result, Signal,
 };
+use runtime_host::process::Identity;
 
 use crate::backend::{Backend, Locked};
 use crate::dialect::Reach;
 use crate::observe::Sight;
-use crate::process::Identity;
 
 /// How long a runtime may take to send a signal.
 const LIMIT: Duration = Duration::from_secs(10);

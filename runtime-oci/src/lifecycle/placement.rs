@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use runtime_api::{Capability, CreateRequest, Error, ErrorKind, Result};
+use runtime_host::spec::{Additions, SpecDocument, is_plain_cgroup};
 
 use crate::backend::Backend;
 use crate::config::MonitorCgroup;
 use crate::layout::ContainerDir;
 use crate::record::Record;
-use crate::spec::{Additions, SpecDocument, is_plain_cgroup};
 
 /// Where the directory with the program's end of the notify socket is mounted.
 const NOTIFY_MOUNT: &str = "/run/notify";

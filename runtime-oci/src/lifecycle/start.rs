@@ -7,11 +7,11 @@ use tokio::time::timeout;
 use runtime_api::{
     ContainerId, ContainerStatus, Error, ErrorKind, ExitCause, ExitStatus, Operation, Result, Signal,
 };
+use runtime_host::process::Identity;
 
 use crate::backend::{Backend, Locked};
 use crate::dialect::Reach;
 use crate::observe::Sight;
-use crate::process::Identity;
 use crate::record::{Phase, Record};
 
 impl Backend {

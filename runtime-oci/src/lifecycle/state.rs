@@ -3,11 +3,11 @@
 use tokio::time::Instant;
 
 use runtime_api::{ContainerId, ContainerState, Error, MonitorHealth, Operation, Result};
+use runtime_host::document::cannot_write;
+use runtime_host::lock::Witness;
 
 use crate::backend::{Backend, ENDING};
-use crate::lock::Witness;
 use crate::observe::{self, Sight};
-use crate::record::cannot_write;
 
 impl Backend {
     /// The state of a container, or `NotFound`.

@@ -13,11 +13,11 @@ use tokio::time::{Instant, sleep, timeout};
 use runtime_api::{
     ContainerId, ContainerStatus, Error, ErrorKind, ExitStatus, Operation, Result, Signal, StopRequest,
 };
+use runtime_host::lock::Witness;
+use runtime_host::process::end_all;
 
 use crate::backend::{Backend, Locked};
-use crate::lock::Witness;
 use crate::observe::{self, Sight};
-use crate::process::end_all;
 use crate::record::{StopPhase, StopStage};
 
 /// The pause between two KILLs grows up to this.
@@ -127,7 +127,7 @@ impl Backend {
     /// Sends KILL once, to the container that the witness saw; the status if it was dead already.
     async fn kill_once(&self, id: &ContainerId, witness: &mut Witness) -> Result<Option<ExitStatus>> {
         let admitted = self.admit(Operation::Stop, id).await;
-        if !witness.is_current(&self.layout.container(id)) {
+        if !witness.is_current(self.layout.container(id)) {
             // Deleted meanwhile. What has its id now is another one.
             return witness.status().map(Some).ok_or_else(|| Error::not_found(Operation::Stop, id));
         }

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use runtime_api::{ContainerId, Error, ExitStatus, Operation, Result};
+use runtime_host::lock::Witness;
 
 use crate::backend::Backend;
-use crate::lock::Witness;
 use crate::observe::{self, Sight};
 use crate::record::Record;
 

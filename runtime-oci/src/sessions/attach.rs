@@ -4,9 +4,9 @@ use runtime_api::{
     AttachEnd, AttachRequest, ContainerId, ContainerStatus, Error, ErrorKind, ExecId, Operation, Peer,
     Result, Streams, WindowSize,
 };
+use runtime_host::attach::{Served, no_terminal, serve};
 
 use super::{Locked, Sight, subject, wrong_state};
-use crate::attach::{Served, no_terminal, serve};
 use crate::backend::Backend;
 use crate::control::Control;
 
@@ -27,7 +27,7 @@ impl Backend {
         }
         let (record, dir) = (locked.record.clone(), locked.dir.clone());
         drop(locked);
-        match serve(dir.path(), request, streams).await {
+        match serve(&dir.attach(), &Control::of(dir.path()), request, streams).await {
             Ok(Served::Detached) => return Ok(AttachEnd::Detached),
             Ok(Served::Closed) => {}
             Err(error) => return Err(self.unless_session_ended(operation, id, session, named(error)).await),

@@ -3,10 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use runtime_api::Result;
+use runtime_host::document;
+use runtime_host::process::Identity;
 
 use crate::layout::ContainerDir;
-use crate::process::Identity;
-use crate::record::{self, StopPhase};
+
+use crate::record::StopPhase;
 
 /// The version of the record's shape.
 const SCHEMA: u32 = 1;
@@ -42,12 +44,12 @@ impl SessionRecord {
 
     /// Reads the record; `None` when there is none.
     pub(super) fn read(dir: &ContainerDir) -> Result<Option<Self>> {
-        record::read(&dir.record(), SCHEMA, |record: &Self| record.schema)
+        document::read(&dir.record(), SCHEMA, |record: &Self| record.schema)
     }
 
     /// Replaces the record as a whole. Only the holder of the session's lock may.
     pub(super) fn write(&self, dir: &ContainerDir) -> Result<()> {
-        record::write(&dir.record(), self)
+        document::write(&dir.record(), self)
     }
 }
 

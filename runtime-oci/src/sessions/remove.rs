@@ -5,6 +5,10 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use runtime_api::{ContainerId, ContainerStatus, Error, ExecId, Operation, Result};
+use runtime_host::lock::Witness;
+use runtime_host::process::{Identity, end_all, kill_tree};
+use runtime_host::reserve::hidden_name;
+use runtime_host::reserve::sweep_hidden;
 
 use super::record::SessionRecord;
 use super::{Sight, subject, wrong_state};
@@ -12,11 +16,7 @@ use crate::backend::Backend;
 use crate::conmon;
 use crate::exec::orphans::kill_member;
 use crate::layout::ContainerDir;
-use crate::lifecycle::hidden_name;
-use crate::lock::Witness;
-use crate::process::{Identity, end_all, kill_tree};
 use crate::record::Record;
-use crate::recovery::sweep_hidden;
 
 /// How long conmon may live after its session's program.
 const MONITOR_LIMIT: Duration = Duration::from_secs(2);
@@ -119,7 +119,7 @@ async fn end_monitors(monitors: impl IntoIterator<Item = Identity>) {
 
 /// Removes a session's directory; the id is free from the moment it has another name.
 pub(super) fn forget(dir: &ContainerDir) {
-    let hidden = hidden_name(dir);
+    let hidden = hidden_name(dir.path());
     match std::fs::rename(dir.path(), &hidden) {
         Ok(()) => drop(std::fs::remove_dir_all(&hidden)),
         Err(_) => drop(std::fs::remove_dir_all(dir.path())),

@@ -8,6 +8,11 @@ use runtime_api::{
     ContainerId, ContainerStatus, Error, ErrorKind, ExecId, ExecSessionRequest, ExecSessionState, Operation,
     Result,
 };
+use runtime_host::document::cannot_write;
+use runtime_host::lock::{Held, Witness};
+use runtime_host::process::Identity;
+use runtime_host::reserve::reserve;
+use runtime_host::tasks::Work;
 
 use super::record::SessionRecord;
 use super::{running, subject};
@@ -16,12 +21,7 @@ use crate::complaint;
 use crate::conmon::{self, Report, SessionArgs, SessionMonitor};
 use crate::exec::settings::{merged, read_process};
 use crate::layout::ContainerDir;
-use crate::lifecycle::reserve;
-use crate::lock::{Held, Witness};
 use crate::observe;
-use crate::process::Identity;
-use crate::record::cannot_write;
-use crate::tasks::Work;
 
 /// How long conmon's first process gets to fork its daemon when a start is undone.
 const FORK_PATIENCE: Duration = Duration::from_secs(1);
@@ -64,7 +64,8 @@ impl Opening {
         let sessions = locked.dir.sessions();
         std::fs::create_dir_all(&sessions).map_err(|error| cannot_write(&sessions, error))?;
         let queue = Arc::default();
-        let reserved = reserve(&dir, &queue, |at| {
+        let reserved = reserve(dir.path(), &queue, |at| {
+            let at = &ContainerDir::at(at.to_owned());
             std::fs::write(at.process(), &process).map_err(|error| cannot_write(&at.process(), error))?;
             record.write(at)
         });

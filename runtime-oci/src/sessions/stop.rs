@@ -9,11 +9,11 @@ use tokio::time::{Instant, timeout};
 use runtime_api::{
     ContainerId, Error, ErrorKind, ExecId, ExecSessionState, Operation, Result, Retry, Signal, StopRequest,
 };
+use runtime_host::lock::Witness;
+use runtime_host::process::{end_all, kill_tree};
 
 use super::{Locked, Sight, subject};
 use crate::backend::Backend;
-use crate::lock::Witness;
-use crate::process::{end_all, kill_tree};
 use crate::record::{StopPhase, StopStage};
 
 /// The pause between two KILLs grows up to this.

@@ -10,7 +10,7 @@ use crate::process::Identity;
 
 /// A value, told from the others of its process by a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Owner {
+pub struct Owner {
     process: Identity,
     value: u64,
 }
@@ -20,7 +20,8 @@ static LIVING: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
 
 impl Owner {
     /// Whether the value still lives. Of another process only the process can be asked after.
-    pub(crate) fn lives(self) -> bool {
+    #[must_use]
+    pub fn lives(self) -> bool {
         if self.process == Identity::own() {
             return LIVING.lock().unwrap_or_else(PoisonError::into_inner).contains(&self.value);
         }
@@ -30,22 +31,26 @@ impl Owner {
 
 /// Held by a value for as long as its tasks run.
 #[derive(Debug)]
-pub(crate) struct Life(Owner);
+pub struct Life(Owner);
 
 impl Life {
-    pub(crate) fn begin() -> Self {
+    /// A new value of this process.
+    #[must_use]
+    pub fn begin() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let value = NEXT.fetch_add(1, Ordering::Relaxed);
         LIVING.lock().unwrap_or_else(PoisonError::into_inner).insert(value);
         Self(Owner { process: Identity::own(), value })
     }
 
-    pub(crate) fn owner(&self) -> Owner {
+    /// Whose acts are those of this value.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
         self.0
     }
 
     /// Its tasks have ended, though the value is still there.
-    pub(crate) fn end(&self) {
+    pub fn end(&self) {
         LIVING.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0.value);
     }
 }

@@ -22,33 +22,43 @@ use tokio::time::{Instant, sleep, timeout_at};
 use runtime_api::{Error, ErrorKind, ExitStatus, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::layout::ContainerDir;
+/// The lock of a container's directory.
+#[must_use]
+pub fn lock_file(dir: impl AsRef<Path>) -> std::path::PathBuf {
+    dir.as_ref().join("lock")
+}
 
 /// How long a caller waits for others before it is told who is in the way. A step that
 /// takes longer, such as a start that hangs, is told as busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The lock of one container, held.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub struct Held {
     file: File,
     _in_process: OwnedMutexGuard<()>,
 }
 
 impl Held {
     /// Takes the lock of a container that exists; `None` when there is no such container (any more).
-    pub(crate) async fn acquire(dir: &ContainerDir, queue: &Arc<Mutex<()>>) -> Result<Option<Self>> {
+    ///
+    /// # Errors
+    /// `Busy`, which names the holder; why the file cannot be opened.
+    pub async fn acquire(dir: impl AsRef<Path>, queue: &Arc<Mutex<()>>) -> Result<Option<Self>> {
         Self::acquire_within(dir, queue, PATIENCE).await
     }
 
     /// [`Held::acquire`] with another patience.
-    pub(crate) async fn acquire_within(
-        dir: &ContainerDir,
+    ///
+    /// # Errors
+    /// As [`Held::acquire`].
+    pub async fn acquire_within(
+        dir: impl AsRef<Path>,
         queue: &Arc<Mutex<()>>,
         patience: Duration,
     ) -> Result<Option<Self>> {
         let deadline = Instant::now() + patience;
-        let path = dir.lock();
+        let path = lock_file(dir);
         let Ok(in_process) = timeout_at(deadline, Arc::clone(queue).lock_owned()).await else {
             return Err(busy("another caller in this process".into()));
         };
@@ -71,11 +81,14 @@ impl Held {
     }
 
     /// Makes the lock file of a container that is being made, and holds it.
-    pub(crate) async fn make(dir: &ContainerDir, queue: &Arc<Mutex<()>>) -> Result<Self> {
+    ///
+    /// # Errors
+    /// Why the file cannot be made.
+    pub async fn make(dir: impl AsRef<Path>, queue: &Arc<Mutex<()>>) -> Result<Self> {
         let in_process = Arc::clone(queue).lock_owned().await;
-        let path = dir.lock();
+        let path = lock_file(dir);
         let made = File::options().read(true).write(true).create_new(true).open(&path);
-        let file = made.map_err(|error| crate::record::cannot_write(&path, error))?;
+        let file = made.map_err(|error| crate::document::cannot_write(&path, error))?;
         if try_lock(&file)? {
             Ok(Self { file, _in_process: in_process })
         } else {
@@ -84,7 +97,10 @@ impl Held {
     }
 
     /// Leaves the final status to those who wait.
-    pub(crate) fn leave_status(&mut self, status: &ExitStatus, started: bool) -> Result<()> {
+    ///
+    /// # Errors
+    /// `Internal` when it cannot be written.
+    pub fn leave_status(&mut self, status: &ExitStatus, started: bool) -> Result<()> {
         let last = Last { status: status.clone(), started };
         let text = serde_json::to_vec(&last).map_err(|error| {
             Error::new(ErrorKind::Internal("status cannot be written".into())).caused_by(error)
@@ -97,31 +113,35 @@ impl Held {
 
 /// What a delete leaves in the lock file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Last {
+pub struct Last {
     #[serde(flatten)]
-    pub(crate) status: ExitStatus,
+    /// How it ended.
+    pub status: ExitStatus,
     /// Whether the program was ever started.
     #[serde(default)]
-    pub(crate) started: bool,
+    pub started: bool,
 }
 
 /// A look at a container's lock file that outlives the container.
 #[derive(Debug)]
-pub(crate) struct Witness(File);
+pub struct Witness(File);
 
 impl Witness {
     /// `None` when there is no such container.
-    pub(crate) fn open(dir: &ContainerDir) -> Result<Option<Self>> {
-        Ok(open(&dir.lock())?.map(Self))
+    ///
+    /// # Errors
+    /// Why the file cannot be opened.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Option<Self>> {
+        Ok(open(&lock_file(dir))?.map(Self))
     }
 
     /// The final status that a delete left, if there was one.
-    pub(crate) fn status(&mut self) -> Option<ExitStatus> {
+    pub fn status(&mut self) -> Option<ExitStatus> {
         self.last().map(|last| last.status)
     }
 
     /// The same, with whether it was ever started.
-    pub(crate) fn last(&mut self) -> Option<Last> {
+    pub fn last(&mut self) -> Option<Last> {
         let mut text = Vec::new();
         self.0.rewind().ok()?;
         self.0.read_to_end(&mut text).ok()?;
@@ -129,12 +149,12 @@ impl Witness {
     }
 
     /// Whether the container is still the one that was there when this was opened.
-    pub(crate) fn is_current(&self, dir: &ContainerDir) -> bool {
-        same_file(&self.0, &dir.lock())
+    pub fn is_current(&self, dir: impl AsRef<Path>) -> bool {
+        same_file(&self.0, &lock_file(dir))
     }
 
     /// Whether nobody holds the lock: the maker of a container that is still Creating is then dead.
-    pub(crate) fn is_free(&self) -> bool {
+    pub fn is_free(&self) -> bool {
         let free = flock(self.0.as_fd(), FlockOperation::NonBlockingLockShared).is_ok();
         if free {
             let _ = flock(self.0.as_fd(), FlockOperation::Unlock);
@@ -147,7 +167,7 @@ fn open(path: &Path) -> Result<Option<File>> {
     match File::options().read(true).write(true).open(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(crate::record::cannot_write(path, error)),
+        Err(error) => Err(crate::document::cannot_write(path, error)),
     }
 }
 
@@ -189,9 +209,9 @@ fn busy(holder: String) -> Error {
 mod tests {
     use super::*;
 
-    fn place() -> (tempfile::TempDir, ContainerDir, Arc<Mutex<()>>) {
+    fn place() -> (tempfile::TempDir, std::path::PathBuf, Arc<Mutex<()>>) {
         let at = tempfile::tempdir().unwrap();
-        let dir = ContainerDir::at(at.path().to_owned());
+        let dir = at.path().to_owned();
         (at, dir, Arc::default())
     }
 
@@ -216,7 +236,7 @@ mod tests {
         assert!(witness.status().is_none() && !witness.is_free());
         let status = ExitStatus::exited(3, std::time::SystemTime::UNIX_EPOCH);
         held.leave_status(&status, true).unwrap();
-        std::fs::remove_file(dir.lock()).unwrap();
+        std::fs::remove_file(lock_file(&dir)).unwrap();
         drop(held);
         assert_eq!(witness.last(), Some(Last { status, started: true }));
         assert!(!witness.is_current(&dir) && witness.is_free());

@@ -9,7 +9,8 @@ use tokio::task::JoinSet;
 use runtime_api::{Error, ErrorKind, Operation, Result};
 
 /// Work that leaves nothing unless it comes to its end.
-pub(crate) trait Work: Send + 'static {
+pub trait Work: Send + 'static {
+    /// What comes of it.
     type Output;
 
     /// Does it. If this fails or is dropped, [`Work::undo`] is called.
@@ -49,10 +50,11 @@ impl<W: Work> Drop for Unfinished<W> {
 
 /// The tasks of one value. They end with it.
 #[derive(Debug, Default)]
-pub(crate) struct Tasks(Mutex<JoinSet<()>>);
+pub struct Tasks(Mutex<JoinSet<()>>);
 
 impl Tasks {
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    /// Starts a task that ends with the value.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut set = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // What is done is let go of here, so that a value that lives long does not collect it.
         while set.try_join_next().is_some() {}
@@ -60,11 +62,10 @@ impl Tasks {
     }
 
     /// Brings work to its end, or undoes it.
-    pub(crate) async fn complete<W: Work>(
-        self: &Arc<Self>,
-        operation: Operation,
-        work: W,
-    ) -> Result<W::Output> {
+    ///
+    /// # Errors
+    /// That of the work, once it is undone.
+    pub async fn complete<W: Work>(self: &Arc<Self>, operation: Operation, work: W) -> Result<W::Output> {
         let mut unfinished = Unfinished { work: Some(Box::new(work)), tasks: Arc::clone(self) };
         let made = match &mut unfinished.work {
             Some(work) => work.finish().await,
@@ -86,13 +87,15 @@ impl Tasks {
         }
     }
 
-    pub(crate) async fn end(&self) {
+    /// Ends all tasks and waits until they are gone.
+    pub async fn end(&self) {
         let mut set = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         set.shutdown().await;
     }
 }
 
 /// The refusal of what the value's own tasks would have done.
-pub(crate) fn shut_down(operation: Operation) -> Error {
+#[must_use]
+pub fn shut_down(operation: Operation) -> Error {
     Error::new(ErrorKind::Unavailable("the runtime value is being shut down".into())).during(operation)
 }

@@ -9,7 +9,10 @@ use super::{Hierarchies, inside};
 impl Hierarchies {
     /// Makes a cgroup in every hierarchy and moves a process there, with all of its threads. What was made before an
     /// error stays: [`Hierarchies::remove`] takes it away once the process has left.
-    pub(crate) fn enter(&self, cgroup: &str, pid: i32) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Why the kernel refuses to move it.
+    pub fn enter(&self, cgroup: &str, pid: i32) -> io::Result<()> {
         for root in &self.roots {
             let at = inside(root, cgroup);
             make(root, &at)?;

@@ -8,12 +8,18 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// Lets a task wait until the descriptor can be read.
-pub(crate) fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+///
+/// # Errors
+/// Why it cannot be watched.
+pub fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     register(descriptor, Interest::READABLE)
 }
 
 /// Lets a task wait until the descriptor can be read or written.
-pub(crate) fn watch_both(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+///
+/// # Errors
+/// Why it cannot be watched.
+pub fn watch_both(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     register(descriptor, Interest::READABLE | Interest::WRITABLE)
 }
 

@@ -18,7 +18,7 @@ use runtime_api::{Error, ErrorKind, Rejection, Result};
 
 /// The mounted hierarchies of this host.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Hierarchies {
+pub struct Hierarchies {
     roots: Vec<PathBuf>,
     freezer: Option<PathBuf>,
     unified: Option<PathBuf>,
@@ -29,7 +29,9 @@ pub(crate) struct Hierarchies {
 }
 
 impl Hierarchies {
-    pub(crate) fn of_host() -> Self {
+    /// Those that this host has mounted.
+    #[must_use]
+    pub fn of_host() -> Self {
         let mut host = Self::parse(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
         host.page_sizes = page_sizes(Path::new("/sys/kernel/mm/hugepages"));
         host
@@ -61,25 +63,26 @@ impl Hierarchies {
 
     /// [`Hierarchies::parse`] on a host with huge pages of these sizes.
     #[cfg(test)]
-    pub(crate) fn parse_with_pages(mountinfo: &str, sizes: &[&str]) -> Self {
+    pub fn parse_with_pages(mountinfo: &str, sizes: &[&str]) -> Self {
         let page_sizes = sizes.iter().map(|size| (*size).to_owned()).collect();
         Self { page_sizes, ..Self::parse(mountinfo) }
     }
 
     /// Where the files of a controller are for a cgroup: below version 1 where it is mounted there, else below version 2.
-    pub(crate) fn place(&self, controller: &str, cgroup: &str) -> Option<Place> {
+    pub fn place(&self, controller: &str, cgroup: &str) -> Option<Place> {
         if let Some(root) = self.controllers.get(controller) {
             return Some(Place::V1(inside(root, cgroup)));
         }
         self.unified.as_ref().map(|root| Place::V2(inside(root, cgroup)))
     }
 
-    pub(crate) fn page_sizes(&self) -> &[String] {
+    /// The sizes of huge pages that the host counts, as they are written in names of files.
+    pub fn page_sizes(&self) -> &[String] {
         &self.page_sizes
     }
 
     /// Where a container can be frozen: the file that tells, relative to the cgroup.
-    pub(crate) fn freezer_file(&self) -> Option<&'static str> {
+    pub fn freezer_file(&self) -> Option<&'static str> {
         match (&self.freezer, &self.unified) {
             (Some(_), _) => Some("freezer.state"),
             (None, Some(_)) => Some("cgroup.freeze"),
@@ -88,12 +91,12 @@ impl Hierarchies {
     }
 
     /// Whether a process is frozen by its cgroup.
-    pub(crate) fn is_frozen(&self, pid: i32) -> bool {
+    pub fn is_frozen(&self, pid: i32) -> bool {
         self.path_of(pid).is_some_and(|path| self.is_frozen_at(&path))
     }
 
     /// Whether a cgroup of that hierarchy is frozen.
-    pub(crate) fn is_frozen_at(&self, path: &str) -> bool {
+    pub fn is_frozen_at(&self, path: &str) -> bool {
         let (Some(file), Some(root)) = (self.freezer_file(), self.freezing()) else { return false };
         let mut state = [0; 16];
         let read = File::open(inside(root, path).join(file)).and_then(|mut file| file.read(&mut state));
@@ -102,7 +105,10 @@ impl Hierarchies {
     }
 
     /// Thaws a cgroup without the runtime's help.
-    pub(crate) fn thaw(&self, path: &str) -> std::io::Result<()> {
+    ///
+    /// # Errors
+    /// Why the file cannot be written.
+    pub fn thaw(&self, path: &str) -> std::io::Result<()> {
         let (Some(root), Some(file)) = (self.freezing(), self.freezer_file()) else { return Ok(()) };
         let word = if self.freezer.is_some() { "THAWED" } else { "0" };
         std::fs::write(inside(root, path).join(file), word)
@@ -114,7 +120,7 @@ impl Hierarchies {
     }
 
     /// The cgroup of a process in that hierarchy; `None` in the root, which is nobody's own.
-    pub(crate) fn path_of(&self, pid: i32) -> Option<String> {
+    pub fn path_of(&self, pid: i32) -> Option<String> {
         let membership = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
         let wanted = |controllers: &str| match self.freezer {
             Some(_) => controllers.split(',').any(|one| one == "freezer"),
@@ -128,12 +134,12 @@ impl Hierarchies {
     }
 
     /// Every process in a cgroup of that hierarchy and below it.
-    pub(crate) fn members(&self, path: &str) -> Vec<i32> {
+    pub fn members(&self, path: &str) -> Vec<i32> {
         self.freezing().map(|root| processes(&inside(root, path))).unwrap_or_default()
     }
 
     /// Every process in a cgroup, whichever hierarchy has it.
-    pub(crate) fn processes_in(&self, cgroup: &str) -> Vec<i32> {
+    pub fn processes_in(&self, cgroup: &str) -> Vec<i32> {
         let mut pids: Vec<i32> =
             self.roots.iter().flat_map(|root| processes(&inside(root, cgroup))).collect();
         pids.sort_unstable();
@@ -142,7 +148,10 @@ impl Hierarchies {
     }
 
     /// Refuses a cgroup that is in use, or that lies below a frozen one: a pause or a delete would hit strangers.
-    pub(crate) fn check_unused(&self, cgroup: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// `Rejected`, which names the cgroup.
+    pub fn check_unused(&self, cgroup: &str) -> Result<()> {
         let refuse = |why: String| {
             Error::new(ErrorKind::Rejected { class: Rejection::CgroupBusy, message: why })
                 .hint("name no cgroupsPath, so that each container gets a cgroup of its own, or end what runs there")
@@ -183,7 +192,7 @@ impl Hierarchies {
 
     /// Removes a container's cgroup where the runtime left it, and waits a moment for processes that are just leaving it,
     /// such as the helpers of a sandbox that was killed.
-    pub(crate) async fn remove(&self, cgroup: &str) {
+    pub async fn remove(&self, cgroup: &str) {
         let patience = Instant::now() + LEAVING;
         loop {
             let mut busy = false;
@@ -202,7 +211,7 @@ impl Hierarchies {
     /// Removes the cgroup below which a value's containers lay, and its parents, once they are empty; false if a create of
     /// anybody on this host was in the way. This is for the end of a value and not for that of each container: the next
     /// one would have to make them all again, in every hierarchy.
-    pub(crate) fn prune(&self, parent: &str) -> bool {
+    pub fn prune(&self, parent: &str) -> bool {
         let Some(gate) = self.gate() else { return true };
         let Some(_closed) = try_take(gate, FlockOperation::NonBlockingLockExclusive) else { return false };
         for root in &self.roots {
@@ -220,7 +229,7 @@ impl Hierarchies {
     }
 
     /// Held while a runtime makes cgroups, so that nobody removes a parent under it.
-    pub(crate) async fn hold_open(&self) -> Option<File> {
+    pub async fn hold_open(&self) -> Option<File> {
         let gate = self.gate()?;
         let deadline = Instant::now() + GATE_PATIENCE;
         loop {
@@ -244,8 +253,10 @@ impl Hierarchies {
 
 /// A cgroup in one hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub enum Place {
+    /// In a hierarchy of version 1.
     V1(PathBuf),
+    /// In the hierarchy of version 2.
     V2(PathBuf),
 }
 

@@ -23,51 +23,52 @@ use runtime_api::Signal;
 
 /// A process, told from any other that may get its pid later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Identity {
-    pub(crate) pid: i32,
+pub struct Identity {
+    /// The process id.
+    pub pid: i32,
     /// The start time in clock ticks since boot: field 22 of `/proc/PID/stat`.
-    pub(crate) start: u64,
+    pub start: u64,
 }
 
 impl Identity {
     /// Who has this pid now; `None` if nobody lives there. A zombie counts as dead.
-    pub(crate) fn of(pid: i32) -> Option<Self> {
+    pub fn of(pid: i32) -> Option<Self> {
         let stat = Stat::read(pid)?;
         stat.lives.then_some(Self { pid, start: stat.start })
     }
 
     /// This process.
-    pub(crate) fn own() -> Self {
+    pub fn own() -> Self {
         let pid = i32::try_from(std::process::id()).unwrap_or(0);
         Self::of(pid).unwrap_or(Self { pid, start: 0 })
     }
 
     /// Whether the process still lives.
-    pub(crate) fn lives(self) -> bool {
+    pub fn lives(self) -> bool {
         Self::of(self.pid) == Some(self)
     }
 
     /// Whether the process is dead or on its way there: the kernel has begun to take it apart. The init of a container
     /// stays in this state until everything else in its pid namespace has been killed.
-    pub(crate) fn is_ending(self) -> bool {
+    pub fn is_ending(self) -> bool {
         Stat::read(self.pid).is_none_or(|stat| !stat.lives || stat.start != self.start || stat.exiting)
     }
 
     /// Whether the process was started with arguments as wanted.
-    pub(crate) fn has_arguments(self, wanted: impl Fn(&[&[u8]]) -> bool) -> bool {
+    pub fn has_arguments(self, wanted: impl Fn(&[&[u8]]) -> bool) -> bool {
         let line = std::fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
         let arguments: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
         wanted(&arguments)
     }
 
     /// Which file the process runs: device and inode. `None` once it is gone, or where we may not look.
-    pub(crate) fn program(self) -> Option<(u64, u64)> {
+    pub fn program(self) -> Option<(u64, u64)> {
         let program = std::fs::metadata(format!("/proc/{}/exe", self.pid)).ok()?;
         Some((program.dev(), program.ino()))
     }
 
     /// A descriptor for exactly this process; `None` if it is gone.
-    pub(crate) fn open(self) -> Option<PidFd> {
+    pub fn open(self) -> Option<PidFd> {
         let pid = rustix::process::Pid::from_raw(self.pid)?;
         let fd = pidfd_open(pid, PidfdFlags::NONBLOCK).ok()?;
         // The order matters: the descriptor first, then the look at the start time, so that the two are of one process.
@@ -75,7 +76,10 @@ impl Identity {
     }
 
     /// Sends a signal; whether there was still somebody to get it.
-    pub(crate) fn signal(self, signal: Signal) -> io::Result<bool> {
+    ///
+    /// # Errors
+    /// Why the kernel refuses to send it.
+    pub fn signal(self, signal: Signal) -> io::Result<bool> {
         match self.open() {
             Some(process) => process.signal(signal),
             None => Ok(false),
@@ -121,11 +125,14 @@ impl Stat {
 
 /// A descriptor of one process.
 #[derive(Debug)]
-pub(crate) struct PidFd(OwnedFd);
+pub struct PidFd(OwnedFd);
 
 impl PidFd {
     /// Sends a signal; whether there was still somebody to get it.
-    pub(crate) fn signal(&self, signal: Signal) -> io::Result<bool> {
+    ///
+    /// # Errors
+    /// Why the kernel refuses to send it.
+    pub fn signal(&self, signal: Signal) -> io::Result<bool> {
         // SAFETY: `Signal` is 1 to 64, so the number is one that the kernel knows. The constructor is unsafe because a
         // program must not install handlers for the two numbers that the C library keeps for itself; it is only sent.
         let raw = unsafe { rustix::process::Signal::from_raw_unchecked(signal.number()) };
@@ -137,7 +144,10 @@ impl PidFd {
     }
 
     /// Waits until the process has ended. Cancel safe.
-    pub(crate) async fn ended(self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When the descriptor cannot be watched.
+    pub async fn ended(self) -> io::Result<()> {
         // A pid file descriptor is readable once its process is gone.
         let watched = crate::descriptor::watch(self.0)?;
         let _ready = watched.readable().await?;
@@ -148,11 +158,11 @@ impl PidFd {
 /// A process that was recognised once by its start time. Its descriptor is kept, for as long as this program has plenty
 /// of them: to ask it takes one call, and reading `/proc` ten times as long.
 #[derive(Debug, Default)]
-pub(crate) struct Recognised(OnceLock<Kept>);
+pub struct Recognised(OnceLock<Kept>);
 
 impl Recognised {
     /// Whether the process lives; it must be the same one at each call.
-    pub(crate) fn lives(&self, process: Identity) -> bool {
+    pub fn lives(&self, process: Identity) -> bool {
         if let Some(ended) = self.0.get().and_then(|kept| has_ended(&kept.0.0)) {
             return !ended;
         }
@@ -200,7 +210,7 @@ fn has_ended(process: &OwnedFd) -> Option<bool> {
 }
 
 /// Every process below `root`, itself included, by parent pids as they stand now.
-pub(crate) fn tree(root: Identity) -> Vec<Identity> {
+pub fn tree(root: Identity) -> Vec<Identity> {
     let mut all = Vec::new();
     if let Ok(entries) = std::fs::read_dir("/proc") {
         for entry in entries.flatten() {
@@ -225,7 +235,7 @@ pub(crate) fn tree(root: Identity) -> Vec<Identity> {
 }
 
 /// Every other process whose arguments are as wanted.
-pub(crate) fn with_arguments(wanted: impl Fn(&[&[u8]]) -> bool) -> Vec<Identity> {
+pub fn with_arguments(wanted: impl Fn(&[&[u8]]) -> bool) -> Vec<Identity> {
     let own = Identity::own();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -242,7 +252,7 @@ pub(crate) fn with_arguments(wanted: impl Fn(&[&[u8]]) -> bool) -> Vec<Identity>
 
 /// Kills a process and everything below it, and gives what was found. Each is stopped first and the tree is read again
 /// until nothing new turns up, so that a program that forks all the time cannot outrun the walk.
-pub(crate) fn kill_tree(root: Identity) -> Vec<Identity> {
+pub fn kill_tree(root: Identity) -> Vec<Identity> {
     const ROUNDS: usize = 32;
     let stop = Signal::from_number(19).unwrap_or(Signal::KILL);
     let mut stopped: Vec<Identity> = Vec::new();
@@ -264,7 +274,7 @@ pub(crate) fn kill_tree(root: Identity) -> Vec<Identity> {
 }
 
 /// Kills processes and waits until they are gone, a few seconds at most.
-pub(crate) async fn end_all(processes: impl IntoIterator<Item = Identity>) {
+pub async fn end_all(processes: impl IntoIterator<Item = Identity>) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
     let open: Vec<PidFd> = processes.into_iter().filter_map(Identity::open).collect();
     for process in &open {
@@ -276,7 +286,7 @@ pub(crate) async fn end_all(processes: impl IntoIterator<Item = Identity>) {
 }
 
 /// The id of this boot: start times count from it.
-pub(crate) fn boot_id() -> String {
+pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .map_or_else(|_| String::new(), |id| id.trim().to_owned())
 }

@@ -16,29 +16,31 @@ use runtime_api::{ContainerId, Error, ErrorKind, Result};
 
 /// What this process knows of one container besides its record: who is next in line, and that something changed.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub struct Entry {
     /// Callers in this process queue here before they try for the lock between processes.
-    pub(crate) queue: Arc<tokio::sync::Mutex<()>>,
+    pub queue: Arc<tokio::sync::Mutex<()>>,
     changed: watch::Sender<()>,
 }
 
 impl Entry {
     /// Told whenever an exit file came or went, or a caller in this process changed the record.
-    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+    pub fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    pub(crate) fn touch(&self) {
+    /// Tells those who wait in this process that something changed.
+    pub fn touch(&self) {
         self.changed.send_replace(());
     }
 }
 
 /// The entries of the containers that somebody in this process is dealing with right now.
 #[derive(Debug, Default)]
-pub(crate) struct Entries(Mutex<HashMap<ContainerId, Weak<Entry>>>);
+pub struct Entries(Mutex<HashMap<ContainerId, Weak<Entry>>>);
 
 impl Entries {
-    pub(crate) fn of(&self, id: &ContainerId) -> Arc<Entry> {
+    /// The entry of a container; the same one for as long as anybody holds it.
+    pub fn of(&self, id: &ContainerId) -> Arc<Entry> {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = entries.get(id).and_then(Weak::upgrade) {
             return entry;
@@ -70,7 +72,10 @@ impl Entries {
 }
 
 /// Watches the directory of exit files.
-pub(crate) fn watch_directory(exits: &Path) -> Result<AsyncFd<OwnedFd>> {
+///
+/// # Errors
+/// `Exhausted` when the host gives no more watches.
+pub fn watch_directory(exits: &Path) -> Result<AsyncFd<OwnedFd>> {
     let flags =
         inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::CLOSE_WRITE | inotify::WatchFlags::DELETE;
     let made = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)
@@ -84,7 +89,7 @@ pub(crate) fn watch_directory(exits: &Path) -> Result<AsyncFd<OwnedFd>> {
 }
 
 /// Passes on what the watch sees, for as long as the value lives.
-pub(crate) async fn pass_on(watch: AsyncFd<OwnedFd>, entries: Arc<Entries>) {
+pub async fn pass_on(watch: AsyncFd<OwnedFd>, entries: Arc<Entries>) {
     let mut buffer = [MaybeUninit::uninit(); 4096];
     while let Ok(mut ready) = watch.readable().await {
         let mut queue = inotify::Reader::new(watch.get_ref(), &mut buffer);

@@ -10,9 +10,9 @@ use runtime_api::{Error, ErrorKind, Result};
 
 /// The `config.json` of a bundle, whole: what this library does not know passes through.
 #[derive(Clone, Debug)]
-pub(crate) struct SpecDocument {
+pub struct SpecDocument {
     /// The bundle's real path.
-    pub(crate) bundle: PathBuf,
+    pub bundle: PathBuf,
     raw: Value,
 }
 
@@ -21,7 +21,7 @@ impl SpecDocument {
     ///
     /// # Errors
     /// `ConfigInvalid`, which names the file and the key.
-    pub(crate) fn read(bundle: &Path) -> Result<Self> {
+    pub fn read(bundle: &Path) -> Result<Self> {
         let real = bundle.canonicalize().map_err(|error| {
             Error::new(ErrorKind::ConfigInvalid("the bundle cannot be opened".into()))
                 .on(format_args!("bundle {}", bundle.display()))
@@ -72,16 +72,18 @@ impl SpecDocument {
         Ok(())
     }
 
-    pub(crate) fn terminal(&self) -> bool {
+    /// Whether the program gets a terminal.
+    pub fn terminal(&self) -> bool {
         self.raw.pointer("/process/terminal").and_then(Value::as_bool).unwrap_or(false)
     }
 
     /// Where the root file system is; a relative path is one below the bundle.
-    pub(crate) fn root(&self) -> Option<PathBuf> {
+    pub fn root(&self) -> Option<PathBuf> {
         Some(self.bundle.join(self.raw.pointer("/root/path")?.as_str()?))
     }
 
-    pub(crate) fn annotations(&self) -> BTreeMap<String, String> {
+    /// Its annotations; what is no text is left out.
+    pub fn annotations(&self) -> BTreeMap<String, String> {
         let Some(map) = self.raw.get("annotations").and_then(Value::as_object) else {
             return BTreeMap::new();
         };
@@ -89,12 +91,12 @@ impl SpecDocument {
     }
 
     /// The cgroup that the spec names.
-    pub(crate) fn cgroup(&self) -> Option<&str> {
+    pub fn cgroup(&self) -> Option<&str> {
         self.raw.pointer("/linux/cgroupsPath").and_then(Value::as_str).filter(|path| !path.is_empty())
     }
 
     /// Whether the spec asks for a network namespace that is new, with nothing that could put a device into it.
-    pub(crate) fn has_empty_network(&self) -> bool {
+    pub fn has_empty_network(&self) -> bool {
         let listed = |pointer: &str| self.raw.pointer(pointer).and_then(Value::as_array);
         let is_new = |namespace: &Value| {
             namespace["type"] == "network" && namespace["path"].as_str().unwrap_or_default().is_empty()
@@ -106,7 +108,10 @@ impl SpecDocument {
     }
 
     /// Refuses a cgroup path that means one thing to us and another to a runtime.
-    pub(crate) fn check_cgroup_path(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// `ConfigInvalid`, which names the path.
+    pub fn check_cgroup_path(&self) -> Result<()> {
         let Some(path) = self.cgroup().filter(|path| !is_plain_cgroup(path)) else { return Ok(()) };
         Err(Error::new(ErrorKind::ConfigInvalid(format!(
             "linux.cgroupsPath {path:?} is not an absolute path without '.' and '..' below the root"
@@ -117,7 +122,7 @@ impl SpecDocument {
 
     /// The text of the private copy: relative paths are joined to the bundle's real path, because the copy lies
     /// elsewhere, and what is to be added. Nothing else changes.
-    pub(crate) fn private_copy(&self, additions: &Additions) -> Vec<u8> {
+    pub fn private_copy(&self, additions: &Additions) -> Vec<u8> {
         let mut copy = self.raw.clone();
         if let Some(root) = copy.pointer_mut("/root/path") {
             make_absolute(root, &self.bundle);
@@ -145,15 +150,15 @@ impl SpecDocument {
 
 /// What a private copy says besides its spec.
 #[derive(Debug, Default)]
-pub(crate) struct Additions {
+pub struct Additions {
     /// The cgroup, where the spec names none.
-    pub(crate) cgroup: Option<String>,
+    pub cgroup: Option<String>,
     /// The directory of the notify socket, and where the program finds it.
-    pub(crate) notify: Option<(PathBuf, PathBuf)>,
+    pub notify: Option<(PathBuf, PathBuf)>,
 }
 
 /// Whether a cgroup path means the same to everybody: absolute, below the root, without `.` and `..`.
-pub(crate) fn is_plain_cgroup(path: &str) -> bool {
+pub fn is_plain_cgroup(path: &str) -> bool {
     let named = |part| matches!(part, std::path::Component::RootDir | std::path::Component::Normal(_));
     path.starts_with('/') && path.len() > 1 && Path::new(path).components().all(named)
 }
