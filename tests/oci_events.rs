@@ -1,4 +1,5 @@
-//! What only real runtimes can show of the event stream: monitors that die.
+//! What only real runtimes can show of the event stream: monitors that die, and processes that the kernel kills while
+//! their container goes on.
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test fails it")]
 
 use std::path::PathBuf;
@@ -8,11 +9,12 @@ use manyrun_tests::{census, host};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runtime_api::{
-    ContainerId, ContainerStatus, CreateRequest, DeleteRequest, EventKind, EventStream, ExitCause,
-    HandlerConfig, HandlerName, OpenContext, Origin, RuntimeFactory as _, RuntimeKind, SharedRuntime,
+    ContainerId, ContainerStatus, CreateRequest, DeleteRequest, EventKind, EventStream, ExecSyncRequest,
+    ExitCause, HandlerConfig, HandlerName, OpenContext, Origin, RuntimeFactory as _, RuntimeKind,
+    SharedRuntime, StopRequest,
 };
 use runtime_oci::OciFactory;
-use runtime_test::{Workload, bundle};
+use runtime_test::{BundleOptions, Workload, bundle};
 use tokio::time::timeout;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -27,7 +29,7 @@ struct Place {
 }
 
 impl Place {
-    async fn on(binary: &str) -> Self {
+    async fn with(binary: &str, options: &BundleOptions) -> Self {
         let directory = tempfile::Builder::new().prefix("events").rand_bytes(8).tempdir().unwrap();
         let token = directory.path().file_name().unwrap().to_string_lossy().into_owned();
         let handler = HandlerConfig::new(
@@ -40,7 +42,7 @@ impl Place {
         let runtime = OciFactory.open(&handler, context).await.unwrap();
         let id = ContainerId::new(format!("{token}-a")).unwrap();
         let at = directory.path().join("bundle");
-        bundle::write(&at, &Workload::ready_forever()).unwrap();
+        bundle::write_with(&at, &Workload::ready_forever(), options).unwrap();
         runtime.create(CreateRequest::new(id.clone(), at)).await.unwrap();
         Self { directory, runtime, id, state }
     }
@@ -79,7 +81,7 @@ fn runtimes() -> Vec<&'static str> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_monitor_that_dies_is_told_and_so_is_the_end_that_nobody_saw() {
     for binary in runtimes() {
-        let place = Place::on(binary).await;
+        let place = Place::with(binary, &BundleOptions::new()).await;
         let mut stream = place.runtime.events().await.unwrap();
         place.runtime.start(&place.id).await.unwrap();
         assert_eq!(next(&mut stream).await, EventKind::Started, "{binary}");
@@ -93,6 +95,25 @@ async fn a_monitor_that_dies_is_told_and_so_is_the_end_that_nobody_saw() {
         let EventKind::Exited(exit) = next(&mut stream).await else { panic!("{binary}: it has ended") };
         assert_eq!((exit.code, exit.cause), (None, ExitCause::MonitorLost), "{binary}");
         assert_eq!(place.runtime.wait(&place.id).await.unwrap(), exit, "{binary}");
+        place.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_kill_for_want_of_memory_is_told_although_the_container_goes_on() {
+    for binary in runtimes() {
+        let options = BundleOptions::new().memory_limit(96 << 20);
+        let place = Place::with(binary, &options).await;
+        place.runtime.start(&place.id).await.unwrap();
+        let mut stream = place.runtime.events().await.unwrap();
+        for _ in 0..3 {
+            let greedy = ExecSyncRequest::new(Workload::eats(512 << 20).process()).timeout(LIMIT);
+            let outcome = place.runtime.exec_sync(&place.id, greedy).await.unwrap();
+            assert_eq!(outcome.code(), Some(137), "{binary}");
+            assert_eq!(next(&mut stream).await, EventKind::OutOfMemory, "{binary}");
+        }
+        let exit = place.runtime.stop(&place.id, StopRequest::within(Duration::ZERO)).await.unwrap();
+        assert_eq!(next(&mut stream).await, EventKind::Exited(exit), "{binary}");
         place.end().await;
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use runtime_api::{
     ContainerEvent, ContainerId, ContainerStatus, EventKind, EventStream, ExitCause, ExitStatus, Operation,
@@ -31,6 +32,9 @@ use notices::{Notices, Seen};
 
 /// How soon a container is looked at again that somebody was at work on. The end of that work makes no notice.
 const AGAIN: Duration = Duration::from_millis(20);
+/// How often the kernel's counter is read of a container that once ran out of memory. What its monitor is told comes
+/// before the kernel kills and counts, and several kills may come as one.
+const RECOUNT: Duration = Duration::from_millis(250);
 
 /// The subscribers of one value.
 #[derive(Debug, Default)]
@@ -105,6 +109,8 @@ struct Watcher {
     notices: Notices,
     known: HashMap<ContainerId, Known>,
     unsettled: HashSet<ContainerId>,
+    /// Those that ran out of memory and go on, each with the cgroup in which the kernel counts.
+    starved: HashMap<ContainerId, String>,
     ended: mpsc::UnboundedReceiver<ContainerId>,
     tell_end: mpsc::UnboundedSender<ContainerId>,
     waits: JoinSet<()>,
@@ -121,6 +127,7 @@ impl Watcher {
             notices,
             known: HashMap::new(),
             unsettled: HashSet::new(),
+            starved: HashMap::new(),
             ended,
             tell_end,
             waits: JoinSet::new(),
@@ -133,6 +140,8 @@ impl Watcher {
 
     async fn run(mut self, events: Arc<Events>) {
         let sender = self.sender.clone();
+        let mut recount = tokio::time::interval(RECOUNT);
+        recount.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let again = async {
                 if self.unsettled.is_empty() { pending().await } else { tokio::time::sleep(AGAIN).await }
@@ -148,6 +157,7 @@ impl Watcher {
                 },
                 Some(id) = self.ended.recv() => vec![id],
                 () = again => self.unsettled.drain().collect(),
+                _ = recount.tick(), if !self.starved.is_empty() => self.starved_again(),
                 () = sender.closed() => {
                     if events.close_if_unheard() {
                         return;
@@ -167,6 +177,15 @@ impl Watcher {
         let mut ids: HashSet<_> = self.known.keys().cloned().collect();
         ids.extend(self.backend.ids().unwrap_or_default());
         ids.into_iter().collect()
+    }
+
+    /// Those in which more was killed for want of memory than was told.
+    fn starved_again(&self) -> Vec<ContainerId> {
+        let has_more = |id: &ContainerId, cgroup: &str| {
+            let told = self.known.get(id).map_or(0, |known| known.oom_kills);
+            stats::oom_kills(&self.backend.hierarchies, cgroup).is_some_and(|counted| counted > told)
+        };
+        self.starved.iter().filter(|(id, cgroup)| has_more(id, cgroup)).map(|(id, _)| id.clone()).collect()
     }
 
     /// Looks at what has this id now, and tells what is new.
@@ -226,6 +245,7 @@ impl Watcher {
             .filter(|process| !known.exited && !known.awaited.contains(process))
             .collect();
         known.awaited.extend(&awaited);
+        let ended = known.exited;
         if news.unsettled {
             self.unsettled.insert(id.clone());
         }
@@ -235,8 +255,10 @@ impl Watcher {
         if news.lost {
             self.settle(id);
         }
-        if news.oom_kills > 0 {
-            self.notices.add_oom(id, &self.backend.layout.container(id));
+        match &record.own_cgroup {
+            _ if ended => drop(self.starved.remove(id)),
+            Some(cgroup) if news.oom_kills > 0 => drop(self.starved.insert(id.clone(), cgroup.clone())),
+            _ => {}
         }
         if tell {
             self.tell(id, news);
@@ -263,6 +285,7 @@ impl Watcher {
     /// A container is gone: what was not told yet is told from what its delete left.
     fn bury(&mut self, id: &ContainerId, mut known: Known) {
         self.unsettled.remove(id);
+        self.starved.remove(id);
         let Some(last) = known.witness.last().filter(|_| !known.exited) else { return };
         let killed = last.status.cause == ExitCause::OomKilled && known.oom_kills == 0;
         let news = News {

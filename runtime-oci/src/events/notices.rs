@@ -17,7 +17,7 @@ use crate::layout::{ContainerDir, Layout};
 enum Watched {
     /// The directory of containers.
     Containers,
-    /// The directory of one container, or its `oom` file.
+    /// The directory of one container.
     Container(ContainerId),
 }
 
@@ -60,16 +60,8 @@ impl Notices {
     /// Watches a container.
     pub(super) fn add(&mut self, id: &ContainerId, dir: &ContainerDir) {
         // Files that matter are made (`oom`) or renamed into place (the record, the exit file).
-        self.watch(id, dir.path(), WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR);
-    }
-
-    /// Watches a container's `oom` file, which its monitor opens again for every further kill.
-    pub(super) fn add_oom(&mut self, id: &ContainerId, dir: &ContainerDir) {
-        self.watch(id, &dir.oom(), WatchFlags::OPEN);
-    }
-
-    fn watch(&mut self, id: &ContainerId, path: &std::path::Path, flags: WatchFlags) {
-        match inotify::add_watch(self.queue.get_ref(), path, flags) {
+        let flags = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
+        match inotify::add_watch(self.queue.get_ref(), dir.path(), flags) {
             Ok(watch) => drop(self.watches.insert(watch, Watched::Container(id.clone()))),
             // It is gone already, which another notice tells.
             Err(rustix::io::Errno::NOENT) => {}
@@ -106,9 +98,7 @@ impl Notices {
                 let id = match (self.watches.get(&event.wd()), name) {
                     // A name with a dot in front is a container being made or removed, and parses as no id.
                     (Some(Watched::Containers), Some(name)) => ContainerId::new(name).ok(),
-                    (Some(Watched::Container(id)), None | Some("record.json" | "exit" | "oom")) => {
-                        Some(id.clone())
-                    }
+                    (Some(Watched::Container(id)), Some("record.json" | "exit" | "oom")) => Some(id.clone()),
                     _ => None,
                 };
                 if let Some(id) = id.filter(|id| !ids.contains(id)) {
