@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod descriptor;
 pub mod document;
 pub mod exits;
+pub mod ladder;
 pub mod lock;
 pub mod owner;
 pub mod port_forward;

@@ -16,6 +16,8 @@ use runtime_api::{
 };
 use runtime_host::tasks::{Tasks, shut_down};
 
+use runtime_host::ladder;
+
 use crate::archive::{CheckpointDetails, Contents};
 use crate::backend::Backend;
 use crate::dialect::Saver;
@@ -157,7 +159,7 @@ impl RuntimeImpl for OciRuntime {
     async fn stop(&self, id: &ContainerId, request: StopRequest) -> Result<ExitStatus> {
         let (told, result) = oneshot::channel();
         let (backend, id) = (Arc::clone(&self.backend), id.clone());
-        self.tasks.spawn(async move { backend.stop(id, request, told).await });
+        self.tasks.spawn(async move { ladder::stop(&*backend, id, request, told).await });
         result.await.unwrap_or_else(|_| Err(shut_down(Operation::Stop)))
     }
 

@@ -1,6 +1,6 @@
 //! Start.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use tokio::time::timeout;
 
@@ -12,7 +12,7 @@ use runtime_host::process::Identity;
 use crate::backend::{Backend, Locked};
 use crate::dialect::Reach;
 use crate::observe::Sight;
-use crate::record::{Phase, Record};
+use crate::record::Phase;
 
 impl Backend {
     pub(crate) async fn start(&self, id: &ContainerId) -> Result<()> {
@@ -27,7 +27,9 @@ impl Backend {
         let before = locked.record.runtime_args.clone();
         let done = self.run_verb_with(&locked.dir, &before, &["start", id.as_str()], limit).await;
         let Err(error) = done else {
-            until_replaced(&locked.record).await;
+            if let (Some(init), Some(waiting)) = (locked.record.init, locked.record.init_program) {
+                init.until_replaced(waiting).await;
+            }
             locked.record.phase = Phase::Started;
             return locked.save().map_err(named);
         };
@@ -64,21 +66,3 @@ impl Backend {
 
 /// How long an init that could not be started may live after KILL.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
-
-/// Waits until the init has become the program. A runtime's start returns when the init was told to go on, which is a
-/// moment earlier: a signal in between would end the runtime's own code, with a code of its own. A program that cannot
-/// be told from the runtime is not waited for any longer than this.
-async fn until_replaced(record: &Record) {
-    const PATIENCE: Duration = Duration::from_millis(500);
-    // As a rule it takes some tens of microseconds, and no sleep is shorter than a millisecond.
-    const AT_ONCE: Duration = Duration::from_micros(300);
-    let (Some(init), Some(waiting)) = (record.init, record.init_program) else { return };
-    let begun = Instant::now();
-    while init.program() == Some(waiting) && begun.elapsed() < PATIENCE {
-        if begun.elapsed() < AT_ONCE {
-            tokio::task::yield_now().await;
-        } else {
-            tokio::time::sleep(Duration::from_micros(500)).await;
-        }
-    }
-}

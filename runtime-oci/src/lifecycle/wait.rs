@@ -25,11 +25,11 @@ impl Backend {
         if !witness.is_current(&dir) {
             return Err(Error::not_found(operation, id));
         }
-        self.wait_for(operation, id, &mut witness).await
+        self.wait_for_this(operation, id, &mut witness).await
     }
 
     /// [`Backend::wait`] for exactly the container that the witness saw, whoever has its id by now.
-    pub(super) async fn wait_for(
+    pub(super) async fn wait_for_this(
         &self,
         operation: Operation,
         id: &ContainerId,
