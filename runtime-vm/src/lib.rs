@@ -1,8 +1,13 @@
 //! The kind `vm`: containers in virtual machines, behind a containerd shim.
 //!
-//! Only the factory is here. It lets a configuration name handlers of the kind, checks them, and answers honestly that
-//! they cannot be opened: [`Unavailable`](runtime_api::ErrorKind::Unavailable), not a fallback to something else.
+//! The factory lets a configuration name handlers of the kind, checks them, and answers honestly that they cannot be opened:
+//! [`Unavailable`](runtime_api::ErrorKind::Unavailable), not a fallback to something else. What is to stand behind it is
+//! being built below it: how a shim is [started](shim), and how it is [talked to](task).
 #![forbid(unsafe_code)]
+
+pub mod shim;
+pub mod task;
+mod text;
 
 use async_trait::async_trait;
 use runtime_api::{

@@ -1,0 +1,116 @@
+//! The way to a shim's socket.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use runtime_api::{Error, ErrorKind, Peer, Result};
+
+use super::Address;
+
+/// The first pause between two tries, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
+
+/// Connects once. A socket that is missing or refuses means that the shim is gone, or not there yet.
+///
+/// # Errors
+/// The system's own.
+pub async fn once(address: &Address) -> io::Result<UnixStream> {
+    match address {
+        Address::Path(path) => UnixStream::connect(path).await,
+        // A path that begins with a NUL is a name in the abstract namespace.
+        Address::Abstract(name) => UnixStream::connect(PathBuf::from(format!("\0{name}"))).await,
+    }
+}
+
+/// Connects to a shim that was just started, which may need a moment until it listens.
+///
+/// # Errors
+/// `TimedOut` after the limit, with the last reason as its cause. What cannot pass by itself, such as a missing permission,
+/// is told at once.
+pub async fn patiently(address: &Address, limit: Duration) -> Result<UnixStream> {
+    let begun = Instant::now();
+    let end = begun.checked_add(limit);
+    let mut pause = PAUSES.0;
+    loop {
+        let tried = match end {
+            Some(end) => {
+                timeout_at(end, once(address)).await.unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into()))
+            }
+            None => once(address).await,
+        };
+        let error = match tried {
+            Ok(stream) => return Ok(stream),
+            Err(error) => error,
+        };
+        let kind = match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock => None,
+            io::ErrorKind::PermissionDenied => Some(ErrorKind::PermissionDenied),
+            _ => Some(ErrorKind::PeerLost(Peer::Shim)),
+        };
+        let late = end.is_some_and(|end| Instant::now() + pause >= end);
+        if let Some(kind) = kind.or_else(|| late.then_some(ErrorKind::TimedOut(limit))) {
+            return Err(Error::new(kind).during_step("connect to the shim").on(address).caused_by(error));
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(PAUSES.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn a_socket_that_comes_late_is_reached() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("s");
+        let address = Address::Path(path.clone());
+        once(&address).await.unwrap_err();
+        let listens = async {
+            sleep(Duration::from_millis(50)).await;
+            UnixListener::bind(&path).unwrap()
+        };
+        let (reached, _listener) = tokio::join!(patiently(&address, LIMIT), listens);
+        reached.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_abstract_socket_is_reached() {
+        let name = format!("manyrun-dial-test-{}", std::process::id());
+        let at = SocketAddr::from_abstract_name(&name).unwrap();
+        let _listener = UnixListener::bind_addr(&at).unwrap();
+        patiently(&Address::Abstract(name), LIMIT).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_never_comes_is_late_with_the_reason() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("s");
+        let limit = Duration::from_millis(30);
+        let error = patiently(&Address::Path(path.clone()), limit).await.unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::TimedOut(limit));
+        assert!(error.report().contains("No such file"), "{}", error.report());
+        // The file of a socket stays when the one that listened is killed.
+        drop(UnixListener::bind(&path).unwrap());
+        let error = patiently(&Address::Path(path), limit).await.unwrap_err();
+        assert!(error.source().unwrap().to_string().contains("refused"), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_socket_is_told_at_once() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("file").join("s");
+        std::fs::write(path.parent().unwrap(), "x").unwrap();
+        let error = patiently(&Address::Path(path), Duration::MAX).await.unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::PeerLost(Peer::Shim));
+    }
+}
