@@ -213,7 +213,7 @@ struct Kept {
 impl Kept {
     async fn fill(&mut self, from: Option<impl AsyncRead + Unpin>) {
         let Some(mut from) = from else { return };
-        let mut chunk = [0; 4096];
+        let mut chunk = vec![0; 4096];
         while let Ok(n @ 1..) = from.read(&mut chunk).await {
             if self.first > 0 {
                 let room = self.first - self.bytes.len();

@@ -73,9 +73,9 @@ impl TaskExit {
 /// The answer to State.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskState {
-    /// The container.
+    /// The container, or the exec: the runc shim of containerd answers with the name of the latter.
     pub id: String,
-    /// The exec; `None` is the init.
+    /// The exec; `None` is the init, or that the shim does not say.
     pub exec: Option<String>,
     /// The bundle, as the shim has it.
     pub bundle: PathBuf,

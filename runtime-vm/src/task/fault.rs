@@ -6,7 +6,7 @@ use runtime_api::{Error, ErrorKind, Operation, Peer, Rejection};
 
 use super::TaskApi;
 use super::code::{Meaning, StatusCode, meaning};
-use crate::text::one_line;
+use crate::text::{one_line, unwrapped};
 
 /// The result of a call.
 pub type Answer<T> = Result<T, Fault>;
@@ -116,9 +116,10 @@ fn refusal(meaning: Meaning, operation: Operation, message: &str) -> ErrorKind {
 impl From<ttrpc::Error> for Fault {
     fn from(error: ttrpc::Error) -> Self {
         match error {
-            ttrpc::Error::RpcStatus(status) => {
-                Self::Refused { code: StatusCode::from_number(status.code.value()), message: status.message }
-            }
+            ttrpc::Error::RpcStatus(status) => Self::Refused {
+                code: StatusCode::from_number(status.code.value()),
+                message: unwrapped(status.message),
+            },
             // Others are told as a socket's, too, and what stopped a request before it was sent is not told apart.
             other => Self::Closed(other.to_string()),
         }

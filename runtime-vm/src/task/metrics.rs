@@ -62,7 +62,7 @@ fn cpu_of_v1(cpu: &v1::CPUStat, stats: &mut Stats) {
 fn memory_of_v1(memory: &v1::MemoryStat, stats: &mut Stats) {
     let told = &mut stats.memory;
     told.usage = memory.usage.usage;
-    told.max_usage = memory.usage.as_ref().map(|usage| usage.max);
+    told.max_usage = Some(memory.usage.max).filter(|most| *most > 0);
     told.limit = memory.usage.as_ref().map(|usage| usage.limit).and_then(limit_of_v1);
     told.limit_hits = memory.usage.failcnt;
     // Figures whose names begin with `total_` cover what is below the cgroup.
@@ -73,7 +73,7 @@ fn memory_of_v1(memory: &v1::MemoryStat, stats: &mut Stats) {
     told.major_page_faults = greater(memory.total_pg_maj_fault, memory.pg_maj_fault);
     told.working_set = told.usage.saturating_sub(told.inactive_file);
     // What is called swap here is memory and swap together.
-    if let Some(both) = memory.swap.as_ref().filter(|both| both.usage >= told.usage && both.limit > 0) {
+    if let Some(both) = memory.swap.as_ref().filter(|both| both.usage > 0 && both.usage >= told.usage) {
         told.swap = Some(both.usage - told.usage);
         told.swap_limit = match (limit_of_v1(both.limit), told.limit) {
             (Some(both), Some(alone)) => Some(both.saturating_sub(alone)),
