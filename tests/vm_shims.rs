@@ -45,6 +45,8 @@ async fn a_whole_life() {
         let mut streams = Streams::new(place, "init", false, false);
         let pid = shim.timed("Create", shim.task.create(shim.create(place, &streams), LIMIT)).await;
         let pid = pid.unwrap_or_else(|fault| panic!("{fault}: {}", shim.log()));
+        // The options arrived: the runtime keeps its state where they say.
+        assert!(place.path("root/default").join(&id).is_dir());
         let state = shim.timed("State", shim.task.state(init, LIMIT)).await.unwrap();
         assert_eq!((state.status, state.pid, state.exit), (TaskStatus::Created, pid, None));
         assert_eq!((state.id.as_str(), state.exec.as_deref()), (id.as_str(), None));

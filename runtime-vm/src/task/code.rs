@@ -120,9 +120,17 @@ const BY_MESSAGE_ALONE: &[(&[&str], Meaning)] = &[
     (&["no such process"], M::Ended),
     (&["container not running"], M::WrongState),
     (&["container not paused"], M::WrongState),
+    (&["cannot start an already running container"], M::WrongState),
+    (&["container with given id already exists"], M::AlreadyExists),
+    (&["container `", "` already exists"], M::AlreadyExists),
+    (&["container with id ", " already exists"], M::AlreadyExists),
+];
+
+/// And for those that are the shim's own words. The same words of a runtime are about something else: a file that was not
+/// found, a mount that is not supported.
+const BY_WORDS_OF_THE_SHIM: &[(&[&str], Meaning)] = &[
     // "cannot start a running process", "cannot exec in a stopped state"
     (&["cannot ", " process"], M::WrongState),
-    (&["cannot start an already running container"], M::WrongState),
     (&["cannot ", " in ", " state"], M::WrongState),
     (&["not implemented"], M::Unimplemented),
     (&["not supported"], M::Unimplemented),
@@ -158,7 +166,8 @@ pub fn meaning(code: StatusCode, message: &str) -> Meaning {
     if let Some((_, meaning)) = BY_CODE.iter().find(|(known, _)| *known == code) {
         return *meaning;
     }
-    first(BY_MESSAGE_ALONE, &lower).unwrap_or(M::Runtime(Rejection::Other))
+    let own_words = || first(BY_WORDS_OF_THE_SHIM, &lower).filter(|_| !lower.contains("oci runtime "));
+    first(BY_MESSAGE_ALONE, &lower).or_else(own_words).unwrap_or(M::Runtime(Rejection::Other))
 }
 
 /// What the servers say themselves, without asking the service: in Go and in Rust.
@@ -274,6 +283,24 @@ mod tests {
                 "OCI runtime exec failed: exec failed: unable to start container process: exec: \"/tmp\": permission denied: unknown",
                 M::Runtime(Rejection::ExecPermission),
             ),
+            (
+                S::Unknown,
+                "OCI runtime create failed: runc create failed: container with given ID already exists",
+                M::AlreadyExists,
+            ),
+            (S::Unknown, "OCI runtime create failed: container `a` already exists", M::AlreadyExists),
+            (
+                S::Unknown,
+                "OCI runtime create failed: error mounting \"x\": operation not supported",
+                M::Runtime(Rejection::Other),
+            ),
+            (
+                S::Unknown,
+                "OCI runtime exec failed: unable to find user x: not found",
+                M::Runtime(Rejection::Other),
+            ),
+            (S::Unknown, "exec one not found", M::NotFound),
+            (S::Internal, "checkpoint is not implemented", M::Unimplemented),
             (
                 S::Unknown,
                 "OCI runtime create failed: invalid rootfs: stat /x/rootfs: no such file or directory",

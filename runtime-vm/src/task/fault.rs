@@ -93,7 +93,12 @@ impl Fault {
 fn refusal(meaning: Meaning, operation: Operation, message: &str) -> ErrorKind {
     let rejected = |class| ErrorKind::Rejected { class, message: one_line(message) };
     match meaning {
-        Meaning::NotFound | Meaning::Ended => ErrorKind::NotFound,
+        Meaning::NotFound => ErrorKind::NotFound,
+        // There is nothing to act on. Where something was to be begun it is said of a process that was on the way to it.
+        Meaning::Ended if matches!(operation, Operation::Kill | Operation::Stop | Operation::Delete) => {
+            ErrorKind::NotFound
+        }
+        Meaning::Ended => rejected(Rejection::Other),
         Meaning::AlreadyExists => ErrorKind::AlreadyExists,
         Meaning::WrongState => rejected(Rejection::Other),
         Meaning::Unimplemented | Meaning::UnknownService => match operation.row().needs {
@@ -140,6 +145,8 @@ mod tests {
         assert_eq!(kind(refused(StatusCode::NotFound, "x"), Operation::State), ErrorKind::NotFound);
         let ended = refused(StatusCode::NotFound, "process already finished: not found");
         assert!(ended.is_gone() && !ended.is_not_found());
+        assert_eq!(kind(ended.clone(), Operation::Kill), ErrorKind::NotFound);
+        assert!(matches!(kind(ended, Operation::Create), ErrorKind::Rejected { .. }));
         let missing = refused(StatusCode::Unimplemented, "method Checkpoint");
         let error = missing.into_error(Operation::Checkpoint);
         assert!(error.is_unsupported(), "{error:?}");
