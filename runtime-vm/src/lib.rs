@@ -2,9 +2,11 @@
 //!
 //! The factory lets a configuration name handlers of the kind, checks them, and answers honestly that they cannot be opened:
 //! [`Unavailable`](runtime_api::ErrorKind::Unavailable), not a fallback to something else. What is to stand behind it is
-//! being built below it: how a shim is [started](shim), and how it is [talked to](task).
+//! being built below it: how a shim is [started](shim), how it is [talked to](task), and the [monitor] that carries what its
+//! programs read and print.
 #![forbid(unsafe_code)]
 
+pub mod monitor;
 pub mod shim;
 pub mod task;
 mod text;

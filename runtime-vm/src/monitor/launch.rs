@@ -1,0 +1,186 @@
+//! The start of a real shim by a monitor, and the removal of what came of it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use runtime_api::{CommandDetail, Error, ErrorKind, Operation, Result};
+use runtime_host::process::{Identity, end_all, tree};
+
+use super::life::{Launch, Launched};
+use super::order::{StartOrder, Started};
+use super::reap::Reaper;
+use super::shim_tasks::ShimTasks;
+use super::socket::Short;
+use super::{Key, Told, shim_log};
+use crate::shim::{Address, LogPipe, ShimCommand, StartReply, dial};
+use crate::task::answer::Connected;
+use crate::task::events::{EventServer, ShimEvent, TaskEvent};
+use crate::task::{TaskApi, TaskClient};
+
+/// The longest path of a socket that others can be told as it is.
+const PATH: usize = 107;
+/// How long a shim that is not wanted may take to leave when it is asked.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// How long its command `delete` may take.
+const DELETE: Duration = Duration::from_secs(20);
+
+/// Starts shims from the process of a monitor, which must have no other children.
+#[derive(Debug)]
+pub struct ShimLaunch {
+    reaper: Reaper,
+    /// What is known of the shim that was started.
+    known: Mutex<Shim>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Shim {
+    address: Option<Address>,
+    client: Option<TaskClient>,
+}
+
+impl ShimLaunch {
+    /// Makes this process the one that adopts the shim. Every end of a child is taken from now on.
+    ///
+    /// # Errors
+    /// `Internal` when the system does not let it.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn in_this_process() -> Result<Self> {
+        Ok(Self { reaper: Reaper::begin()?, known: Mutex::default() })
+    }
+
+    fn know(&self, change: impl FnOnce(&mut Shim)) {
+        change(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+#[async_trait]
+impl Launch for ShimLaunch {
+    async fn launch(&self, dir: &Path, order: &StartOrder) -> Result<Launched> {
+        let mut helpers = JoinSet::new();
+        let (server, place, told) = serve_events(&dir.join("events"), &mut helpers).await?;
+        let log = LogPipe::open(&order.bundle)?.into_reader()?;
+        helpers.spawn(shim_log::keep(log, dir.to_owned()));
+        let command = command(order, Some(server.address()));
+        let reply = {
+            let _quiet = self.reaper.hold().await;
+            command.start(order.start_limit).await?
+        };
+        self.know(|known| known.address = Some(reply.address.clone()));
+        let (client, connected) = connect(order, &reply).await.map_err(|error| {
+            // A shim that died says why in its log, and nowhere else.
+            let words = vec![order.shim.display().to_string(), "start".to_owned()];
+            error.with_command(CommandDetail::new(words, Some(0), shim_log::tail(dir)))
+        })?;
+        self.know(|known| known.client = Some(client.clone()));
+        let shim = connected
+            .and_then(|connected| i32::try_from(connected.shim).ok())
+            .filter(|pid| *pid > 0)
+            .and_then(Identity::of)
+            .or_else(only_child);
+        // From now on nothing else is started here that could inherit it. Whoever may not do it is not better than others.
+        let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
+        let api = match client.api() {
+            TaskApi::V2 => 2,
+            TaskApi::V3 => 3,
+        };
+        let started = Started::by_this_process(shim, reply.address.to_string(), api);
+        let tasks = Arc::new(ShimTasks::new(reply.address, client, shim));
+        Ok(Launched { tasks, told, started, kept: Box::new((server, place, helpers)) })
+    }
+
+    async fn undo(&self, _dir: &Path, order: &StartOrder) {
+        let known = std::mem::take(&mut *self.known.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(client) = known.client {
+            // It has no container yet and may leave by itself, which removes more than a kill would.
+            let _ = client.shutdown(&order.id, true, FAREWELL).await;
+            let _ = timeout(FAREWELL, client.closed()).await;
+        }
+        end_all(below()).await;
+        if order.bundle.is_dir() {
+            let _quiet = self.reaper.hold().await;
+            if let Err(error) = command(order, None).delete(DELETE).await {
+                // Some shims have nothing to delete before the first container, and say so by failing.
+                tracing::info!(error = error.report(), "the shim's delete failed");
+            }
+        }
+        end_all(below()).await;
+        if let Some(Address::Path(socket)) = known.address {
+            let _ = std::fs::remove_file(socket);
+        }
+        let _ = std::fs::remove_file(order.bundle.join(LogPipe::NAME));
+    }
+}
+
+/// Connects to a shim that said where it listens, and hears which version it speaks.
+async fn connect(order: &StartOrder, reply: &StartReply) -> Result<(TaskClient, Option<Connected>)> {
+    let stream = dial::patiently(&reply.address, order.dial_limit).await?;
+    let opened = TaskClient::open(stream, reply.api, &order.id, order.dial_limit).await;
+    opened.map_err(|fault| fault.into_error(Operation::Create).on(format_args!("shim \"{}\"", order.id)))
+}
+
+fn command(order: &StartOrder, events: Option<&Path>) -> ShimCommand {
+    let mut command = ShimCommand::new(&order.shim, &order.id, &order.bundle);
+    command.publisher.clone_from(&order.publisher);
+    command.events = events.map(Path::to_owned);
+    command.debug = order.debug;
+    command
+}
+
+/// Everything below this process.
+fn below() -> Vec<Identity> {
+    let own = Identity::own();
+    tree(own).into_iter().filter(|each| *each != own).collect()
+}
+
+/// The process that was left to this one, where the shim does not tell its pid.
+fn only_child() -> Option<Identity> {
+    // Parents come before their children.
+    below().first().copied()
+}
+
+/// Serves the socket for a shim's events, and passes on those that matter.
+async fn serve_events(
+    path: &Path,
+    helpers: &mut JoinSet<()>,
+) -> Result<(EventServer, Option<Short>, mpsc::Receiver<Told>)> {
+    let (short, place): (Option<Short>, PathBuf) = if path.as_os_str().len() <= PATH {
+        (None, path.to_owned())
+    } else {
+        // The shim reaches it through a descriptor of this process.
+        let short = Short::to(path).map_err(|error| {
+            Error::new(ErrorKind::Unavailable("it cannot be served".into()))
+                .on(format_args!("socket {}", path.display()))
+                .caused_by(error)
+        })?;
+        let place = short.path_for_others();
+        (Some(short), place)
+    };
+    // One of a monitor that was killed.
+    let _ = std::fs::remove_file(path);
+    let (server, mut events) = EventServer::listen(&place).await?;
+    let (sender, told) = mpsc::channel(64);
+    helpers.spawn(async move {
+        while let Some(event) = events.recv().await {
+            if sender.send(told_by(event)).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok((server, short, told))
+}
+
+fn told_by(event: ShimEvent) -> Told {
+    match event.what {
+        TaskEvent::OutOfMemory { id } => Told::OutOfMemory { container: id },
+        TaskEvent::Exited { id, exec, .. } => Told::Exited(Key { container: id, exec }),
+        _ => Told::Other,
+    }
+}

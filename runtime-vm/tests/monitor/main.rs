@@ -1,0 +1,11 @@
+//! The monitor as a task of the test's process, with real fifos and sockets, and a shim that does what the test says.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod control;
+mod ends;
+mod field;
+mod input;
+mod life;
+mod output;
+mod process;
