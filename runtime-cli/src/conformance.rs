@@ -6,7 +6,7 @@ use runtime_api::{Error, ErrorKind, Result};
 use runtime_test::cli::{self, ConformanceCommand};
 use runtime_test::{FakeHarness, Harness, RuntimeRef};
 
-use crate::harness::OciHarness;
+use crate::harness;
 
 pub(crate) fn main(command: &ConformanceCommand) -> ExitCode {
     cli::run(command, &resolve)
@@ -19,14 +19,19 @@ fn resolve(text: &str) -> Result<Box<dyn Harness>> {
             let harness = FakeHarness::named(profile).map_err(|error| place(error, text))?;
             Ok(Box::new(harness))
         }
-        ("oci", ..) => Ok(Box::new(OciHarness::new(&reference)?)),
-        ("vm", ..) => Err(refusal(
+        ("oci", ..) => Ok(Box::new(harness::oci(&reference)?)),
+        ("vm", Some(_), _) => Ok(Box::new(harness::vm(&reference)?)),
+        ("vm", None, _) => Err(refusal(
             text,
-            ErrorKind::Unavailable("this version has no client for virtual machine shims".to_owned()),
+            ErrorKind::Unavailable(
+                "this version has no shim of its own; name one, such as vm:runc".to_owned(),
+            ),
         )),
         _ => Err(refusal(
             text,
-            ErrorKind::InvalidArgument("known are fake, fake:minimal, oci:NAME and oci:PATH".to_owned()),
+            ErrorKind::InvalidArgument(
+                "known are fake, fake:minimal, oci:NAME, oci:PATH, vm:SHIM and vm:SHIM@RUNTIME".to_owned(),
+            ),
         )),
     }
 }
@@ -45,10 +50,10 @@ mod tests {
 
     #[test]
     fn references_open_the_harness_they_name() {
-        for text in ["fake", "fake:minimal", "oci:crun"] {
+        for text in ["fake", "fake:minimal", "oci:crun", "vm:runc", "vm:runc@crun"] {
             assert_eq!(resolve(text).unwrap().reference(), text);
         }
-        for (text, unavailable) in [("vm", true), ("vm:runc", true), ("fake:big", false), ("jail", false)] {
+        for (text, unavailable) in [("vm", true), ("fake:big", false), ("jail", false)] {
             let Err(error) = resolve(text) else { panic!("{text} was accepted") };
             assert_eq!(matches!(error.kind(), ErrorKind::Unavailable(_)), unavailable, "{error}");
             assert!(error.to_string().contains(text), "{error}");

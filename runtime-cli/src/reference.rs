@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use runtime_api::{Error, ErrorKind, HandlerConfig, HandlerName, Origin, Result};
 use runtime_test::RuntimeRef;
+use runtime_vm::VmFactory;
 
 /// The handler that a reference means. What the kind does not understand is refused; whether the kind exists is for the
 /// registry to say.
 pub(crate) fn handler(reference: &RuntimeRef) -> Result<HandlerConfig> {
-    if let Some(variant) = reference.variant() {
+    if let Some(variant) = reference.variant().filter(|_| reference.kind().as_str() != "vm") {
         return Err(refusal(reference, &format!("the kind has no variants, so @{variant} means nothing")));
     }
     let kind = reference.kind().clone();
@@ -27,6 +28,26 @@ pub(crate) fn handler(reference: &RuntimeRef) -> Result<HandlerConfig> {
             Ok(config)
         }
         ("oci", Some(name)) => config(name),
+        ("vm", None) => {
+            let what = "this version has no shim of its own for virtual machines";
+            Err(Error::new(ErrorKind::Unavailable(what.to_owned()))
+                .on(format_args!("runtime \"{reference}\""))
+                .hint("name a shim, such as vm:runc or vm:/usr/bin/containerd-shim-kata-v2"))
+        }
+        ("vm", Some(text)) => {
+            let path = if text.contains('/') {
+                absolute(reference, text)?
+            } else {
+                PathBuf::from(VmFactory::shim_called(text))
+            };
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+            let mut config = config(&name)?;
+            config.paths = vec![path];
+            if let Some(runtime) = reference.variant() {
+                config.options.insert("BinaryName".to_owned(), runtime.into());
+            }
+            Ok(config)
+        }
         ("fake", Some(profile)) => {
             let mut config = config("fake")?;
             config.options.insert("profile".to_owned(), profile.into());
@@ -62,7 +83,10 @@ mod tests {
         assert_eq!((path.name.as_str(), path.paths), ("crun", vec![PathBuf::from("/usr/bin/crun")]));
         let fake = of("fake:minimal").unwrap();
         assert_eq!((fake.name.as_str(), fake.options["profile"].as_str()), ("fake", Some("minimal")));
-        assert_eq!(of("vm:runc").unwrap().name.as_str(), "vm-runc");
+        let shim = of("vm:runc@crun").unwrap();
+        assert_eq!(shim.paths, [PathBuf::from("containerd-shim-runc-v2")]);
+        assert_eq!(shim.options["BinaryName"], "crun");
+        assert_eq!(of("vm:runc-rs").unwrap().paths, [PathBuf::from("containerd-shim-runc-v2-rs")]);
     }
 
     #[test]

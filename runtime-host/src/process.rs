@@ -21,8 +21,6 @@ use serde::{Deserialize, Serialize};
 
 use runtime_api::Signal;
 
-use crate::document::made_by_kernel;
-
 /// A process, told from any other that may get its pid later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
@@ -41,15 +39,8 @@ impl Identity {
 
     /// This process.
     pub fn own() -> Self {
-        static OWN: OnceLock<Identity> = OnceLock::new();
         let pid = i32::try_from(std::process::id()).unwrap_or(0);
-        // What was looked up before a fork is another process.
-        if let Some(known) = OWN.get().filter(|known| known.pid == pid) {
-            return *known;
-        }
-        let Some(found) = Self::of(pid) else { return Self { pid, start: 0 } };
-        let _ = OWN.set(found);
-        found
+        Self::of(pid).unwrap_or(Self { pid, start: 0 })
     }
 
     /// Whether the process still lives.
@@ -65,7 +56,7 @@ impl Identity {
 
     /// Whether the process was started with arguments as wanted.
     pub fn has_arguments(self, wanted: impl Fn(&[&[u8]]) -> bool) -> bool {
-        let line = made_by_kernel(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        let line = std::fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
         let arguments: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
         wanted(&arguments)
     }

@@ -18,6 +18,7 @@ mod request;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use containerd_shim_protos::api;
@@ -32,7 +33,7 @@ pub use fault::{Answer, Fault};
 use link::{End, Link};
 pub use request::{CreateTask, ExecTask, RootMount, Target, TaskIo};
 
-/// The namespace of every container of ours.
+/// The namespace that is used unless another one is given.
 pub const NAMESPACE: &str = "default";
 
 /// A version of the Task service.
@@ -70,18 +71,23 @@ impl TaskApi {
 pub struct TaskClient {
     client: ttrpc::asynchronous::Client,
     api: TaskApi,
+    namespace: Arc<str>,
     end: End,
 }
 
 impl TaskClient {
-    /// Talks over a stream that leads to a shim, which is taken to serve `api`.
+    /// Talks over a stream that leads to a shim, which is taken to serve `api`. The shim keeps containers apart by namespace.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn over(stream: impl AsyncRead + AsyncWrite + Send + Sync + 'static, api: TaskApi) -> Self {
+    pub fn over(
+        stream: impl AsyncRead + AsyncWrite + Send + Sync + 'static,
+        api: TaskApi,
+        namespace: &str,
+    ) -> Self {
         let (link, end) = Link::new(stream);
         let socket = ttrpc::asynchronous::transport::Socket::new(link);
-        Self { client: ttrpc::asynchronous::Client::new(socket), api, end }
+        Self { client: ttrpc::asynchronous::Client::new(socket), api, namespace: namespace.into(), end }
     }
 
     /// Talks over a stream, and asks which version of the service is at its end: `expected` first, then the other one. The
@@ -92,10 +98,11 @@ impl TaskClient {
     pub async fn open(
         stream: impl AsyncRead + AsyncWrite + Send + Sync + 'static,
         expected: TaskApi,
+        namespace: &str,
         id: &str,
         limit: Duration,
     ) -> Answer<(Self, Option<Connected>)> {
-        let mut client = Self::over(stream, expected);
+        let mut client = Self::over(stream, expected, namespace);
         let first = match client.connect(id, limit).await {
             Err(fault) if fault.is_unknown_service(expected) => fault,
             other => return known(client, other),
@@ -111,6 +118,12 @@ impl TaskClient {
     #[must_use]
     pub fn api(&self) -> TaskApi {
         self.api
+    }
+
+    /// The namespace of the containers.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     /// Waits until the shim has closed the connection, as it does when it dies.
@@ -355,7 +368,7 @@ impl TaskClient {
         frame.payload = request.write_to_bytes().map_err(|error| Fault::Unsent(error.to_string()))?;
         let mut namespace = ttrpc::proto::KeyValue::new();
         namespace.key = "containerd-namespace-ttrpc".to_owned();
-        namespace.value = NAMESPACE.to_owned();
+        namespace.value = self.namespace.as_ref().to_owned();
         frame.metadata.push(namespace);
         let Some(limit) = limit else {
             return decoded(&self.client.request(frame).await?);

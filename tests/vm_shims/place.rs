@@ -11,7 +11,7 @@ use runtime_test::{BundleOptions, Workload, bundle};
 use runtime_vm::shim::{self, LogPipe, ShimCommand, StartReply, dial};
 use runtime_vm::task::any::{Payload, RuncOptions};
 use runtime_vm::task::events::{EventServer, ShimEvent};
-use runtime_vm::task::{CreateTask, ExecTask, TaskApi, TaskClient, TaskIo};
+use runtime_vm::task::{CreateTask, ExecTask, NAMESPACE, TaskApi, TaskClient, TaskIo};
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
@@ -119,7 +119,7 @@ impl Place {
         let reply = within(LIMIT, "start", command.start(LIMIT)).await.unwrap();
         let started = begun.elapsed();
         let stream = dial::patiently(&reply.address, LIMIT).await.unwrap();
-        let (task, connected) = TaskClient::open(stream, reply.api, &id, LIMIT).await.unwrap();
+        let (task, connected) = TaskClient::open(stream, reply.api, NAMESPACE, &id, LIMIT).await.unwrap();
         let mut times = Times::default();
         times.add("start the shim", started);
         times.add("dial and connect", begun.elapsed() - started);
@@ -175,7 +175,7 @@ impl Shim {
     /// Another connection, with another guess at the version.
     pub(crate) async fn connect(&self, expected: TaskApi) -> TaskClient {
         let stream = dial::patiently(&self.reply.address, LIMIT).await.unwrap();
-        TaskClient::open(stream, expected, &self.id, LIMIT).await.unwrap().0
+        TaskClient::open(stream, expected, NAMESPACE, &self.id, LIMIT).await.unwrap().0
     }
 
     /// Waits for a call and remembers how long it took.

@@ -35,7 +35,7 @@ fn check_has_an_exit_code_for_each_outcome() {
     let answer = place.call(&["handlers", "check", "--config", &kind]);
     assert_eq!(answer.code, 1, "{answer:?}");
     assert!(
-        answer.stderr.contains("jail") && answer.stderr.contains("\"x\""),
+        answer.stderr.contains("jail") && answer.stderr.contains("`x`"),
         "all errors are told: {answer:?}"
     );
     let broken = place.write("broken.toml", "[runtimes.one\n");

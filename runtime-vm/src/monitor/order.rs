@@ -10,6 +10,7 @@ use runtime_host::document;
 use runtime_host::process::Identity;
 
 use super::request::Refusal;
+use crate::task::NAMESPACE;
 
 /// The version of the shape of these files.
 const SCHEMA: u32 = 1;
@@ -23,6 +24,9 @@ pub struct StartOrder {
     schema: u32,
     /// The shim's binary.
     pub shim: PathBuf,
+    /// The namespace of its containers.
+    #[serde(default = "namespace")]
+    pub namespace: String,
     /// The id that it is started with.
     pub id: String,
     /// The bundle, in which it runs.
@@ -35,6 +39,10 @@ pub struct StartOrder {
     pub start_limit: Duration,
     /// How long it may take until it answers at its address.
     pub dial_limit: Duration,
+}
+
+fn namespace() -> String {
+    NAMESPACE.to_owned()
 }
 
 const fn schema() -> u32 {
@@ -50,6 +58,7 @@ impl StartOrder {
         Self {
             schema: SCHEMA,
             shim: shim.into(),
+            namespace: namespace(),
             id: id.into(),
             bundle: bundle.into(),
             publisher: PathBuf::from("/bin/true"),

@@ -42,7 +42,7 @@ impl ShimTasks {
         let connected = tokio::time::timeout(ANSWER, dial::once(&self.address)).await;
         match connected {
             Ok(Ok(stream)) => {
-                let client = TaskClient::over(stream, self.api);
+                let client = TaskClient::over(stream, self.api, known.namespace());
                 *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client.clone();
                 Ok(client)
             }

@@ -27,6 +27,8 @@ const DRAIN: Duration = Duration::from_millis(500);
 pub struct ShimCommand {
     /// Its binary.
     pub binary: PathBuf,
+    /// Whose containers are kept apart from those of others.
+    pub namespace: String,
     /// The container.
     pub id: String,
     /// The container's bundle, in which the shim runs and leaves its files. The runc shim wants it named by the id.
@@ -51,6 +53,7 @@ impl ShimCommand {
     pub fn new(binary: impl Into<PathBuf>, id: impl Into<String>, bundle: impl Into<PathBuf>) -> Self {
         Self {
             binary: binary.into(),
+            namespace: NAMESPACE.to_owned(),
             id: id.into(),
             bundle: bundle.into(),
             publisher: PathBuf::from("/bin/true"),
@@ -61,7 +64,7 @@ impl ShimCommand {
 
     fn arguments(&self, action: &str, bundle: Option<&Path>) -> Vec<OsString> {
         let mut arguments: Vec<OsString> =
-            ["-namespace", NAMESPACE, "-address", "", "-publish-binary"].map(Into::into).into();
+            ["-namespace", &self.namespace, "-address", "", "-publish-binary"].map(Into::into).into();
         arguments.push(self.publisher.clone().into());
         arguments.extend(["-id".into(), self.id.clone().into()]);
         if let Some(bundle) = bundle {
@@ -99,7 +102,7 @@ impl ShimCommand {
             .current_dir(&self.bundle)
             .env("GOMAXPROCS", "2")
             .env("MAX_SHIM_VERSION", "2")
-            .env("NAMESPACE", NAMESPACE)
+            .env("NAMESPACE", &self.namespace)
             .env("GRPC_ADDRESS", "")
             .env("TTRPC_ADDRESS", self.events.as_deref().unwrap_or(Path::new("")))
             .stdin(Stdio::null())

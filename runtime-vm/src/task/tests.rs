@@ -81,7 +81,7 @@ impl Served {
     }
 
     async fn client(&self) -> TaskClient {
-        TaskClient::open(self.stream().await, TaskApi::V3, "a", LIMIT).await.unwrap().0
+        TaskClient::open(self.stream().await, TaskApi::V3, "default", "a", LIMIT).await.unwrap().0
     }
 }
 
@@ -96,15 +96,17 @@ async fn the_version_that_a_shim_serves_is_found() {
     ];
     for (served, expected, found) in rows {
         let shim = Served::under(served).await;
-        let (client, connected) = TaskClient::open(shim.stream().await, *expected, "a", LIMIT).await.unwrap();
+        let (client, connected) =
+            TaskClient::open(shim.stream().await, *expected, "default", "a", LIMIT).await.unwrap();
         assert_eq!(client.api(), *found, "{served:?} {expected:?}");
         assert_eq!(connected, Some(Connected { shim: 7, task: 8, version: "9".into() }));
         // A container that it does not know says as much of the service.
-        let (client, connected) = TaskClient::open(shim.stream().await, *expected, "b", LIMIT).await.unwrap();
+        let (client, connected) =
+            TaskClient::open(shim.stream().await, *expected, "default", "b", LIMIT).await.unwrap();
         assert_eq!((client.api(), connected), (*found, None));
     }
     let shim = Served::under(&[]).await;
-    let fault = TaskClient::open(shim.stream().await, TaskApi::V2, "a", LIMIT).await.unwrap_err();
+    let fault = TaskClient::open(shim.stream().await, TaskApi::V2, "default", "a", LIMIT).await.unwrap_err();
     assert_eq!(fault.meaning(), Some(Meaning::UnknownService), "{fault:?}");
     assert!(fault.to_string().contains("containerd.task.v2.Task"), "{fault}");
 }
@@ -148,7 +150,7 @@ async fn waits_have_no_limit_and_stand_beside_other_calls() {
 #[tokio::test]
 async fn the_connection_is_closed_with_the_last_clone() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
-    let client = TaskClient::over(ours, TaskApi::V2);
+    let client = TaskClient::over(ours, TaskApi::V2, "default");
     let clone = client.clone();
     drop(client);
     assert!(timeout(Duration::from_millis(50), theirs.read_u8()).await.is_err());
@@ -181,7 +183,7 @@ async fn a_shim_that_talks_nonsense_is_an_error_and_never_a_hang() {
     ];
     for (what, bytes) in rows {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let client = TaskClient::over(ours, TaskApi::V2);
+        let client = TaskClient::over(ours, TaskApi::V2, "default");
         let answer = async {
             theirs.read_u8().await.unwrap();
             theirs.write_all(bytes).await.unwrap();

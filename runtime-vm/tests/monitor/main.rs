@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod attach;
 mod control;
 mod ends;
 mod field;
@@ -10,4 +9,3 @@ mod input;
 mod life;
 mod output;
 mod process;
-mod real;

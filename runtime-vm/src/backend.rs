@@ -1,0 +1,279 @@
+//! What every operation of one runtime value shares. It holds no task and no container.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use runtime_api::{
+    Capabilities, ContainerId, ContainerStatus, Error, ErrorKind, ExitCause, ExitStatus, Operation, Peer,
+    Result, RuntimeInfo,
+};
+use runtime_host::cgroup::Hierarchies;
+use runtime_host::document::cannot_write;
+use runtime_host::exits::{Entries, Entry};
+use runtime_host::lock::Held;
+use runtime_host::owner::Life;
+use runtime_host::process::Identity;
+
+use crate::config::VmConfig;
+use crate::layout::{ContainerDir, Layout};
+use crate::observe::{self, Sight};
+use crate::record::{Frozen, Phase, Reach, Record, ShimRef};
+use crate::shims::Shims;
+use crate::task::answer::{TaskState, TaskStatus};
+use crate::task::{Target, TaskClient};
+
+/// How long a container may be between its end and its exit file before that is told as it is.
+pub(crate) const ENDING: Duration = Duration::from_secs(5);
+/// How long a shim may take to tell how a container stands.
+pub(crate) const STATE_LIMIT: Duration = Duration::from_secs(10);
+
+/// One handler over one state directory.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    pub(crate) config: VmConfig,
+    pub(crate) layout: Layout,
+    /// The cgroup below which containers go whose specs name none.
+    pub(crate) cgroup_parent: String,
+    pub(crate) info: RuntimeInfo,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) shims: Shims,
+    pub(crate) hierarchies: Hierarchies,
+    pub(crate) entries: Arc<Entries>,
+    pub(crate) boot_id: String,
+    pub(crate) life: Life,
+}
+
+/// A container whose lock is held: nobody else changes it.
+#[derive(Debug)]
+pub(crate) struct Locked {
+    pub(crate) held: Held,
+    pub(crate) record: Record,
+    pub(crate) dir: ContainerDir,
+    pub(crate) entry: Arc<Entry>,
+}
+
+impl Locked {
+    /// Writes the record and tells those who wait in this process.
+    pub(crate) fn save(&self) -> Result<()> {
+        self.record.write(&self.dir)?;
+        self.entry.touch();
+        Ok(())
+    }
+}
+
+impl Backend {
+    /// Locks a container and reads its record; `None` when it is unknown.
+    pub(crate) async fn lock(&self, id: &ContainerId) -> Result<Option<Locked>> {
+        let dir = self.layout.container(id);
+        let entry = self.entries.of(id);
+        let Some(held) = Held::acquire(&dir, &entry.queue).await? else { return Ok(None) };
+        let Some(record) = Record::read(&dir)? else { return Ok(None) };
+        Ok(Some(Locked { held, record, dir, entry }))
+    }
+
+    /// [`Backend::lock`] for an operation: an unknown id is `NotFound`, a state in which it is not legal is `WrongState`.
+    pub(crate) async fn admit(&self, operation: Operation, id: &ContainerId) -> Result<(Locked, Sight)> {
+        let named = |error: Error| error.during(operation).on(format_args!("container \"{id}\""));
+        self.let_end(id).await.map_err(named)?;
+        let Some(mut locked) = self.lock(id).await.map_err(named)? else {
+            return Err(Error::not_found(operation, id));
+        };
+        let sight = self.settle(&mut locked).await.map_err(named)?;
+        let state = observe::state(&locked.record, &sight);
+        operation.admit(id, state.status, state.stopping)?;
+        Ok((locked, sight))
+    }
+
+    /// Admits an operation that only looks: without the lock, so that it is not held up by a start that hangs.
+    pub(crate) async fn admit_unlocked(&self, operation: Operation, id: &ContainerId) -> Result<Record> {
+        let named = |error: Error| error.during(operation).on(format_args!("container \"{id}\""));
+        self.let_end(id).await.map_err(named)?;
+        let dir = self.layout.container(id);
+        let Some(record) = Record::read(&dir).map_err(named)? else {
+            return Err(Error::not_found(operation, id));
+        };
+        let sight = observe::look(&record, &dir, &self.hierarchies).map_err(named)?;
+        if matches!(sight, Sight::Lost | Sight::Unseen(_)) {
+            return Ok(self.admit(operation, id).await?.0.record);
+        }
+        let state = observe::state(&record, &sight);
+        operation.admit(id, state.status, state.stopping)?;
+        Ok(record)
+    }
+
+    /// Waits, without the lock, until a container is not between its end and its exit file.
+    pub(crate) async fn let_end(&self, id: &ContainerId) -> Result<()> {
+        let dir = self.layout.container(id);
+        let Ok(Some(record)) = Record::read(&dir) else { return Ok(()) };
+        self.look_until_settled(&record, &dir, Instant::now() + ENDING).await.map(drop)
+    }
+
+    /// Looks until the container is not between its end and its exit file, which takes the monitor a few milliseconds.
+    pub(crate) async fn look_until_settled(
+        &self,
+        record: &Record,
+        dir: &ContainerDir,
+        deadline: Instant,
+    ) -> Result<Sight> {
+        let entry = self.entries.of(&record.id);
+        let mut changes = entry.changes();
+        loop {
+            let sight = observe::look(record, dir, &self.hierarchies)?;
+            if sight != Sight::Ending || Instant::now() >= deadline {
+                return Ok(sight);
+            }
+            let _ = tokio::time::timeout(Duration::from_millis(5), changes.changed()).await;
+        }
+    }
+
+    /// Looks at a locked container, asks the shim where the host cannot tell, and writes down what nobody else will write.
+    pub(crate) async fn settle(&self, locked: &mut Locked) -> Result<Sight> {
+        let sight = observe::look(&locked.record, &locked.dir, &self.hierarchies)?;
+        match sight {
+            Sight::Unseen(_) => self.resolve(locked).await,
+            Sight::Lost => self.bury(locked).await,
+            Sight::Alive(status)
+                if locked.record.phase == Phase::Starting && status != ContainerStatus::Created =>
+            {
+                // We hold the lock, so whoever asked for the start is done or dead.
+                locked.record.phase = Phase::Started;
+                locked.save()?;
+                Ok(sight)
+            }
+            _ => Ok(sight),
+        }
+    }
+
+    /// Asks the shim how a container stands, and writes down what it says.
+    pub(crate) async fn resolve(&self, locked: &mut Locked) -> Result<Sight> {
+        let id = locked.record.id.clone();
+        let said = match self.client(&locked.record).await {
+            Ok(client) => client.state(Target::init(id.as_str()), STATE_LIMIT).await,
+            Err(error) => {
+                tracing::warn!(%id, error = %error.report(), "the shim does not tell how a container stands");
+                // Taken to be as it was: then nothing is removed that may be at work.
+                return Ok(self.as_it_was(&locked.record));
+            }
+        };
+        match said {
+            Ok(state) => self.take_down_what_the_shim_said(locked, &state),
+            Err(fault) if fault.is_not_found() => {
+                self.write_exit(locked, ExitStatus::new(None, ExitCause::StateLost, SystemTime::now()))
+            }
+            Err(fault) => {
+                tracing::warn!(%id, %fault, "the shim does not tell how a container stands");
+                Ok(self.as_it_was(&locked.record))
+            }
+        }
+    }
+
+    fn take_down_what_the_shim_said(&self, locked: &mut Locked, state: &TaskState) -> Result<Sight> {
+        let status = match state.status {
+            TaskStatus::Stopped => {
+                let exit = state.exit.unwrap_or(crate::task::answer::TaskExit { code: 255, at: None });
+                let at = exit.at.unwrap_or_else(SystemTime::now);
+                let status = observe::ended(&locked.record, &locked.dir, exit.code, at);
+                return self.write_exit(locked, status);
+            }
+            TaskStatus::Created => ContainerStatus::Created,
+            TaskStatus::Paused | TaskStatus::Pausing => ContainerStatus::Paused,
+            TaskStatus::Running | TaskStatus::Unknown(_) => ContainerStatus::Running,
+        };
+        let record = &mut locked.record;
+        let before = (record.phase, record.frozen);
+        record.frozen = if status == ContainerStatus::Paused { Frozen::Yes } else { Frozen::No };
+        match status {
+            ContainerStatus::Created if record.phase == Phase::Starting => {
+                (record.phase, record.started_at) = (Phase::Created, None);
+            }
+            ContainerStatus::Created => {}
+            _ if record.phase == Phase::Starting => record.phase = Phase::Started,
+            _ => {}
+        }
+        if before != (record.phase, record.frozen) {
+            locked.save()?;
+        }
+        Ok(Sight::Alive(status))
+    }
+
+    fn write_exit(&self, locked: &mut Locked, status: ExitStatus) -> Result<Sight> {
+        locked.record.exit = Some(status.clone());
+        locked.save()?;
+        Ok(Sight::Stopped(status))
+    }
+
+    fn as_it_was(&self, record: &Record) -> Sight {
+        match observe::look(record, &self.layout.container(&record.id), &self.hierarchies) {
+            Ok(Sight::Unseen(status)) => Sight::Alive(status),
+            Ok(other) => other,
+            Err(_) => Sight::Alive(ContainerStatus::Running),
+        }
+    }
+
+    /// A connection to the shim that serves a container.
+    pub(crate) async fn client(&self, record: &Record) -> Result<TaskClient> {
+        self.shims.client(shim_of(record)?, &self.namespace(), &record.id).await
+    }
+
+    /// The ids that have a directory.
+    pub(crate) fn ids(&self) -> Result<Vec<ContainerId>> {
+        let containers = self.layout.containers();
+        let entries = std::fs::read_dir(&containers).map_err(|error| cannot_write(&containers, error))?;
+        // What begins with a dot is being made or removed; it parses as no id.
+        Ok(entries.flatten().filter_map(|entry| ContainerId::new(entry.file_name().to_str()?).ok()).collect())
+    }
+
+    /// Where a container goes whose spec names no cgroup.
+    pub(crate) fn default_cgroup(&self, id: &ContainerId) -> String {
+        format!("{}/{id}", self.cgroup_parent.trim_end_matches('/'))
+    }
+
+    /// Removes the cgroups that only a value's containers needed; false if somebody was in the way for a moment.
+    pub(crate) fn prune_cgroups(&self) -> bool {
+        let idle = self.ids().is_ok_and(|ids| ids.is_empty());
+        !idle || self.hierarchies.prune(&self.cgroup_parent)
+    }
+
+    /// The namespace of our containers in their shims. Shims keep what they know of a container below it, so that two
+    /// state directories with containers of one name do not meet.
+    pub(crate) fn namespace(&self) -> String {
+        use sha2::{Digest as _, Sha256};
+        use std::os::unix::ffi::OsStrExt as _;
+        let digest = Sha256::digest(self.layout.state_dir().as_os_str().as_bytes());
+        let name: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        format!("manyrun-{name}")
+    }
+
+    /// The root of the runtime below the shim, where it takes one.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.config.root.clone().unwrap_or_else(|| self.layout.root())
+    }
+
+    /// The shim's binary.
+    pub(crate) fn binary(&self) -> Result<&Path> {
+        self.config.shim.as_deref().map_err(|why| {
+            Error::new(ErrorKind::Unavailable(why.clone()))
+                .hint(format!("install it, or correct the paths of handler \"{}\"", self.config.handler))
+        })
+    }
+}
+
+/// The shim of a container that was made.
+pub(crate) fn shim_of(record: &Record) -> Result<&ShimRef> {
+    record.shim.as_ref().ok_or_else(|| Error::new(ErrorKind::PeerLost(Peer::Shim)))
+}
+
+/// Whether the shim's pid is a process of the container: it has the container's root as its own. The machine in which a
+/// container runs has the host's.
+pub(crate) fn reach_of(pid: Identity, root: Option<&Path>) -> Reach {
+    use std::os::unix::fs::MetadataExt as _;
+    let place = |path: &Path| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    let its_root = PathBuf::from(format!("/proc/{}/root", pid.pid));
+    match (place(&its_root), root.and_then(place)) {
+        (Some(its), Some(ours)) if its == ours => Reach::Host,
+        _ => Reach::Guest,
+    }
+}

@@ -1,0 +1,130 @@
+//! The seam between this backend and the shims of a host: how one is started, dialled and cleaned up after.
+//!
+//! Real shims are processes that a monitor of ours starts; a test may put a shim of its own in their place.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use runtime_api::{Error, ErrorKind, Result};
+
+use crate::monitor::{MonitorClient, StartOrder, Started, Starting as StartingMonitor};
+use crate::shim::{Address, ShimCommand, dial};
+use crate::task::answer::Deleted;
+use crate::task::{TaskApi, TaskClient};
+
+/// Starts and reaches shims.
+#[async_trait]
+pub trait Connector: fmt::Debug + Send + Sync + 'static {
+    /// Starts a monitor in `dir` and lets it start the shim. Nothing is left when this fails or is dropped.
+    ///
+    /// # Errors
+    /// What the monitor reports.
+    async fn start(&self, dir: &Path, order: StartOrder) -> Result<Box<dyn Starting>>;
+
+    /// Connects to a shim at the address that it printed.
+    ///
+    /// # Errors
+    /// Why nobody answers there.
+    async fn dial(&self, address: &str, target: &Dialled<'_>, limit: Duration) -> Result<TaskClient>;
+
+    /// Lets the shim's own command clean up after a shim that died.
+    ///
+    /// # Errors
+    /// What the command says.
+    async fn clean_up(
+        &self,
+        shim: &Path,
+        namespace: &str,
+        id: &str,
+        bundle: &Path,
+        limit: Duration,
+    ) -> Result<Deleted>;
+}
+
+/// What is expected at an address.
+#[derive(Clone, Copy, Debug)]
+pub struct Dialled<'a> {
+    /// The version of the Task service that the shim said.
+    pub api: TaskApi,
+    /// The namespace in which it was started.
+    pub namespace: &'a str,
+    /// The container.
+    pub id: &'a str,
+}
+
+/// A shim that was started and does not outlive its caller yet.
+#[async_trait]
+pub trait Starting: fmt::Debug + Send {
+    /// What was started.
+    fn started(&self) -> &Started;
+
+    /// From here on it lives without us. Dropped before, it is undone.
+    ///
+    /// # Errors
+    /// `PeerLost` when the monitor is gone.
+    async fn keep(self: Box<Self>) -> Result<()>;
+}
+
+/// The shims that are processes of this host.
+#[derive(Debug)]
+pub(crate) struct Processes {
+    /// The monitor's program, or why there is none.
+    monitor: std::result::Result<PathBuf, String>,
+}
+
+impl Processes {
+    pub(crate) fn new(monitor: std::result::Result<PathBuf, String>) -> Self {
+        Self { monitor }
+    }
+}
+
+#[async_trait]
+impl Connector for Processes {
+    async fn start(&self, dir: &Path, order: StartOrder) -> Result<Box<dyn Starting>> {
+        let monitor = self.monitor.as_ref().map_err(|why| {
+            Error::new(ErrorKind::Unavailable(why.clone())).hint("install manyrun-vm-io beside this program")
+        })?;
+        Ok(Box::new(MonitorClient::spawn(monitor, dir, &order).await?))
+    }
+
+    async fn dial(&self, address: &str, target: &Dialled<'_>, limit: Duration) -> Result<TaskClient> {
+        let address = Address::parse(address).map_err(|error| {
+            Error::new(ErrorKind::ConfigInvalid(format!("{address:?} is no address of a shim")))
+                .caused_by(error)
+        })?;
+        // One that was there and is not any more will not come back: there is nothing to be patient for.
+        let dialled = tokio::time::timeout(limit, dial::once(&address)).await;
+        let stream =
+            dialled.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(|error| {
+                Error::new(ErrorKind::PeerLost(runtime_api::Peer::Shim)).on(&address).caused_by(error)
+            })?;
+        Ok(TaskClient::over(stream, target.api, target.namespace))
+    }
+
+    async fn clean_up(
+        &self,
+        shim: &Path,
+        namespace: &str,
+        id: &str,
+        bundle: &Path,
+        limit: Duration,
+    ) -> Result<Deleted> {
+        let mut command = ShimCommand::new(shim, id, bundle);
+        namespace.clone_into(&mut command.namespace);
+        command.delete(limit).await
+    }
+}
+
+#[async_trait]
+impl Starting for StartingMonitor {
+    fn started(&self) -> &Started {
+        Self::started(self)
+    }
+
+    async fn keep(self: Box<Self>) -> Result<()> {
+        (*self).go_on().await.map(drop)
+    }
+}

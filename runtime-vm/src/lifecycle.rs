@@ -1,0 +1,13 @@
+//! The life of a container, one file for each step.
+
+mod bury;
+mod create;
+mod delete;
+mod kill;
+mod pause;
+mod start;
+mod state;
+mod stop;
+mod wait;
+
+pub(crate) use create::Making;

@@ -1,0 +1,159 @@
+//! The end of a shim: the orderly one, when the last of its containers is gone, and the other one.
+
+use std::time::{Duration, SystemTime};
+
+use runtime_api::{ErrorKind, ExitCause, ExitStatus, Result};
+use runtime_host::process::{Identity, end_all, kill_tree};
+
+use crate::backend::{Backend, Locked};
+use crate::monitor::{Key, MonitorClient};
+use crate::observe::{self, Sight};
+use crate::record::{Reach, Record};
+use crate::shims::Members;
+use crate::task::Target;
+
+/// How long a shim may take to remove a task.
+const DELETE_LIMIT: Duration = Duration::from_secs(30);
+/// How long a shim or a monitor may take to leave.
+const LEAVE_LIMIT: Duration = Duration::from_secs(5);
+/// The code of a program that died with its machine.
+const KILLED: i32 = 137;
+
+impl Backend {
+    /// A container whose shim is gone: the shim's own command cleans up, and what it leaves is killed.
+    pub(crate) async fn bury(&self, locked: &mut Locked) -> Result<Sight> {
+        let record = &locked.record;
+        tracing::warn!(id = %record.id, "the shim of a container is gone; what it left is cleaned up");
+        self.clean_up(record).await;
+        let exit = match observe::exit_file(record, &locked.dir)? {
+            // It ended before its shim did, and the monitor wrote down how.
+            Some(exit) => exit,
+            None => ExitStatus::new(Some(KILLED), ExitCause::MonitorLost, SystemTime::now()),
+        };
+        locked.record.exit = Some(exit.clone());
+        locked.save()?;
+        Ok(Sight::Stopped(exit))
+    }
+
+    /// Removes what a dead shim left of a container.
+    pub(super) async fn clean_up(&self, record: &Record) {
+        let dir = self.layout.container(&record.id);
+        let cleaned = match self.binary() {
+            Ok(binary) => {
+                let connector = self.shims.connector();
+                connector
+                    .clean_up(binary, &self.namespace(), record.id.as_str(), dir.path(), DELETE_LIMIT)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = cleaned {
+            tracing::warn!(id = %record.id, error = %error.report(), "the shim cannot clean up after itself");
+        }
+        if record.reach == Reach::Host {
+            let members = record.own_cgroup.iter().flat_map(|cgroup| self.hierarchies.members(cgroup));
+            let mut left: Vec<Identity> = members.filter_map(Identity::of).collect();
+            if let Some(init) = record.init.filter(|init| init.lives()) {
+                left.extend(kill_tree(init));
+            }
+            end_all(left).await;
+            if let Some(cgroup) = &record.own_cgroup {
+                let _ = self.hierarchies.thaw(cgroup);
+            }
+        }
+    }
+
+    /// Lets the shim forget a container, whatever it does, and the monitor its streams.
+    pub(super) async fn remove_task(&self, record: &Record) {
+        let Some(shim) = &record.shim else { return };
+        let id = record.id.as_str();
+        if observe::shim_lives(shim) {
+            if let Err(error) = self.delete_task(record).await {
+                tracing::warn!(%id, error = %error.report(), "the shim does not remove a container; it is cleaned up");
+                self.clean_up(record).await;
+            }
+        } else {
+            self.clean_up(record).await;
+        }
+        self.forget_streams(record).await;
+    }
+
+    async fn delete_task(&self, record: &Record) -> Result<()> {
+        let id = record.id.as_str();
+        let client = self.client(record).await?;
+        let mut last = None;
+        // One that was just killed may take a moment.
+        for _ in 0..50 {
+            match client.delete(Target::init(id), DELETE_LIMIT).await {
+                Ok(_) => return Ok(()),
+                Err(fault) if fault.is_gone() => return Ok(()),
+                Err(fault) => last = Some(fault),
+            }
+            self.signal(record, runtime_api::Signal::KILL, false).await?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        match last {
+            Some(fault) => Err(fault.into_error(runtime_api::Operation::Delete)),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn forget_streams(&self, record: &Record) {
+        let Some(shim) = &record.shim else { return };
+        let monitor = MonitorClient::at(self.layout.shim(&shim.id).path());
+        match monitor.remove(&Key::init(record.id.as_str())).await {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::PeerLost(_)) => {}
+            Err(error) => {
+                tracing::warn!(id = %record.id, error = %error.report(), "the monitor keeps a container's streams");
+            }
+        }
+    }
+
+    /// Takes a container out of its shim. With the last one the shim goes, and its monitor.
+    pub(super) async fn leave_shim(&self, record: &Record) -> Result<()> {
+        let Some(shim) = &record.shim else { return Ok(()) };
+        let Some(members) = Members::of(&self.layout, &shim.id).await? else { return Ok(()) };
+        if !members.leave(&record.id) {
+            return Ok(());
+        }
+        if observe::shim_lives(shim)
+            && let Ok(client) = self.client(record).await
+        {
+            // A shim that leaves closes the connection instead of answering.
+            let _ = client.shutdown(record.id.as_str(), true, LEAVE_LIMIT).await;
+        }
+        self.shims.forget(&shim.address);
+        gone_or_ended(shim.process).await;
+        // What a monitor does not answer is made up for by its end.
+        let _ = MonitorClient::at(members.dir().path()).end().await;
+        gone_or_ended(Some(shim.monitor)).await;
+        members.remove();
+        Ok(())
+    }
+
+    /// Removes the directory of a shim that nobody lives in.
+    pub(crate) async fn remove_unused_shim(&self, id: &str) {
+        let Ok(Some(members)) = Members::of(&self.layout, id).await else { return };
+        if !members.is_empty() {
+            return;
+        }
+        if let Ok(started) = crate::monitor::Started::read(members.dir().path()) {
+            // It undoes what it began, for nobody told it to go on.
+            gone_or_ended(Some(started.monitor)).await;
+            gone_or_ended(started.shim).await;
+        }
+        members.remove();
+    }
+}
+
+/// Waits for a process to leave, and ends one that does not.
+async fn gone_or_ended(process: Option<Identity>) {
+    let Some((identity, open)) = process.and_then(|one| Some((one, one.open()?))) else { return };
+    if identity == Identity::own() {
+        return;
+    }
+    if tokio::time::timeout(LEAVE_LIMIT, open.ended()).await.is_err() {
+        end_all([identity]).await;
+    }
+}

@@ -1,0 +1,46 @@
+//! Start.
+
+use std::time::SystemTime;
+
+use runtime_api::{ContainerId, ContainerStatus, Error, ErrorKind, ExitCause, ExitStatus, Operation, Result};
+
+use crate::backend::Backend;
+use crate::observe::Sight;
+use crate::record::Phase;
+use crate::task::Target;
+
+impl Backend {
+    pub(crate) async fn start(&self, id: &ContainerId) -> Result<()> {
+        let (mut locked, _) = self.admit(Operation::Start, id).await?;
+        let named = |error: Error| error.during(Operation::Start).on(format_args!("container \"{id}\""));
+        let client = self.client(&locked.record).await.map_err(named)?;
+        // The time comes before the act, for a short program is over before the act returns.
+        locked.record.phase = Phase::Starting;
+        locked.record.started_at = Some(SystemTime::now());
+        locked.save().map_err(named)?;
+        let done = client.start(Target::init(id.as_str()), self.config.start_timeout).await;
+        let Err(fault) = done else {
+            if let (Some(init), Some(waiting)) = (locked.record.init, locked.record.init_program) {
+                init.until_replaced(waiting).await;
+            }
+            locked.record.phase = Phase::Started;
+            return locked.save().map_err(named);
+        };
+        // Whether it was started all the same, the shim tells: it may have been cut off at the deadline.
+        let error = named(fault.into_error(Operation::Start));
+        let mut sight = self.resolve(&mut locked).await.map_err(named)?;
+        if matches!(error.kind(), ErrorKind::Rejected { .. }) {
+            if let Sight::Alive(ContainerStatus::Created | ContainerStatus::Running) = sight {
+                // A shim keeps what cannot be started, and would refuse it again and again.
+                self.end_unstarted(&locked.record).await;
+                sight = self.resolve(&mut locked).await.map_err(named)?;
+            }
+            if matches!(sight, Sight::Stopped(_)) {
+                locked.record.exit = Some(ExitStatus::new(None, ExitCause::StartFailed, SystemTime::now()));
+                locked.record.started_at = None;
+                locked.save().map_err(named)?;
+            }
+        }
+        Err(error)
+    }
+}

@@ -1,0 +1,105 @@
+//! Wait: on the exit file, by the watch of the exit directory; on the processes, for ends that nobody writes down; and
+//! by a slow poll beside both.
+
+use std::time::Duration;
+
+use runtime_api::{ContainerId, Error, ExitStatus, Operation, Result};
+use runtime_host::lock::Witness;
+use runtime_host::process::Identity;
+
+use crate::backend::Backend;
+use crate::observe::{self, Sight};
+use crate::record::{Reach, Record};
+use crate::task::Target;
+
+/// How often a waiter looks even though nothing told it to.
+const POLL: Duration = Duration::from_secs(1);
+
+impl Backend {
+    /// Waits for the end of a container, also across its delete.
+    pub(crate) async fn wait(&self, operation: Operation, id: &ContainerId) -> Result<ExitStatus> {
+        let named = |error: Error| error.during(operation).on(format_args!("container \"{id}\""));
+        let dir = self.layout.container(id);
+        let Some(mut witness) = Witness::open(&dir).map_err(named)? else {
+            return Err(Error::not_found(operation, id));
+        };
+        // What a deleted container left in its lock file is for those who waited before; this is a new wait.
+        if !witness.is_current(&dir) {
+            return Err(Error::not_found(operation, id));
+        }
+        self.wait_for_this(operation, id, &mut witness).await
+    }
+
+    /// [`Backend::wait`] for exactly the container that the witness saw, whoever has its id by now.
+    pub(super) async fn wait_for_this(
+        &self,
+        operation: Operation,
+        id: &ContainerId,
+        witness: &mut Witness,
+    ) -> Result<ExitStatus> {
+        let named = |error: Error| error.during(operation).on(format_args!("container \"{id}\""));
+        let dir = self.layout.container(id);
+        let entry = self.entries.of(id);
+        let mut changes = entry.changes();
+        loop {
+            if let Some(status) = witness.status() {
+                return Ok(status);
+            }
+            let record = if witness.is_current(&dir) { Record::read(&dir).map_err(named)? } else { None };
+            let Some(record) = record else {
+                // Removed without a status: a create that failed.
+                return witness.status().ok_or_else(|| Error::not_found(operation, id));
+            };
+            let sight = observe::look(&record, &dir, &self.hierarchies).map_err(named)?;
+            match sight {
+                Sight::Stopped(status) => return Ok(status),
+                Sight::Lost => {
+                    // Whoever takes the lock first writes it down; then all see the same.
+                    if let Some(mut locked) = self.lock(id).await.map_err(named)? {
+                        self.settle(&mut locked).await.map_err(named)?;
+                    }
+                    continue;
+                }
+                Sight::Creating if self.reclaim(id).await.map_err(named)? => continue,
+                _ => {}
+            }
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = first_end(&record) => {}
+                () = self.told_by_the_shim(&record, &sight) => {
+                    if let Some(mut locked) = self.lock(id).await.map_err(named)? {
+                        self.settle(&mut locked).await.map_err(named)?;
+                    }
+                }
+                () = tokio::time::sleep(POLL) => {}
+            }
+        }
+    }
+
+    /// Where no monitor writes down the end, the shim is waited for here.
+    async fn told_by_the_shim(&self, record: &Record, sight: &Sight) {
+        if let Sight::Unseen(_) = sight
+            && let Ok(client) = self.client(record).await
+            && client.wait(Target::init(record.id.as_str())).await.is_ok()
+        {
+            return;
+        }
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The end of a process that says something: the shim's, the monitor's, or the init's.
+async fn first_end(record: &Record) {
+    let shim = record.shim.as_ref();
+    let ends = |process: Option<Identity>| async move {
+        match process.and_then(Identity::open) {
+            Some(process) => drop(process.ended().await),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = ends(shim.and_then(|shim| shim.process)) => {}
+        () = ends(shim.map(|shim| shim.monitor)) => {}
+        () = ends(record.init.filter(|_| record.reach == Reach::Host)) => {}
+    }
+}

@@ -1,0 +1,159 @@
+//! The runtime value: the trait over the backend, and the tasks that belong to the value.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::oneshot;
+
+use runtime_api::{
+    AttachEnd, AttachRequest, BoxRead, BoxWrite, Capabilities, ContainerId, ContainerState, CreateRequest,
+    DeleteRequest, DiskStats, Error, ExitStatus, KillRequest, MonitorHealth, Operation, PortForwardRequest,
+    Result, RuntimeImpl, RuntimeInfo, Stats, StopRequest, Streams, UpdateRequest, WindowSize,
+};
+use runtime_host::ladder;
+use runtime_host::tasks::{Tasks, shut_down};
+
+use crate::backend::Backend;
+use crate::lifecycle::Making;
+
+/// The containers behind one kind of shim, over one state directory.
+#[derive(Debug)]
+pub struct VmRuntime {
+    backend: Arc<Backend>,
+    tasks: Arc<Tasks>,
+}
+
+impl VmRuntime {
+    pub(crate) fn new(backend: Backend) -> Result<Self> {
+        let watch = runtime_host::exits::watch_directory(&backend.layout.exits())?;
+        let tasks: Arc<Tasks> = Arc::default();
+        tasks.spawn(runtime_host::exits::pass_on(watch, Arc::clone(&backend.entries)));
+        Ok(Self { backend: Arc::new(backend), tasks })
+    }
+}
+
+#[async_trait]
+impl RuntimeImpl for VmRuntime {
+    fn info(&self) -> &RuntimeInfo {
+        &self.backend.info
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.backend.capabilities
+    }
+
+    async fn create(&self, request: CreateRequest) -> Result<ContainerState> {
+        let id = request.id.clone();
+        let named = |error: Error| error.during(Operation::Create).on(format_args!("container \"{id}\""));
+        let making = Making::begin(Arc::clone(&self.backend), request).await.map_err(named)?;
+        self.tasks.complete(Operation::Create, making).await.map_err(named)
+    }
+
+    async fn start(&self, id: &ContainerId) -> Result<()> {
+        self.backend.start(id).await
+    }
+
+    async fn state(&self, id: &ContainerId) -> Result<ContainerState> {
+        self.backend.state(id).await
+    }
+
+    async fn list(&self) -> Result<Vec<ContainerState>> {
+        self.backend.list().await
+    }
+
+    async fn kill(&self, id: &ContainerId, request: KillRequest) -> Result<()> {
+        self.backend.kill(id, request).await
+    }
+
+    async fn stop(&self, id: &ContainerId, request: StopRequest) -> Result<ExitStatus> {
+        let (told, result) = oneshot::channel();
+        let (backend, id) = (Arc::clone(&self.backend), id.clone());
+        self.tasks.spawn(async move { ladder::stop(&*backend, id, request, told).await });
+        result.await.unwrap_or_else(|_| Err(shut_down(Operation::Stop)))
+    }
+
+    async fn wait(&self, id: &ContainerId) -> Result<ExitStatus> {
+        self.backend.wait(Operation::Wait, id).await
+    }
+
+    async fn delete(&self, id: &ContainerId, request: DeleteRequest) -> Result<()> {
+        self.backend.delete(id, request).await
+    }
+
+    async fn attach(&self, id: &ContainerId, request: AttachRequest, streams: Streams) -> Result<AttachEnd> {
+        self.backend.capabilities.require_for(Operation::Attach)?;
+        self.backend.attach(id, request, streams).await
+    }
+
+    async fn attach_resize(&self, id: &ContainerId, size: WindowSize) -> Result<()> {
+        self.backend.capabilities.require_for(Operation::AttachResize)?;
+        self.backend.attach_resize(id, size).await
+    }
+
+    async fn pause(&self, id: &ContainerId) -> Result<()> {
+        self.backend.capabilities.require_for(Operation::Pause)?;
+        self.backend.pause(id).await
+    }
+
+    async fn resume(&self, id: &ContainerId) -> Result<()> {
+        self.backend.capabilities.require_for(Operation::Resume)?;
+        self.backend.resume(id).await
+    }
+
+    async fn reopen_log(&self, id: &ContainerId) -> Result<()> {
+        self.backend.capabilities.require_for(Operation::ReopenLog)?;
+        self.backend.reopen_log(id).await
+    }
+
+    async fn probe_monitor(&self, id: &ContainerId) -> Result<MonitorHealth> {
+        self.backend.capabilities.require_for(Operation::ProbeMonitor)?;
+        self.backend.probe_monitor(id).await
+    }
+
+    async fn update(&self, id: &ContainerId, request: UpdateRequest) -> Result<()> {
+        self.backend.capabilities.require_for(Operation::Update)?;
+        self.backend.update(id, request).await
+    }
+
+    async fn stats(&self, id: &ContainerId) -> Result<Stats> {
+        self.backend.capabilities.require_for(Operation::Stats)?;
+        self.backend.stats(id).await
+    }
+
+    async fn disk_stats(&self, id: &ContainerId) -> Result<DiskStats> {
+        self.backend.capabilities.require_for(Operation::DiskStats)?;
+        self.backend.disk_stats(id).await
+    }
+
+    async fn port_forward(
+        &self,
+        id: &ContainerId,
+        request: PortForwardRequest,
+        from: BoxRead,
+        to: BoxWrite,
+    ) -> Result<()> {
+        self.backend.capabilities.require_for(Operation::PortForward)?;
+        self.backend.port_forward(id, request, from, to).await
+    }
+
+    async fn shutdown(&self) {
+        self.tasks.end().await;
+        self.backend.life.end();
+        for _ in 0..100 {
+            if self.backend.prune_cgroups() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Drop for VmRuntime {
+    fn drop(&mut self) {
+        // The tasks are ended with the value, a moment before the last of them lets go of the backend.
+        self.backend.life.end();
+        // Whoever is in the way now is at work on a container, and tidies up when its own value ends.
+        self.backend.prune_cgroups();
+    }
+}

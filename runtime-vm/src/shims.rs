@@ -1,0 +1,150 @@
+//! The shims of a state directory: how a connection is had, and which containers each of them serves.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::time::{Instant, sleep};
+
+use runtime_api::{ContainerId, Error, ErrorKind, Peer, Result};
+use runtime_host::document::cannot_write;
+
+use crate::connector::{Connector, Dialled};
+use crate::layout::{Layout, ShimDir};
+use crate::record::ShimRef;
+use crate::task::TaskClient;
+
+/// How long a connection may take.
+pub(crate) const DIAL: Duration = Duration::from_secs(10);
+/// How long others may be at work on the members of a shim.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The connections of one value.
+#[derive(Debug)]
+pub(crate) struct Shims {
+    connector: Arc<dyn Connector>,
+    open: Mutex<HashMap<String, TaskClient>>,
+}
+
+impl Shims {
+    pub(crate) fn new(connector: Arc<dyn Connector>) -> Self {
+        Self { connector, open: Mutex::default() }
+    }
+
+    pub(crate) fn connector(&self) -> &Arc<dyn Connector> {
+        &self.connector
+    }
+
+    /// A connection to a shim: the one that is open, or a new one.
+    pub(crate) async fn client(
+        &self,
+        shim: &ShimRef,
+        namespace: &str,
+        id: &ContainerId,
+    ) -> Result<TaskClient> {
+        let kept = self.open().get(&shim.address).filter(|client| !client.is_closed()).cloned();
+        if let Some(client) = kept {
+            return Ok(client);
+        }
+        let target = Dialled { api: shim.api, namespace, id: id.as_str() };
+        let dialled = self.connector.dial(&shim.address, &target, DIAL).await;
+        let client = dialled.map_err(|error| {
+            Error::new(ErrorKind::PeerLost(Peer::Shim))
+                .caused_by(error)
+                .hint("the shim does not serve its socket; its container can still be stopped and deleted")
+        })?;
+        self.open().insert(shim.address.clone(), client.clone());
+        Ok(client)
+    }
+
+    /// Closes the connection to a shim that is no longer needed.
+    pub(crate) fn forget(&self, address: &str) {
+        self.open().remove(address);
+    }
+
+    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<String, TaskClient>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The members of a shim, which nobody else changes meanwhile.
+#[derive(Debug)]
+pub(crate) struct Members {
+    _lock: File,
+    dir: ShimDir,
+}
+
+impl Members {
+    /// Makes the directory of a new shim and locks it. What a dead shim of this name left is removed.
+    pub(crate) async fn make(layout: &Layout, id: &str) -> Result<Self> {
+        let dir = layout.shim(id);
+        std::fs::create_dir_all(dir.members()).map_err(|error| cannot_write(dir.path(), error))?;
+        Self::lock(dir).await?.ok_or_else(|| {
+            Error::new(ErrorKind::Internal(format!("directory {id} of a shim went away while it was made")))
+        })
+    }
+
+    /// Locks the members of a shim; `None` when it is gone.
+    pub(crate) async fn of(layout: &Layout, id: &str) -> Result<Option<Self>> {
+        let dir = layout.shim(id);
+        if dir.path().exists() { Self::lock(dir).await } else { Ok(None) }
+    }
+
+    async fn lock(dir: ShimDir) -> Result<Option<Self>> {
+        let path = dir.lock();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+            let file = match opened {
+                Ok(file) => file,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(cannot_write(&path, error)),
+            };
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                // The last member may have taken the directory away between the open and the lock.
+                Ok(()) if is_at(&file, &path) => return Ok(Some(Self { _lock: file, dir })),
+                Ok(()) => {}
+                Err(_) if Instant::now() < deadline => sleep(Duration::from_millis(5)).await,
+                Err(_) => {
+                    let holder = format!("a create or delete at {}", dir.path().display());
+                    return Err(Error::new(ErrorKind::Busy { holder }).hint("try again when it is done"));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn dir(&self) -> &ShimDir {
+        &self.dir
+    }
+
+    pub(crate) fn join(&self, id: &ContainerId) -> Result<()> {
+        let path = self.dir.member(id);
+        std::fs::write(&path, "").map_err(|error| cannot_write(&path, error))
+    }
+
+    /// Takes a container out; whether that was the last one.
+    pub(crate) fn leave(&self, id: &ContainerId) -> bool {
+        let _ = std::fs::remove_file(self.dir.member(id));
+        self.is_empty()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        std::fs::read_dir(self.dir.members()).map_or(true, |mut entries| entries.next().is_none())
+    }
+
+    /// Removes the directory of a shim that is gone.
+    pub(crate) fn remove(self) {
+        let _ = std::fs::remove_dir_all(self.dir.path());
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(ours), Ok(theirs)) => (ours.ino(), ours.dev()) == (theirs.ino(), theirs.dev()),
+        _ => false,
+    }
+}
