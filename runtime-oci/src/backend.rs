@@ -86,13 +86,23 @@ impl Backend {
     /// [`Backend::lock`] for an operation: an unknown id is `NotFound`, a state in which it is not legal is `WrongState`.
     pub(crate) async fn admit(&self, operation: Operation, id: &ContainerId) -> Result<(Locked, Sight)> {
         let named = |error: Error| error.during(operation).on(format_args!("container \"{id}\""));
-        let Some(mut locked) = self.lock(id).await.map_err(named)? else {
-            return Err(Error::not_found(operation, id));
-        };
-        let sight = self.settle(&mut locked).await.map_err(named)?;
-        let state = observe::state(&locked.record, &sight);
-        operation.admit(id, state.status, state.stopping)?;
-        Ok((locked, sight))
+        let patience = Instant::now() + ENDING;
+        loop {
+            let Some(mut locked) = self.lock(id).await.map_err(named)? else {
+                return Err(Error::not_found(operation, id));
+            };
+            let sight = self.settle(&mut locked).await.map_err(named)?;
+            if sight == Sight::Ending && Instant::now() < patience {
+                // Its monitor may hang: the others, who may want to end that, are not held up by our wait.
+                let Locked { held, record, dir, entry } = locked;
+                drop(held);
+                self.look_until_settled(&record, &dir, &entry, patience).await.map_err(named)?;
+                continue;
+            }
+            let state = observe::state(&locked.record, &sight);
+            operation.admit(id, state.status, state.stopping)?;
+            return Ok((locked, sight));
+        }
     }
 
     /// Admits an operation that only looks: without the lock, so that it is not held up by a start that hangs.
@@ -113,12 +123,17 @@ impl Backend {
         Ok(record)
     }
 
-    /// Looks at a locked container, waits a moment for the exit file of one that is just ending, and writes down what
-    /// nobody else will write: that an end was lost.
+    /// Looks at a locked container and writes down what nobody else will write: that an end was lost.
     pub(crate) async fn settle(&self, locked: &mut Locked) -> Result<Sight> {
+        self.settle_within(locked, Duration::ZERO).await
+    }
+
+    /// [`Backend::settle`], after a wait for the exit file of a container that is just ending. Whoever wants the lock is
+    /// held up by it.
+    pub(crate) async fn settle_within(&self, locked: &mut Locked, patience: Duration) -> Result<Sight> {
         self.resolve_checkpoint(locked, false).await?;
-        let patience = Instant::now() + ENDING;
-        let mut sight = self.look_until_settled(&locked.record, &locked.dir, &locked.entry, patience).await?;
+        let deadline = Instant::now() + patience;
+        let mut sight = self.look_until_settled(&locked.record, &locked.dir, &locked.entry, deadline).await?;
         if locked.record.is_in_doubt() {
             sight = self.resolve(locked, sight).await?;
         } else if locked.record.phase == Phase::Starting && sight != Sight::Alive(ContainerStatus::Created) {

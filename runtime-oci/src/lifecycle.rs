@@ -12,5 +12,6 @@ mod state;
 mod stop;
 mod wait;
 
-pub(crate) use create::{DELETE_LIMIT, Making};
+pub(crate) use create::Making;
+pub(crate) use delete::Patience;
 pub(crate) use restore::RestoreSource;

@@ -9,7 +9,7 @@ use runtime_host::reserve::sweep_hidden;
 use crate::backend::Backend;
 use crate::layout::ContainerDir;
 use crate::leftover;
-use crate::lifecycle::DELETE_LIMIT;
+use crate::lifecycle::Patience;
 use crate::record::{Phase, Record};
 
 impl Backend {
@@ -45,7 +45,7 @@ impl Backend {
     async fn finish(&self, id: &ContainerId) -> Result<()> {
         let Some(mut locked) = self.lock(id).await? else { return Ok(()) };
         if matches!(locked.record.phase, Phase::Creating | Phase::Deleting) {
-            return self.take_down(&mut locked, DELETE_LIMIT).await;
+            return self.take_down(&mut locked, Patience::ORDINARY).await;
         }
         self.resolve_checkpoint(&mut locked, false).await?;
         if locked.record.boot_id != self.boot_id

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use runtime_api::{
     AttachRequest, ContainerId, ContainerStatus, CreateRequest, DeleteRequest, ErrorKind, ExitCause,
-    LogConfig, MonitorHealth, Peer, SharedRuntime, StopRequest, Streams, WindowSize,
+    KillRequest, LogConfig, MonitorHealth, Peer, SharedRuntime, Signal, StopRequest, Streams, WindowSize,
 };
 use runtime_test::{BundleOptions, Step, Workload};
 use tokio::net::UnixDatagram;
@@ -24,9 +24,9 @@ async fn unwatched(place: &Place, runtime: &SharedRuntime, name: &str) -> Contai
     let monitor = parent_of(init).unwrap();
     let name = std::fs::read_to_string(format!("/proc/{monitor}/comm")).unwrap();
     assert_eq!(name.trim(), "conmon");
-    kill(Pid::from_raw(monitor), Signal::SIGSTOP).unwrap();
+    kill(Pid::from_raw(monitor), nix::sys::signal::Signal::SIGSTOP).unwrap();
     until("that the monitor is stopped", || (state_of(monitor) == "T").then_some(())).await;
-    kill(Pid::from_raw(init), Signal::SIGKILL).unwrap();
+    kill(Pid::from_raw(init), nix::sys::signal::Signal::SIGKILL).unwrap();
     until("the end of the init", || (state_of(init) == "Z").then_some(())).await;
     id
 }
@@ -74,6 +74,34 @@ async fn a_forced_delete_ends_a_monitor_that_hangs() {
         let delete = runtime.delete(&id, DeleteRequest::force());
         within(Duration::from_secs(20), "delete", delete).await.unwrap();
         assert!(runtime.state(&id).await.unwrap_err().is_not_found());
+        runtime.shutdown().await;
+    })
+    .await;
+}
+
+/// Each of them waits for the monitor's word, and none may keep a delete from ending that wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_that_wait_for_a_monitor_that_hangs_keep_no_delete_away() {
+    on(&["runc", "crun"], async |place| {
+        let runtime = place.open(&place.config()).await;
+        let elsewhere = place.open(&place.config()).await;
+        let id = unwatched(place, &runtime, "polled").await;
+        let mut pollers = JoinSet::new();
+        for runtime in [&runtime, &runtime, &elsewhere, &elsewhere] {
+            let (runtime, id) = (Arc::clone(runtime), id.clone());
+            pollers.spawn(async move {
+                while !runtime
+                    .kill(&id, KillRequest::new(Signal::TERM))
+                    .await
+                    .is_err_and(|e| e.is_not_found())
+                {}
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let delete = runtime.delete(&id, DeleteRequest::force());
+        within(Duration::from_secs(10), "delete", delete).await.unwrap();
+        within(LIMIT, "the end of the pollers", pollers.join_all()).await;
+        elsewhere.shutdown().await;
         runtime.shutdown().await;
     })
     .await;
@@ -128,7 +156,7 @@ async fn a_monitor_that_was_killed_is_told_and_its_container_can_be_stopped() {
         });
         begun.await.unwrap();
         std::fs::rename(place.path("log"), place.path("log.1")).unwrap();
-        kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL).unwrap();
+        kill(Pid::from_raw(i32::try_from(pid).unwrap()), nix::sys::signal::Signal::SIGKILL).unwrap();
         within(LIMIT, "that the monitor is lost", async {
             while runtime.probe_monitor(&id).await.unwrap() != MonitorHealth::Lost {
                 tokio::time::sleep(Duration::from_millis(5)).await;

@@ -224,7 +224,7 @@ impl Backend {
             return;
         }
         let id = record.id.as_str();
-        let ours = self.runtime_says_ours(id, dir).await;
+        let ours = self.runtime_says_ours(id, dir, DELETE_LIMIT).await;
         if ours == Some(true)
             && let Err(error) = self.run_verb(dir, &["delete", "--force", id], DELETE_LIMIT).await
         {
@@ -237,8 +237,13 @@ impl Backend {
     }
 
     /// Whether what the runtime knows under an id is the container of this directory; `None` if it does not know it.
-    pub(super) async fn runtime_says_ours(&self, id: &str, dir: &ContainerDir) -> Option<bool> {
-        let said = self.run_verb(dir, &["state", id], DELETE_LIMIT).await.ok()?;
+    pub(super) async fn runtime_says_ours(
+        &self,
+        id: &str,
+        dir: &ContainerDir,
+        limit: Duration,
+    ) -> Option<bool> {
+        let said = self.run_verb(dir, &["state", id], limit).await.ok()?;
         let state: serde_json::Value = serde_json::from_slice(&said.stdout).ok()?;
         Some(Path::new(state["bundle"].as_str()?) == dir.path())
     }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
+
 use runtime_api::{
     ContainerId, DeleteRequest, Error, ErrorKind, ExitCause, ExitStatus, Operation, Result, Signal,
 };
@@ -10,7 +12,7 @@ use runtime_host::process::{Identity, end_all, kill_tree};
 use runtime_host::reserve::hidden_name;
 
 use super::create::DELETE_LIMIT;
-use crate::backend::{Backend, Locked};
+use crate::backend::{Backend, ENDING, Locked};
 use crate::conmon;
 use crate::dialect::Reach;
 use crate::layout::ContainerDir;
@@ -22,10 +24,23 @@ use crate::record::{Phase, Record};
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// How long a forced delete waits for others before it kills the command that they wait for.
 const FORCE_PATIENCE: Duration = Duration::from_secs(1);
-/// How long the runtime gets to remove a container by force, whose processes are gone by then.
-const FORCE_LIMIT: Duration = Duration::from_secs(5);
 /// How long conmon may live after its container: it syncs the log to the disk.
 const MONITOR_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long others may take for their part of a delete.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// For each command of the runtime.
+    runtime: Duration,
+    /// For the monitor, to tell how the container ended.
+    monitor: Duration,
+}
+
+impl Patience {
+    pub(crate) const ORDINARY: Self = Self { runtime: DELETE_LIMIT, monitor: ENDING };
+    /// The processes are gone by then, and a monitor that does not say so hangs.
+    const FORCED: Self = Self { runtime: Duration::from_secs(5), monitor: Duration::from_secs(2) };
+}
 
 impl Backend {
     pub(crate) async fn delete(&self, id: &ContainerId, request: DeleteRequest) -> Result<()> {
@@ -46,8 +61,8 @@ impl Backend {
         match locked {
             None => Ok(()),
             Some(mut locked) => {
-                let limit = if request.force { FORCE_LIMIT } else { DELETE_LIMIT };
-                self.take_down(&mut locked, limit).await.map_err(named)
+                let patience = if request.force { Patience::FORCED } else { Patience::ORDINARY };
+                self.take_down(&mut locked, patience).await.map_err(named)
             }
         }
     }
@@ -65,6 +80,7 @@ impl Backend {
                         end_all(kill_tree(process)).await;
                     }
                 }
+                self.end_hung_monitor(&dir).await;
                 Held::acquire_within(&dir, &entry.queue, FORCE_PATIENCE * 2).await?
             }
             other => other?,
@@ -87,8 +103,19 @@ impl Backend {
         Ok(Some(Locked { held, record, dir, entry }))
     }
 
-    /// Ends and removes a locked container. The runtime gets so long for its part.
-    pub(crate) async fn take_down(&self, locked: &mut Locked, limit: Duration) -> Result<()> {
+    /// Ends the monitor of a container whose init is dead, if it does not tell of that: whoever holds the lock may be
+    /// waiting for its word.
+    async fn end_hung_monitor(&self, dir: &ContainerDir) {
+        let (Ok(Some(record)), Ok(id)) = (Record::read(dir), dir.id()) else { return };
+        let patience = Instant::now() + FORCE_PATIENCE;
+        let sight = self.look_until_settled(&record, dir, &self.entries.of(&id), patience).await;
+        if matches!(sight, Ok(Sight::Ending)) {
+            end_all(record.monitor).await;
+        }
+    }
+
+    /// Ends and removes a locked container.
+    pub(crate) async fn take_down(&self, locked: &mut Locked, patience: Patience) -> Result<()> {
         if locked.record.phase == Phase::Creating {
             self.demolish(&locked.record, &locked.dir, &mut locked.held).await;
             locked.entry.touch();
@@ -97,8 +124,8 @@ impl Backend {
         self.resolve_checkpoint(locked, true).await?;
         locked.record.phase = Phase::Deleting;
         locked.save()?;
-        let status = self.end(locked).await?;
-        self.remove_from_runtime(locked, limit).await?;
+        let status = self.end(locked, patience.monitor).await?;
+        self.remove_from_runtime(locked, patience.runtime).await?;
         if let Some(monitor) =
             locked.record.monitor.and_then(|monitor| monitor.open().map(|fd| (monitor, fd)))
         {
@@ -116,7 +143,7 @@ impl Backend {
     }
 
     /// Kills what still lives and gives the final status.
-    async fn end(&self, locked: &mut Locked) -> Result<ExitStatus> {
+    async fn end(&self, locked: &mut Locked, patience: Duration) -> Result<ExitStatus> {
         let init = locked.record.init.filter(|init| init.lives());
         if let Some(init) = init {
             let frozen = self.hierarchies.is_frozen(init.pid);
@@ -138,19 +165,25 @@ impl Backend {
             return Err(Error::new(ErrorKind::TimedOut(KILL_LIMIT))
                 .hint("process is still there after KILL; delete it again when it is gone"));
         }
-        self.final_status(locked).await
+        Ok(self.final_status(locked, patience).await)
     }
 
-    async fn final_status(&self, locked: &mut Locked) -> Result<ExitStatus> {
+    /// How a container ended whose init is dead. A monitor that does not tell in time never will, and is ended.
+    async fn final_status(&self, locked: &mut Locked, patience: Duration) -> ExitStatus {
         let lost = || ExitStatus::new(None, ExitCause::MonitorLost, SystemTime::now());
-        Ok(match self.settle(locked).await {
+        let mut sight = self.settle_within(locked, patience).await;
+        if matches!(sight, Ok(Sight::Ending)) {
+            end_all(locked.record.monitor).await;
+            sight = self.settle(locked).await;
+        }
+        match sight {
             Ok(Sight::Stopped(status)) => status,
             Ok(_) => lost(),
             Err(error) => {
                 tracing::warn!(id = %locked.record.id, error = %error.report(), "the exit status of a deleted container is lost");
                 lost()
             }
-        })
+        }
     }
 
     /// Lets the runtime remove its own state and the cgroup. Without force, because the init is known to be dead: some
@@ -183,7 +216,7 @@ impl Backend {
             return self.remove_without_runtime(locked, error);
         }
         // Others may have removed ours from a root that they share, and made one of the same name.
-        if self.runtime_says_ours(id, &locked.dir).await == Some(false) {
+        if self.runtime_says_ours(id, &locked.dir, limit).await == Some(false) {
             return Ok(());
         }
         match self.run_verb(&locked.dir, &["delete", "--force", id], limit).await {

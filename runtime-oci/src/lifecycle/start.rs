@@ -9,7 +9,7 @@ use runtime_api::{
 };
 use runtime_host::process::Identity;
 
-use crate::backend::{Backend, Locked};
+use crate::backend::{Backend, ENDING, Locked};
 use crate::dialect::Reach;
 use crate::observe::Sight;
 use crate::record::Phase;
@@ -34,7 +34,7 @@ impl Backend {
             return locked.save().map_err(named);
         };
         // Whether it was started all the same, the init tells: the runtime may have been killed at the deadline.
-        let mut sight = self.settle(&mut locked).await.map_err(named)?;
+        let mut sight = self.settle_within(&mut locked, ENDING).await.map_err(named)?;
         if matches!(error.kind(), ErrorKind::Rejected { .. }) {
             let created = Sight::Alive(ContainerStatus::Created);
             if sight == created && locked.record.reach == Reach::Runtime {
@@ -60,7 +60,7 @@ impl Backend {
             // One that takes longer is told as Created, and can be deleted.
             let _ = timeout(KILL_LIMIT, init.ended()).await;
         }
-        self.settle(locked).await
+        self.settle_within(locked, ENDING).await
     }
 }
 
