@@ -8,6 +8,8 @@
     reason = "real-time signals and the newest requests on pid file descriptors have no safe wrapper"
 )]
 
+mod arguments;
+
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
@@ -20,6 +22,8 @@ use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 use runtime_api::Signal;
+
+pub use arguments::with_arguments;
 
 /// A process, told from any other that may get its pid later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -252,22 +256,6 @@ pub fn tree(root: Identity) -> Vec<Identity> {
     found
 }
 
-/// Every other process whose arguments are as wanted.
-pub fn with_arguments(wanted: impl Fn(&[&[u8]]) -> bool) -> Vec<Identity> {
-    let own = Identity::own();
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
-            continue;
-        };
-        let Some(process) = Identity::of(pid).filter(|process| *process != own) else { continue };
-        if process.has_arguments(&wanted) {
-            found.push(process);
-        }
-    }
-    found
-}
-
 /// Kills a process and everything below it, and gives what was found. Each is stopped first and the tree is read again
 /// until nothing new turns up, so that a program that forks all the time cannot outrun the walk.
 pub fn kill_tree(root: Identity) -> Vec<Identity> {
@@ -289,6 +277,23 @@ pub fn kill_tree(root: Identity) -> Vec<Identity> {
         let _ = each.signal(Signal::KILL);
     }
     stopped
+}
+
+/// Ends what is found, with everything below it, until nothing is found any more: what was ended may just have forked.
+pub async fn end_whatever<F>(find: impl Fn() -> F)
+where
+    F: Future<Output = Vec<Identity>> + Send,
+{
+    const ROUNDS: usize = 16;
+    for _ in 0..ROUNDS {
+        let found = find().await;
+        if found.is_empty() {
+            break;
+        }
+        for each in found {
+            end_all(kill_tree(each)).await;
+        }
+    }
 }
 
 /// Kills processes and waits until they are gone, a few seconds at most.

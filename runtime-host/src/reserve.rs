@@ -56,6 +56,15 @@ pub fn hidden_name(dir: &Path) -> PathBuf {
     dir.with_file_name(format!(".{id}.{}-{}.{number}", own.pid, own.start))
 }
 
+/// Removes a directory. Its name is free from the moment it has another one; removing what is in it takes longer.
+pub fn discard(dir: &Path) {
+    let hidden = hidden_name(dir);
+    match std::fs::rename(dir, &hidden) {
+        Ok(()) => drop(std::fs::remove_dir_all(&hidden)),
+        Err(_) => drop(std::fs::remove_dir_all(dir)),
+    }
+}
+
 /// Removes directories that were being made or removed by a process that is gone. Who it was is part of the name.
 pub fn sweep_hidden(place: &Path) {
     for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {

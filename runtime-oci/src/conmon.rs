@@ -270,15 +270,17 @@ pub(crate) fn daemon(dir: &ContainerDir) -> Option<Identity> {
 
 /// Every process that conmon and the runtime run for a container. Its own are not among them, but for a sandbox to which
 /// the runtime hands on what it was told itself: whoever ends what is found here ends the container too.
-pub(crate) fn at_work_on(dir: &ContainerDir) -> Vec<Identity> {
-    process::with_arguments(|arguments| works_on(arguments, dir))
+pub(crate) async fn at_work_on(dir: &ContainerDir) -> Vec<Identity> {
+    let dir = dir.clone();
+    process::with_arguments(move |arguments| works_on(arguments, &dir)).await
 }
 
 /// Every verb of the runtime that runs on a container, but for execs, for what conmon runs, and for a sandbox, which has
 /// the arguments of the create that made it.
-pub(crate) fn verbs_on(dir: &ContainerDir) -> Vec<Identity> {
+pub(crate) async fn verbs_on(dir: &ContainerDir) -> Vec<Identity> {
     let log = log_option(dir);
-    process::with_arguments(|arguments| arguments.contains(&log.as_slice()) && !is_create(arguments))
+    process::with_arguments(move |arguments| arguments.contains(&log.as_slice()) && !is_create(arguments))
+        .await
 }
 
 /// Whether it is the runtime's create, which conmon runs, or a process of the sandbox that it made.
@@ -294,8 +296,9 @@ fn log_option(dir: &ContainerDir) -> Vec<u8> {
 }
 
 /// The commands that save a container.
-pub(crate) fn saving(dir: &ContainerDir) -> Vec<Identity> {
-    process::with_arguments(|arguments| arguments.windows(2).any(|pair| saves(pair, dir)))
+pub(crate) async fn saving(dir: &ContainerDir) -> Vec<Identity> {
+    let dir = dir.clone();
+    process::with_arguments(move |arguments| arguments.windows(2).any(|pair| saves(pair, &dir))).await
 }
 
 fn saves(pair: &[&[u8]], dir: &ContainerDir) -> bool {
@@ -303,13 +306,14 @@ fn saves(pair: &[&[u8]], dir: &ContainerDir) -> bool {
 }
 
 /// Every process that conmon and the runtime run for any exec session of a container, the sessions' own not included.
-pub(crate) fn at_work_on_sessions(dir: &ContainerDir) -> Vec<Identity> {
+pub(crate) async fn at_work_on_sessions(dir: &ContainerDir) -> Vec<Identity> {
     let sessions = dir.sessions();
-    let inside = |path: &[u8]| Path::new(OsStr::from_bytes(path)).starts_with(&sessions);
-    process::with_arguments(|arguments| {
+    let inside = move |path: &[u8]| Path::new(OsStr::from_bytes(path)).starts_with(&sessions);
+    process::with_arguments(move |arguments| {
         arguments.windows(2).any(|pair| is_place(pair[0]) && inside(pair[1]))
-            || arguments.iter().filter_map(|each| each.strip_prefix(b"--log=")).any(inside)
+            || arguments.iter().filter_map(|each| each.strip_prefix(b"--log=")).any(&inside)
     })
+    .await
 }
 
 /// Whether an option says in which directory conmon or the runtime works.

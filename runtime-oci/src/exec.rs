@@ -249,7 +249,7 @@ struct Client<'a> {
 }
 
 /// The refusal of an exec once a stop has turned to KILL.
-fn being_killed() -> Error {
+pub(crate) fn being_killed() -> Error {
     let allowed = &[ContainerStatus::Running];
     Error::new(ErrorKind::WrongState { is: ContainerStatus::Running, stopping: true, allowed })
 }

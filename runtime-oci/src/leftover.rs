@@ -51,8 +51,8 @@ pub(crate) async fn settle(dir: &ContainerDir, patience: Duration) -> Result<()>
 }
 
 /// The verbs that run on a container. Whatever their arguments, its own processes are none.
-fn verbs_on(dir: &ContainerDir) -> Vec<Identity> {
-    let mut left = conmon::verbs_on(dir);
+async fn verbs_on(dir: &ContainerDir) -> Vec<Identity> {
+    let mut left = conmon::verbs_on(dir).await;
     if !left.is_empty()
         && let Ok(Some(record)) = Record::read(dir)
         && let Some(init) = record.init
@@ -63,10 +63,13 @@ fn verbs_on(dir: &ContainerDir) -> Vec<Identity> {
     left
 }
 
-async fn until_gone(find: impl Fn() -> Vec<Identity>, patience: Duration) -> Result<()> {
+async fn until_gone<F>(find: impl Fn() -> F, patience: Duration) -> Result<()>
+where
+    F: Future<Output = Vec<Identity>> + Send,
+{
     let begun = Instant::now();
     loop {
-        let left = find();
+        let left = find().await;
         let Some(first) = left.first() else { return Ok(()) };
         if begun.elapsed() >= patience + KILL_PATIENCE {
             let holder = format!("a command whose caller is gone, process {}", first.pid);
@@ -112,13 +115,13 @@ mod tests {
     async fn what_cannot_be_killed_is_named_and_not_waited_for_for_ever() {
         // Nobody is killed for it: the start time is that of no process.
         let undead = Identity { start: 0, ..Identity::own() };
-        let error = until_gone(|| vec![undead], PATIENCE).await.unwrap_err();
+        let error = until_gone(|| async { vec![undead] }, PATIENCE).await.unwrap_err();
         let ErrorKind::Busy { holder } = error.kind() else { panic!("{error:?}") };
         assert!(holder.ends_with(&format!("process {}", undead.pid)), "{holder}");
     }
 
-    #[test]
-    fn a_sandbox_with_the_arguments_of_its_create_is_no_verb() {
+    #[tokio::test]
+    async fn a_sandbox_with_the_arguments_of_its_create_is_no_verb() {
         let at = tempfile::tempdir().unwrap();
         let dir = ContainerDir::at(at.path().to_owned());
         let log = format!("--log={}", dir.oci_log().display());
@@ -136,7 +139,7 @@ mod tests {
         let mut record = Record::new(runtime_api::ContainerId::new("x").unwrap(), "/b".into(), "boot".into());
         record.init = Some(identity(&init));
         record.write(&dir).unwrap();
-        assert_eq!(verbs_on(&dir), [identity(&verb)]);
+        assert_eq!(verbs_on(&dir).await, [identity(&verb)]);
         for child in [&mut sandbox, &mut init, &mut verb] {
             child.kill().unwrap();
             child.wait().unwrap();

@@ -32,7 +32,7 @@ impl Backend {
             if owner.is_some_and(Identity::lives) {
                 continue;
             }
-            let runtimes = runtimes_of(&entry.path());
+            let runtimes = runtimes_of(&entry.path()).await;
             if record.reach == Reach::Runtime {
                 self.end_orphan_inside(&record, &entry.path(), &runtimes).await;
             }
@@ -47,10 +47,13 @@ impl Backend {
 }
 
 /// The runtime that runs the exec of a directory.
-fn runtimes_of(place: &Path) -> Vec<Identity> {
+async fn runtimes_of(place: &Path) -> Vec<Identity> {
     let process = place.join("process.json");
-    let option = [b"--process".as_slice(), process.as_os_str().as_bytes()];
-    with_arguments(|arguments| arguments.windows(2).any(|pair| *pair == option))
+    with_arguments(move |arguments| {
+        let option = [b"--process".as_slice(), process.as_os_str().as_bytes()];
+        arguments.windows(2).any(|pair| *pair == option)
+    })
+    .await
 }
 
 /// Kills the command that a pid file names. The pid may be somebody else's by now: only a process of the container is

@@ -175,7 +175,7 @@ impl Backend {
     pub(crate) async fn resolve_checkpoint(&self, locked: &mut Locked, by_force: bool) -> Result<()> {
         let Some(phase) = locked.record.checkpoint.clone() else { return Ok(()) };
         let give_up = Instant::now() + if by_force { GONE } else { PATIENCE };
-        while let Some(command) = conmon::saving(&locked.dir).first().copied() {
+        while let Some(command) = conmon::saving(&locked.dir).await.first().copied() {
             if Instant::now() >= give_up {
                 let holder = format!("the checkpoint of a caller that is gone, process {}", command.pid);
                 return Err(Error::new(ErrorKind::Busy { holder }).hint("try again when it is done"));

@@ -13,7 +13,7 @@ use runtime_api::{
 use runtime_host::document::cannot_write;
 use runtime_host::exits::Entry;
 use runtime_host::lock::Held;
-use runtime_host::process::{Identity, end_all, kill_tree};
+use runtime_host::process::{Identity, end_all, end_whatever};
 use runtime_host::reserve::reserve;
 use runtime_host::spec::SpecDocument;
 use runtime_host::tasks::Work;
@@ -30,9 +30,6 @@ use super::restore::{RESTORE_LIMIT, RestoreSource};
 
 /// How long conmon's first process gets to fork its daemon when a create is undone.
 const FORK_PATIENCE: Duration = Duration::from_secs(1);
-
-/// How often the processes of a create that is undone are looked for.
-const ROUNDS: usize = 16;
 
 /// A container in the making.
 #[derive(Debug)]
@@ -190,15 +187,7 @@ impl Backend {
         // conmon, the runtime below it and what that has made so far. All of them must be gone before anything is looked
         // for: a runtime that still runs would make it a moment later. They are found by their arguments, for a conmon
         // that was started a moment ago has not written its pid yet; and again, for it may just have forked.
-        for _ in 0..ROUNDS {
-            let found = conmon::at_work_on(dir);
-            if found.is_empty() {
-                break;
-            }
-            for each in found {
-                end_all(kill_tree(each)).await;
-            }
-        }
+        end_whatever(|| conmon::at_work_on(dir)).await;
         end_all(self.init_from_pidfile(record, dir)).await;
         self.remove_half_made(record, dir).await;
         if let Some(cgroup) =

@@ -9,7 +9,7 @@ use runtime_api::{
 };
 use runtime_host::lock::Held;
 use runtime_host::process::{Identity, end_all, kill_tree};
-use runtime_host::reserve::hidden_name;
+use runtime_host::reserve::discard;
 
 use super::create::DELETE_LIMIT;
 use crate::backend::{Backend, ENDING, Locked};
@@ -75,7 +75,7 @@ impl Backend {
         let entry = self.entries.of(id);
         let held = match Held::acquire_within(&dir, &entry.queue, FORCE_PATIENCE).await {
             Err(error) if matches!(error.kind(), ErrorKind::Busy { .. }) => {
-                for process in conmon::at_work_on(&dir) {
+                for process in conmon::at_work_on(&dir).await {
                     if Some(process) != conmon::daemon(&dir) {
                         end_all(kill_tree(process)).await;
                     }
@@ -253,11 +253,6 @@ impl Backend {
         self.shelf.forget(&record.id);
         // Before the directory: whoever is cut off in between leaves a delete that the next open finishes.
         let _ = std::fs::remove_file(self.layout.exit_notice(&record.id));
-        // The id is free from the moment the directory has another name; removing it takes longer.
-        let hidden = hidden_name(dir.path());
-        match std::fs::rename(dir.path(), &hidden) {
-            Ok(()) => drop(std::fs::remove_dir_all(&hidden)),
-            Err(_) => drop(std::fs::remove_dir_all(dir.path())),
-        }
+        discard(dir.path());
     }
 }

@@ -6,9 +6,8 @@ use tokio::time::{Instant, timeout_at};
 
 use runtime_api::{ContainerId, ContainerStatus, Error, ExecId, Operation, Result};
 use runtime_host::lock::Witness;
-use runtime_host::process::{Identity, end_all, kill_tree};
-use runtime_host::reserve::hidden_name;
-use runtime_host::reserve::sweep_hidden;
+use runtime_host::process::{Identity, end_all, end_whatever};
+use runtime_host::reserve::{discard, sweep_hidden};
 
 use super::record::SessionRecord;
 use super::{Sight, subject, wrong_state};
@@ -20,8 +19,6 @@ use crate::record::Record;
 
 /// How long conmon may live after its session's program.
 const MONITOR_LIMIT: Duration = Duration::from_secs(2);
-/// How often the processes of a session that is undone are looked for.
-const ROUNDS: usize = 16;
 
 impl Backend {
     /// Forgets a session that ended, and its files.
@@ -35,7 +32,7 @@ impl Backend {
             }
             Sight::Stopped(_) => {
                 end_monitors(locked.record.monitor).await;
-                forget(&locked.dir);
+                discard(locked.dir.path());
                 Ok(())
             }
         }
@@ -45,43 +42,27 @@ impl Backend {
     pub(super) async fn demolish_session(&self, container: &ContainerDir, dir: &ContainerDir) {
         // conmon with the runtime and the program below it. They are found by their arguments, for a conmon that was
         // started a moment ago has not written its pid yet; and again, for it may just have forked.
-        for _ in 0..ROUNDS {
-            let found = conmon::at_work_on(dir);
-            if found.is_empty() {
-                break;
-            }
-            for each in found {
-                end_all(kill_tree(each)).await;
-            }
-        }
+        end_whatever(|| conmon::at_work_on(dir)).await;
         // A program that has lost its monitor.
         if let Ok(Some(record)) = Record::read(container) {
             kill_member(&dir.pidfile(), &self.members(&record), record.init);
         }
-        forget(dir);
+        discard(dir.path());
     }
 
     /// Ends what is left of the sessions of a container whose processes are gone: monitors that hang, and starts that are
     /// under way. Their files go with the container's. Who does not hold the container's lock has to tell, each time after
     /// some were found, whether they still are those of the container that it means: only then is one ended.
-    pub(crate) async fn end_sessions(&self, container: &ContainerDir, is_still: impl Fn() -> bool) {
+    pub(crate) async fn end_sessions(&self, container: &ContainerDir, is_still: impl Fn() -> bool + Sync) {
         if !std::fs::read_dir(container.sessions()).is_ok_and(|mut sessions| sessions.next().is_some()) {
             return;
         }
-        let found = conmon::at_work_on_sessions(container);
-        if !is_still() {
-            return;
-        }
-        end_monitors(found).await;
-        for _ in 0..ROUNDS {
-            let found = conmon::at_work_on_sessions(container);
-            if found.is_empty() || !is_still() {
-                break;
-            }
-            for each in found {
-                end_all(kill_tree(each)).await;
-            }
-        }
+        let found = async || {
+            let found = conmon::at_work_on_sessions(container).await;
+            if is_still() { found } else { Vec::new() }
+        };
+        end_monitors(found().await).await;
+        end_whatever(found).await;
     }
 
     /// Removes the sessions of a container that a dead process was making or removing.
@@ -115,13 +96,4 @@ async fn end_monitors(monitors: impl IntoIterator<Item = Identity>) {
         }
     }
     end_all(hanging).await;
-}
-
-/// Removes a session's directory; the id is free from the moment it has another name.
-pub(super) fn forget(dir: &ContainerDir) {
-    let hidden = hidden_name(dir.path());
-    match std::fs::rename(dir.path(), &hidden) {
-        Ok(()) => drop(std::fs::remove_dir_all(&hidden)),
-        Err(_) => drop(std::fs::remove_dir_all(dir.path())),
-    }
 }

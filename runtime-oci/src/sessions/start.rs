@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runtime_api::{
-    ContainerId, ContainerStatus, Error, ErrorKind, ExecId, ExecSessionRequest, ExecSessionState, Operation,
-    Result,
+    ContainerId, Error, ErrorKind, ExecId, ExecSessionRequest, ExecSessionState, Operation, Result,
 };
 use runtime_host::document::cannot_write;
 use runtime_host::lock::{Held, Witness};
 use runtime_host::process::Identity;
-use runtime_host::reserve::reserve;
+use runtime_host::reserve::{discard, reserve};
 use runtime_host::tasks::Work;
 
 use super::record::SessionRecord;
@@ -19,6 +18,7 @@ use super::{running, subject};
 use crate::backend::Backend;
 use crate::complaint;
 use crate::conmon::{self, Report, SessionArgs, SessionMonitor};
+use crate::exec::being_killed;
 use crate::exec::settings::{merged, read_process};
 use crate::layout::ContainerDir;
 use crate::observe;
@@ -50,8 +50,7 @@ impl Opening {
         // Begun under the container's lock: a stop that turns to KILL either sees this session or has refused it.
         let (locked, _) = backend.admit(Operation::ExecStart, &id).await?;
         if observe::is_being_killed(&locked.record) {
-            let (is, allowed) = (ContainerStatus::Running, &[ContainerStatus::Running]);
-            return Err(Error::new(ErrorKind::WrongState { is, stopping: true, allowed }));
+            return Err(being_killed());
         }
         let (conmon, runtime) = (backend.monitor()?.clone(), backend.binary()?.clone());
         let session = request.session;
@@ -85,7 +84,7 @@ impl Opening {
         match SessionMonitor::start(args.command_line(), |pid| backend.place_monitor(&locked.record, pid)) {
             Ok(monitor) => Ok(Self { backend, id, session, record, dir, monitor, _held: held }),
             Err(error) => {
-                super::remove::forget(&dir);
+                discard(dir.path());
                 Err(error)
             }
         }
