@@ -2,6 +2,7 @@
 //!
 //! One path names a cgroup in every hierarchy: each mounted controller of version 1, and version 2.
 
+mod claim;
 mod enter;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,8 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::time::Instant;
 
 use runtime_api::{Error, ErrorKind, Rejection, Result};
+
+pub use claim::Claim;
 
 /// The mounted hierarchies of this host.
 #[derive(Clone, Debug, Default)]

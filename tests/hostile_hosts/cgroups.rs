@@ -12,7 +12,7 @@ use runtime_oci::OciFactory;
 use runtime_test::{BundleOptions, Workload};
 
 use crate::bystander::Cgroup;
-use crate::wrapper::write_script;
+use crate::wrapper::{Hangs, Wrapper, write_script};
 use crate::{LIMIT, on, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -231,6 +231,45 @@ async fn what_a_create_left_over_takes_no_container_of_another_state_directory_a
         other.shutdown().await;
         within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
         runtime.shutdown().await;
+    })
+    .await;
+}
+
+/// Both would see an unused cgroup, and what ends one container would end the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_cgroup_is_not_given_to_two_containers_that_are_made_at_once() {
+    on(&["runc", "crun"], async |place| {
+        let name = format!("{}-one", place.token());
+        let options = BundleOptions::new().cgroups_path(format!("/{name}"));
+        let bundle = place.bundle_with("one", &Workload::ready_forever(), &options);
+        let wrapper = Wrapper::new(place, "create", Hangs::Before);
+        let mut slow = place.config();
+        slow.paths = vec![wrapper.path.clone()];
+        let context = OpenContext::new(place.path("other"), format!("/manyrun/{}", place.token()));
+        let first = OciFactory.open(&slow, context).await.unwrap();
+        let second = place.open(&place.config()).await;
+        let (a, b) = (place.id("a"), place.id("b"));
+        let create = tokio::spawn({
+            let (first, request) = (first.clone(), CreateRequest::new(a.clone(), &bundle));
+            async move { first.create(request).await }
+        });
+        wrapper.hangs().await;
+        let request = CreateRequest::new(b.clone(), &bundle);
+        let error = within(LIMIT, "create", second.create(request)).await.unwrap_err();
+        let busy = Rejection::CgroupBusy;
+        assert!(matches!(error.kind(), ErrorKind::Rejected { class, .. } if *class == busy), "{error:?}");
+        assert!(place.kept().is_empty(), "{:?}", place.kept());
+        wrapper.release();
+        let made = within(LIMIT, "create", create).await.unwrap().unwrap();
+        assert_eq!(first.state(&a).await.unwrap(), made);
+        within(LIMIT, "delete", first.delete(&a, DeleteRequest::force())).await.unwrap();
+        // Now it is free.
+        within(LIMIT, "create", second.create(CreateRequest::new(b.clone(), &bundle))).await.unwrap();
+        within(LIMIT, "delete", second.delete(&b, DeleteRequest::force())).await.unwrap();
+        first.shutdown().await;
+        second.shutdown().await;
+        wrapper.remove();
+        remove_everywhere(&name);
     })
     .await;
 }

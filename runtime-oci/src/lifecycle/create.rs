@@ -10,6 +10,7 @@ use runtime_api::{
     Capability, ContainerId, ContainerState, ContainerStatus, CreateRequest, Error, ErrorKind, LogConfig,
     LogDriver, Result, Signal,
 };
+use runtime_host::cgroup::Claim;
 use runtime_host::document::cannot_write;
 use runtime_host::exits::Entry;
 use runtime_host::lock::Held;
@@ -41,6 +42,7 @@ pub(crate) struct Making {
     dir: ContainerDir,
     monitor: Option<Monitor>,
     entry: Arc<Entry>,
+    _claim: Option<Claim>,
     // The last field, so that the lock is let go of last.
     held: Held,
 }
@@ -99,13 +101,14 @@ impl Making {
             return Err(error);
         }
         // Only now, when the id is ours: what another container of this id has in its cgroup is not in our way.
-        if !backend.config.systemd_cgroup
-            && let Err(error) = backend.hierarchies.check_unused(&placement.container)
-        {
-            backend.forget(&record, &dir, &mut held, None);
-            return Err(error);
-        }
-        Ok(Self { backend, request, source, record, dir, monitor: None, entry, held })
+        let claim = match backend.claim(&placement.container).await {
+            Ok(claim) => claim,
+            Err(error) => {
+                backend.forget(&record, &dir, &mut held, None);
+                return Err(error);
+            }
+        };
+        Ok(Self { backend, request, source, record, dir, monitor: None, entry, _claim: claim, held })
     }
 }
 
@@ -235,6 +238,16 @@ impl Backend {
         let said = self.run_verb(dir, &["state", id], limit).await.ok()?;
         let state: serde_json::Value = serde_json::from_slice(&said.stdout).ok()?;
         Some(Path::new(state["bundle"].as_str()?) == dir.path())
+    }
+
+    /// Claims the cgroup of a new container, in which nobody may be; nothing where systemd makes it.
+    async fn claim(&self, cgroup: &str) -> Result<Option<Claim>> {
+        if self.config.systemd_cgroup {
+            return Ok(None);
+        }
+        let claim = Claim::take(cgroup).await?;
+        self.hierarchies.check_unused(cgroup)?;
+        Ok(Some(claim))
     }
 
     /// Refuses an id that is taken in a root that others use too. In a root of our own it can only be a leftover.
