@@ -284,9 +284,11 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// - A second stop can shorten the grace; both get the same code. `exec.session.stop-shorter-grace-shortens`
     /// - Stopping a session that ended is Ok, and its code stays. `exec.session.stop-of-stopped-changes-nothing`
     /// - After a stop that is dropped the program still ends. `exec.session.stop-dropped-goes-on`
+    /// - In a paused container it is `WrongState`, and goes on. `exec.session.stop-in-a-paused-container-is-refused`
     ///
     /// # Errors
-    /// `NotFound` (container or session); `TimedOut` when it lives on after KILL, as in a paused container: retries go on.
+    /// `NotFound` (container or session); `WrongState`; `TimedOut` when it lives on after KILL, as when the container is
+    /// paused meanwhile: retries go on.
     async fn exec_stop(
         &self,
         id: &ContainerId,

@@ -72,16 +72,16 @@ pub(crate) fn answers(
     }))
 }
 
-/// conmon knows the end of a program of the host alone: of one in a sandbox it sees a process that waits for it.
+/// conmon knows the end of a process of the host: of the program, or of what waits for it in a sandbox.
 fn with_sessions(builder: CapabilitiesBuilder, dialect: &Dialect) -> CapabilitiesBuilder {
-    let seen = Evidence::design("conmon runs the program, which is signalled by its pid on the host");
-    on_the_host(
-        builder,
-        dialect,
-        Capability::ExecSession,
-        seen,
-        "the program of a session would have no pid on the host",
-    )
+    let said = match (dialect.reach, dialect.is_known()) {
+        (Reach::Host, true) => "conmon runs the program, which is signalled by its pid on the host",
+        (Reach::Runtime, _) => {
+            "conmon runs what waits for the program, which the runtime signals by its pid inside"
+        }
+        (Reach::Host, false) => return builder.no(Capability::ExecSession, NOT_MET, unknown()),
+    };
+    builder.yes(Capability::ExecSession, Evidence::design(said))
 }
 
 /// A yes for programs that are known to run plain processes of the host. `sandboxed` is why not elsewhere.

@@ -53,6 +53,8 @@ pub(crate) struct Dialect {
     pub(crate) kills_created: bool,
     /// Whether its `kill` takes a paused container, for which the signal then stays pending.
     pub(crate) kills_paused: bool,
+    /// Whether its `exec` takes `--tty`, which conmon gives it for a session that has a terminal.
+    pub(crate) execs_take_tty: bool,
     /// Messages of create, start and exec. The first row that fits counts.
     launch: &'static [Row<Rejection>],
     /// Messages of kill, delete, pause and resume that say there is nothing to act on.
@@ -92,6 +94,7 @@ const RUNC: Dialect = Dialect {
     last_signal: 64,
     kills_created: true,
     kills_paused: true,
+    execs_take_tty: true,
     launch: &[
         (&["/proc/", "/attr/"], SecurityAttribute),
         (&["exec: \"", "executable file not found"], ExecNotFound),
@@ -117,6 +120,7 @@ const CRUN: Dialect = Dialect {
     last_signal: 64,
     kills_created: true,
     kills_paused: true,
+    execs_take_tty: true,
     launch: &[
         (&["/proc/", "/attr/"], SecurityAttribute),
         (&["executable file `", "not found"], ExecNotFound),
@@ -142,6 +146,7 @@ const YOUKI: Dialect = Dialect {
     last_signal: 64,
     kills_created: true,
     kills_paused: true,
+    execs_take_tty: true,
     launch: &[
         (&["/proc/", "/attr/"], SecurityAttribute),
         (&["executable '", "not found in $path"], ExecNotFound),
@@ -168,6 +173,7 @@ const RUNSC: Dialect = Dialect {
     last_signal: 31,
     kills_created: false,
     kills_paused: false,
+    execs_take_tty: false,
     launch: &[
         (&["error finding executable"], ExecNotFound),
         (&["failed to load", "no such file or directory"], ExecNotFound),
@@ -193,6 +199,7 @@ const UNKNOWN: Dialect = Dialect {
     last_signal: 64,
     kills_created: true,
     kills_paused: true,
+    execs_take_tty: true,
     launch: &[(&["executable file", "not found"], ExecNotFound)],
     gone: &[(&["no such process"], ()), (&["does not exist"], ())],
     untouched: &[],

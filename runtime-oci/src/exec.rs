@@ -6,7 +6,7 @@
 //! Killing the runtime's process alone would leave the command running.
 
 mod course;
-mod inside;
+pub(crate) mod inside;
 pub(crate) mod orphans;
 mod output;
 mod running;
@@ -36,7 +36,9 @@ use running::{Given, Met, Running};
 use streams::{Ends, Input, Sink};
 
 /// The code of a command that was killed with its container.
-const KILLED: i32 = 137;
+pub(crate) const KILLED: i32 = 137;
+/// What a process leaves with that waited for a command and lost its sandbox.
+pub(crate) const LOST: i32 = 128;
 
 impl Backend {
     /// Runs a program and collects its output.

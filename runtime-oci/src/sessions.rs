@@ -12,7 +12,7 @@ mod start;
 mod stop;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -23,6 +23,8 @@ use runtime_host::lock::{Held, Witness};
 use runtime_host::process::Identity;
 
 use crate::backend::{Backend, ENDING};
+use crate::dialect::Reach;
+use crate::exec::{KILLED, LOST};
 use crate::layout::ContainerDir;
 use crate::observe::exit_code;
 use crate::record::{Phase, Record};
@@ -32,6 +34,9 @@ pub(crate) use start::Opening;
 
 /// How often a waiter looks even though nothing told it to.
 const POLL: Duration = Duration::from_secs(1);
+
+/// How far apart a container and the sessions that end with it may be seen to end.
+const TOGETHER: Duration = ENDING;
 
 /// What can be seen of a session right now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +103,7 @@ impl Backend {
 
     fn look_at_session(&self, record: &SessionRecord, dir: &ContainerDir) -> Result<Sight> {
         if let Some(code) = exit_code(dir)? {
-            return Ok(Sight::Stopped(Some(code)));
+            return self.code_of_session(dir, code).map(|code| Sight::Stopped(Some(code)));
         }
         let lives = |process: Option<Identity>| {
             record.boot_id == self.boot_id && process.is_some_and(Identity::lives)
@@ -110,7 +115,24 @@ impl Backend {
             return Ok(Sight::Ending);
         }
         // The monitor may have written the file and gone between the two looks above.
-        exit_code(dir).map(Sight::Stopped)
+        let code = exit_code(dir)?.map(|code| self.code_of_session(dir, code)).transpose()?;
+        Ok(Sight::Stopped(code))
+    }
+
+    /// The code of a program, from that of the process which the monitor saw end. In a sandbox that is one which waits for
+    /// the program; where the sandbox was killed under it, it tells a code of its own.
+    fn code_of_session(&self, dir: &ContainerDir, code: i32) -> Result<i32> {
+        let Some(container) = dir.path().ancestors().nth(2).filter(|_| code == LOST) else { return Ok(code) };
+        let container = ContainerDir::at(container.to_owned());
+        let Some(record) = Record::read(&container)?.filter(|record| record.reach == Reach::Runtime) else {
+            return Ok(code);
+        };
+        let sandbox_lives = record.init.is_some_and(Identity::lives);
+        let ended = |dir: &ContainerDir| std::fs::metadata(dir.exit()).and_then(|file| file.modified()).ok();
+        // Nobody tells which of the two ended first: so close to each other they ended together.
+        let before = |(session, container): (SystemTime, SystemTime)| session + TOGETHER < container;
+        let alone = sandbox_lives || ended(dir).zip(ended(&container)).is_some_and(before);
+        Ok(if alone { code } else { KILLED })
     }
 
     /// Looks until the session is not between its end and its exit file. A monitor that hangs holds up nobody for long.

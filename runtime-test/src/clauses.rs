@@ -167,6 +167,7 @@ macro_rules! each_clause {
                 stop_shorter_grace_shortens,
                 stop_dropped_goes_on,
                 stop_of_stopped_changes_nothing,
+                stop_in_a_paused_container_is_refused,
                 cleanup_frees_the_id,
                 cleanup_of_running_is_refused,
                 unknown_is_not_found,

@@ -332,6 +332,8 @@ defects! {
     DroppedSessionStopIsForgotten = "dropped-session-stop-is-forgotten" breaks ["exec.session.stop-dropped-goes-on"];
     /// A stop of a session that ended makes its code 137.
     SessionStopChangesTheCode = "session-stop-changes-the-code" breaks ["exec.session.stop-of-stopped-changes-nothing"];
+    /// A stop of a session in a paused container kills it.
+    SessionStopIgnoresThePause = "session-stop-ignores-the-pause" breaks ["exec.session.stop-in-a-paused-container-is-refused"];
     /// A session id that was used once stays taken.
     SessionCleanupKeepsTheId = "session-cleanup-keeps-the-id" breaks ["exec.session.cleanup-frees-the-id"];
     /// The cleanup of a session that runs kills it.

@@ -6,7 +6,7 @@
 
 use std::io::Write as _;
 use std::os::unix::net::UnixStream as StdStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::net::UnixStream;
@@ -33,16 +33,42 @@ pub(crate) struct SessionArgs<'a> {
     pub(crate) dir: &'a ContainerDir,
     pub(crate) stdin: StdinMode,
     pub(crate) terminal: bool,
+    /// Whether the runtime's exec takes the option that conmon gives it for a terminal.
+    pub(crate) takes_tty: bool,
+    /// Where the runtime writes the program's pid in a sandbox.
+    pub(crate) inner_pid: Option<&'a Path>,
 }
 
 impl SessionArgs<'_> {
     /// There is no exit directory: its files are named by the container's id, and are the container's.
     pub(crate) fn command_line(&self) -> CommandLine {
         let names = [self.id.as_str(), self.session.as_str()];
-        let line = begin(self.conmon, self.runtime, names, self.dir, None).args(["-l", "none"]);
+        let (runtime, runtime_args) = self.runtime_line();
+        let line = begin(self.conmon, &runtime, names, self.dir, None).args(["-l", "none"]);
         let line = line.args(["-e", "--exec-attach", "--exec-process-spec"]).arg(self.dir.process());
         let line = line.args(input_flags(self.terminal, self.stdin));
-        end(line, self.runtime_args, self.config, self.dir, pipe_numbers(0)).env("_OCI_ATTACHPIPE", "5")
+        let line = end(line, &runtime_args, self.config, self.dir, pipe_numbers(0));
+        let inner =
+            self.inner_pid.map(|file| format!("--runtime-opt=--internal-pid-file={}", file.display()));
+        line.args(inner).env("_OCI_ATTACHPIPE", "5")
+    }
+}
+
+/// Becomes the runtime, without an option that this does not know. That there is to be a terminal it is told twice: by the
+/// socket for it, and in the description of the process.
+const WITHOUT_TTY: &str =
+    r#"for each; do shift; [ "$each" = --tty ] || set -- "$@" "$each"; done; exec "$0" "$@""#;
+
+impl SessionArgs<'_> {
+    /// The runtime for conmon, and its arguments before the verb.
+    fn runtime_line(&self) -> (PathBuf, Vec<String>) {
+        let args = self.runtime_args.iter().cloned();
+        if !self.terminal || self.takes_tty {
+            return (self.runtime.to_owned(), args.collect());
+        }
+        let runtime = self.runtime.to_string_lossy().into_owned();
+        let shell = ["-c".to_owned(), WITHOUT_TTY.to_owned(), runtime];
+        ("/bin/sh".into(), shell.into_iter().chain(args).collect())
     }
 }
 
@@ -119,6 +145,13 @@ mod tests {
     }
 
     #[test]
+    fn a_runtime_is_not_told_of_a_terminal_by_an_option_that_it_lacks() {
+        let mut shell = std::process::Command::new("/bin/sh");
+        shell.args(["-c", WITHOUT_TTY, "/usr/bin/printf", "%s|", "exec", "--tty", "a b", "", "--tty", "$x"]);
+        assert_eq!(String::from_utf8(shell.output().unwrap().stdout).unwrap(), "exec|a b||$x|");
+    }
+
+    #[test]
     fn the_command_line_of_a_session() {
         let handler = runtime_api::HandlerName::new("crun").unwrap();
         let kind = runtime_api::RuntimeKind::new("oci").unwrap();
@@ -135,6 +168,8 @@ mod tests {
             dir: &Layout::new("/s").container(&id).session(&session),
             stdin: StdinMode::Once,
             terminal: false,
+            takes_tty: true,
+            inner_pid: None,
         };
         let expected = "/bin/conmon --api-version 1 -c web -n web -u s1 -r /bin/crun \
             -b /s/containers/web/sessions/s1 -p /s/containers/web/sessions/s1/pidfile \
@@ -144,5 +179,8 @@ mod tests {
         assert_eq!(args.command_line().argv().join(" "), expected);
         args.terminal = true;
         assert_eq!(args.command_line().argv().join(" "), expected.replace(" -i ", " -t "));
+        (args.terminal, args.inner_pid) = (false, Some(Path::new("/s/inner-pid")));
+        let told = format!("{expected} --runtime-opt=--internal-pid-file=/s/inner-pid");
+        assert_eq!(args.command_line().argv().join(" "), told);
     }
 }

@@ -1,7 +1,7 @@
 //! Commands in a sandbox. The host sees only a process that waits for such a command; the command and what it started
 //! are found and killed through the runtime.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -21,26 +21,26 @@ const BEGINNING: Duration = Duration::from_secs(2);
 /// How often a tree is looked at for what it started meanwhile.
 const ROUNDS: usize = 16;
 
-/// How the command of one exec is reached.
+/// How the command of one exec, or of one session, is reached.
 #[derive(Clone, Debug)]
-pub(super) struct Inside {
+pub(crate) struct Inside {
     /// The runtime's command line before the verb.
     runtime: CommandLine,
     id: String,
     /// The process that is the container, for the host. Once it is gone so is all that was in it.
     sandbox: Option<Identity>,
     /// Where the runtime writes the command's pid inside.
-    pid_file: std::path::PathBuf,
+    pid_file: PathBuf,
 }
 
 impl Inside {
     /// The command of an exec whose directory is `place`.
-    pub(super) fn of(backend: &Backend, record: &Record, place: &Path) -> Result<Self> {
+    pub(crate) fn of(backend: &Backend, record: &Record, place: &Path) -> Result<Self> {
         Ok(Self {
             runtime: backend.command(&record.id, &place.join("kill-log"))?,
             id: record.id.to_string(),
             sandbox: record.init,
-            pid_file: place.join("inner-pid"),
+            pid_file: pid_file(place),
         })
     }
 
@@ -48,9 +48,16 @@ impl Inside {
         &self.pid_file
     }
 
+    /// Sends the command a signal. One that is gone by now needs none.
+    pub(crate) async fn tell(&self, signal: Signal) {
+        if let Some(command) = pid_in(&self.pid_file) {
+            self.signal(command, signal.number()).await;
+        }
+    }
+
     /// Ends the command with all its descendants, and the processes that begin it: while one of them lives the pid of the
     /// command may still come, so they are ended after it.
-    pub(super) async fn end(&self, beginning: &[Identity]) {
+    pub(crate) async fn end(&self, beginning: &[Identity]) {
         let told = self.told_pid(beginning).await;
         if let Some(command) = told {
             self.kill_tree(command).await;
@@ -119,6 +126,11 @@ impl Inside {
     }
 }
 
+/// Where the runtime writes the pid inside of the command whose directory is `place`.
+pub(crate) fn pid_file(place: &Path) -> PathBuf {
+    place.join("inner-pid")
+}
+
 const STOP: i32 = 19;
 
 /// A process and everything below it, from a table whose first line names its columns.
@@ -140,7 +152,7 @@ fn below(table: &str, root: i32) -> Vec<i32> {
 
 impl Backend {
     /// Ends an exec whose owner is dead. `runtimes` are the processes that begin it.
-    pub(super) async fn end_orphan_inside(&self, record: &Record, place: &Path, runtimes: &[Identity]) {
+    pub(crate) async fn end_orphan_inside(&self, record: &Record, place: &Path, runtimes: &[Identity]) {
         match Inside::of(self, record, place) {
             Ok(inside) => inside.end(runtimes).await,
             Err(error) => {

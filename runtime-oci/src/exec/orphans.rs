@@ -46,8 +46,8 @@ impl Backend {
     }
 }
 
-/// The runtime that runs the exec of a directory.
-async fn runtimes_of(place: &Path) -> Vec<Identity> {
+/// The runtime that runs the exec, or the session, of a directory.
+pub(crate) async fn runtimes_of(place: &Path) -> Vec<Identity> {
     let process = place.join("process.json");
     with_arguments(move |arguments| {
         let option = [b"--process".as_slice(), process.as_os_str().as_bytes()];

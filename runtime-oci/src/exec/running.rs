@@ -22,14 +22,13 @@ use crate::backend::{Backend, Locked};
 use crate::command::CommandLine;
 use crate::dialect::Reach;
 
+use super::LOST;
 use super::course::Course;
 use super::inside::Inside;
 use super::settings::{merged, read_process};
 use super::streams::{Ends, Input};
 use super::terminal::Console;
 
-/// What a waiter leaves with that lost its sandbox.
-const LOST: i32 = 128;
 /// How long a killed tree may take to be gone.
 const NOTICE: Duration = Duration::from_secs(2);
 

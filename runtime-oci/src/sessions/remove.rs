@@ -13,7 +13,8 @@ use super::record::SessionRecord;
 use super::{Sight, subject, wrong_state};
 use crate::backend::Backend;
 use crate::conmon;
-use crate::exec::orphans::kill_member;
+use crate::dialect::Reach;
+use crate::exec::orphans::{kill_member, runtimes_of};
 use crate::layout::ContainerDir;
 use crate::record::Record;
 
@@ -40,14 +41,27 @@ impl Backend {
 
     /// Removes a session that was not made, in whatever state it is.
     pub(super) async fn demolish_session(&self, container: &ContainerDir, dir: &ContainerDir) {
+        let record = Record::read(container).ok().flatten();
+        if let Some(record) = record.as_ref().filter(|record| record.reach == Reach::Runtime) {
+            self.end_program_inside(record, dir).await;
+        }
         // conmon with the runtime and the program below it. They are found by their arguments, for a conmon that was
         // started a moment ago has not written its pid yet; and again, for it may just have forked.
         end_whatever(|| conmon::at_work_on(dir)).await;
         // A program that has lost its monitor.
-        if let Ok(Some(record)) = Record::read(container) {
+        if let Some(record) = record {
             kill_member(&dir.pidfile(), &self.members(&record), record.init);
         }
         discard(dir.path());
+    }
+
+    /// Ends the program of a session in a sandbox, which its monitor may be about to begin: so that goes first. The runtime
+    /// is not killed before it has told the program's pid, without which nobody could end it.
+    async fn end_program_inside(&self, record: &Record, dir: &ContainerDir) {
+        // In this order: what is a runtime now may have been a monitor's child before, but not the other way round.
+        let (all, runtimes) = (conmon::at_work_on(dir).await, runtimes_of(dir.path()).await);
+        end_all(all.into_iter().filter(|each| !runtimes.contains(each))).await;
+        self.end_orphan_inside(record, dir.path(), &runtimes_of(dir.path()).await).await;
     }
 
     /// Ends what is left of the sessions of a container whose processes are gone: monitors that hang, and starts that are

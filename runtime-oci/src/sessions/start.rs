@@ -18,8 +18,9 @@ use super::{running, subject};
 use crate::backend::Backend;
 use crate::complaint;
 use crate::conmon::{self, Report, SessionArgs, SessionMonitor};
-use crate::exec::being_killed;
+use crate::dialect::Reach;
 use crate::exec::settings::{merged, read_process};
+use crate::exec::{being_killed, inside};
 use crate::layout::ContainerDir;
 use crate::observe;
 
@@ -70,6 +71,7 @@ impl Opening {
         });
         let held = reserved.await.map_err(|error| error.on(subject(&id, &session)))?;
         // From here to the end nothing waits, so that nobody can be cut off between a conmon and what undoes it.
+        let inner_pid = (locked.record.reach == Reach::Runtime).then(|| inside::pid_file(dir.path()));
         let args = SessionArgs {
             conmon: &conmon,
             runtime: &runtime,
@@ -80,6 +82,8 @@ impl Opening {
             dir: &dir,
             stdin: request.stdin,
             terminal: record.terminal,
+            takes_tty: backend.dialect.execs_take_tty,
+            inner_pid: inner_pid.as_deref(),
         };
         match SessionMonitor::start(args.command_line(), |pid| backend.place_monitor(&locked.record, pid)) {
             Ok(monitor) => Ok(Self { backend, id, session, record, dir, monitor, _held: held }),

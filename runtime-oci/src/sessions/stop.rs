@@ -1,5 +1,6 @@
 //! Stop of a session: TERM, the grace, KILL, with the same ladder as the stop of a container. The signals go to the
-//! program itself, so that a session whose monitor was killed can be stopped like any other.
+//! program itself, so that a session whose monitor was killed can be stopped like any other; in a sandbox the runtime
+//! sends them.
 
 use std::time::Duration;
 
@@ -7,14 +8,18 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use runtime_api::{
-    ContainerId, Error, ErrorKind, ExecId, ExecSessionState, Operation, Result, Retry, Signal, StopRequest,
+    ContainerId, ContainerStatus, Error, ErrorKind, ExecId, ExecSessionState, Operation, Result, Retry,
+    Signal, StopRequest,
 };
 use runtime_host::lock::Witness;
 use runtime_host::process::{end_all, kill_tree};
 
-use super::{Locked, Sight, subject};
+use super::{Locked, Sight, subject, wrong_state};
 use crate::backend::Backend;
-use crate::record::{StopPhase, StopStage};
+use crate::dialect::Reach;
+use crate::exec::inside::Inside;
+use crate::observe;
+use crate::record::{Record, StopPhase, StopStage};
 
 /// The pause between two KILLs grows up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
@@ -85,6 +90,7 @@ impl Backend {
         if let Sight::Stopped(code) = self.settle_session(&locked.record, &locked.dir).await? {
             return Ok(Progress::Done(code));
         }
+        let container = self.refuse_in_paused(id)?;
         // Before the lock is let go of: from then on another session may get the id, and it is not to be stopped.
         let witness = Witness::open(&dir)?.ok_or_else(|| Error::new(ErrorKind::NotFound))?;
         if request.grace == Some(Duration::ZERO) {
@@ -92,12 +98,7 @@ impl Backend {
         }
         if !locked.record.stop.is_some_and(|stop| stop.owner.lives()) {
             self.mark_session(&mut locked, StopStage::Terminating)?;
-            if let Some(command) = locked.record.command {
-                command.signal(Signal::TERM).map_err(|error| {
-                    let what = format!("TERM cannot be sent to process {}", command.pid);
-                    Error::new(ErrorKind::Internal(what)).caused_by(error)
-                })?;
-            }
+            self.terminate_command(&container, &locked).await?;
         }
         drop(locked);
         let ended = self.session_end(&dir, &witness);
@@ -108,6 +109,41 @@ impl Backend {
                 Err(_over) => Ok(Progress::Kill(witness)),
             },
         }
+    }
+
+    /// Gives the record of a container in which something can end. In one that is paused nothing acts on a signal, and to
+    /// let it go on is not for the stop of a session.
+    fn refuse_in_paused(&self, id: &ContainerId) -> Result<Record> {
+        let dir = self.layout.container(id);
+        let record = Record::read(&dir)?.ok_or_else(|| Error::new(ErrorKind::NotFound))?;
+        match observe::look(&record, &dir, &self.hierarchies)? {
+            observe::Sight::Alive(paused @ ContainerStatus::Paused) => {
+                Err(wrong_state(paused, &[ContainerStatus::Running]).hint("resume the container first"))
+            }
+            _ => Ok(record),
+        }
+    }
+
+    async fn terminate_command(&self, container: &Record, locked: &Locked) -> Result<()> {
+        if container.reach == Reach::Runtime {
+            Inside::of(self, container, locked.dir.path())?.tell(Signal::TERM).await;
+            return Ok(());
+        }
+        let Some(command) = locked.record.command else { return Ok(()) };
+        command.signal(Signal::TERM).map(drop).map_err(|error| {
+            let what = format!("TERM cannot be sent to process {}", command.pid);
+            Error::new(ErrorKind::Internal(what)).caused_by(error)
+        })
+    }
+
+    async fn kill_command_tree(&self, container: &Record, locked: &Locked) -> Result<()> {
+        if container.reach == Reach::Runtime {
+            // What waits for the program is not killed: it tells the code.
+            Inside::of(self, container, locked.dir.path())?.end(&[]).await;
+        } else {
+            locked.record.command.map(kill_tree);
+        }
+        Ok(())
     }
 
     /// Sends KILL to the program and all that descends from it, once; the code if it was dead already. `NotFound` when
@@ -128,7 +164,9 @@ impl Backend {
             Sight::Ending => end_all(locked.record.monitor).await,
             Sight::Running => {
                 self.mark_session(&mut locked, StopStage::Killing)?;
-                locked.record.command.map(kill_tree);
+                let container = Record::read(&self.layout.container(id))?;
+                let container = container.ok_or_else(|| Error::new(ErrorKind::NotFound))?;
+                self.kill_command_tree(&container, &locked).await?;
             }
         }
         Ok(None)

@@ -354,6 +354,35 @@ async fn stop_of_stopped_changes_nothing(bench: &Bench) -> Checked {
 }
 
 clause! {
+    /// In a paused container it is refused with `WrongState` at once, and the session goes on. One that ended is Ok.
+    stop_in_a_paused_container_is_refused = "exec.session.stop-in-a-paused-container-is-refused", ExecStop, needs [ExecSession, Pause]
+}
+async fn stop_in_a_paused_container_is_refused(bench: &Bench) -> Checked {
+    let container = bench.ready(&Workload::ready_forever()).await?;
+    let over = Session::of(bench, &container, "over")?;
+    over.start(&Workload::exits(8)).await?;
+    ensure_eq!(over.ended().await?, Some(8), "the code of the one that ended");
+    let frozen = Session::of(bench, &container, "frozen")?;
+    frozen.start(&ticking(Step::Trap(15, Trap::Exit(7)))).await?;
+    frozen.until_armed().await?;
+    container.pause().await?;
+    for grace in [Duration::ZERO, Duration::from_secs(60)] {
+        let begun = Instant::now();
+        refused!(
+            frozen.stop(grace).await,
+            ErrorKind::WrongState { is: ContainerStatus::Paused, .. },
+            "a stop within {grace:?} in a paused container"
+        );
+        ensure!(begun.elapsed() < PATIENCE, "the refusal took {:?}", begun.elapsed());
+    }
+    ensure_eq!(over.stop(Duration::ZERO).await?, Some(8), "the code that a stop of the other gives");
+    container.resume().await?;
+    frozen.until_armed().await?;
+    ensure_eq!(frozen.stop(PATIENCE).await?, Some(7), "the code once the container goes on");
+    Ok(())
+}
+
+clause! {
     /// Afterwards the session is unknown and its id is free.
     cleanup_frees_the_id = "exec.session.cleanup-frees-the-id", ExecCleanup, needs [ExecSession]
 }

@@ -180,7 +180,7 @@ impl Model {
     /// Begins to end a session, or changes a stop that is under way.
     ///
     /// # Errors
-    /// `NotFound`, and `WrongState` while the container is Creating.
+    /// `NotFound`, and `WrongState` while the container is Creating or Paused.
     pub fn stop_session(
         &mut self,
         id: &ContainerId,
@@ -192,12 +192,19 @@ impl Model {
         let wanted = grace.and_then(|grace| self.now.checked_add(grace));
         let ignores = self.has(Defect::SessionShorterGraceIsIgnored);
         let spoils = self.has(Defect::SessionStopChangesTheCode);
+        let paused = self.is_paused(id) && !self.has(Defect::SessionStopIgnoresThePause);
         let Some(known) = self.sessions.get_mut(&key) else { return Err(Error::new(ErrorKind::NotFound)) };
         if known.ended.is_some() {
             if spoils {
                 known.ended = Some(Some(KILLED));
             }
             return Ok(key);
+        }
+        if paused {
+            let (is, allowed) = (ContainerStatus::Paused, &[ContainerStatus::Running]);
+            return Err(Error::new(ErrorKind::WrongState { is, stopping: false, allowed })
+                .during(Operation::ExecStop)
+                .on(subject(id, session)));
         }
         let before = known.stopping;
         known.stopping = Some(match before {
@@ -287,6 +294,11 @@ impl Model {
             let container = session.container;
             self.kill_tree(container, main, self.has(Defect::SessionStopSparesDescendants));
         }
+    }
+
+    fn is_paused(&self, id: &ContainerId) -> bool {
+        let at = self.find(Operation::ExecStop, id);
+        at.is_ok_and(|at| self.containers[at].status == ContainerStatus::Paused)
     }
 
     fn session_at(&self, container: Key, session: &ExecId) -> Option<Key> {
