@@ -8,6 +8,7 @@ pub mod attach;
 pub mod cgroup;
 pub mod descriptor;
 pub mod document;
+pub mod events;
 pub mod exits;
 pub mod ladder;
 pub mod lock;

@@ -16,12 +16,12 @@ use runtime_api::{
 };
 use runtime_host::tasks::{Tasks, shut_down};
 
+use runtime_host::events::Events;
 use runtime_host::ladder;
 
 use crate::archive::{CheckpointDetails, Contents};
 use crate::backend::Backend;
 use crate::dialect::Saver;
-use crate::events::Events;
 use crate::lifecycle::{Making, RestoreSource};
 use crate::record::Record;
 use crate::sessions::Opening;

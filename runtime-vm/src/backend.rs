@@ -175,7 +175,7 @@ impl Backend {
             TaskStatus::Stopped => {
                 let exit = state.exit.unwrap_or(crate::task::answer::TaskExit { code: 255, at: None });
                 let at = exit.at.unwrap_or_else(SystemTime::now);
-                let status = observe::ended(&locked.record, &locked.dir, exit.code, at);
+                let status = observe::ended(&locked.record, &locked.dir, &self.hierarchies, exit.code, at);
                 return self.write_exit(locked, status);
             }
             TaskStatus::Created => ContainerStatus::Created,

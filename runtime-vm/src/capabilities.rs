@@ -14,6 +14,7 @@ const BY_DESIGN: &[(Capability, &str)] = &[
     (Capability::Update, "the Task service has Update"),
     (Capability::Stats, "the Task service has Stats"),
     (Capability::DiskStats, "the file system of the container's root is asked with statvfs"),
+    (Capability::Events, "inotify sees the files by which containers begin and end"),
     (Capability::Log, "the monitor writes the log"),
     (Capability::LogReopen, "the monitor is asked through its control socket"),
     (Capability::MonitorProbe, "the monitor is found by its pid and start time"),

@@ -11,6 +11,7 @@ mod backend;
 mod capabilities;
 mod config;
 pub mod connector;
+mod events;
 mod factory;
 mod layout;
 mod lifecycle;

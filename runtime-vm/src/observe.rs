@@ -38,14 +38,14 @@ pub(crate) fn look(record: &Record, dir: &ContainerDir, host: &Hierarchies) -> R
     if record.phase == Phase::Creating {
         return Ok(Sight::Creating);
     }
-    if let Some(exit) = exit_file(record, dir)? {
+    if let Some(exit) = exit_file(record, dir, host)? {
         return Ok(Sight::Stopped(exit));
     }
     let status = status_of(record, host);
     let shim_lives = record.shim.as_ref().is_some_and(shim_lives);
     if !shim_lives {
         // Its monitor may have written the file and gone between the two looks.
-        return Ok(exit_file(record, dir)?.map_or(Sight::Lost, Sight::Stopped));
+        return Ok(exit_file(record, dir, host)?.map_or(Sight::Lost, Sight::Stopped));
     }
     let watched = record.shim.as_ref().is_some_and(|shim| shim.monitor.lives());
     let init_lives = record.init.is_some_and(Identity::lives);
@@ -92,7 +92,11 @@ fn has_started(record: &Record) -> bool {
 }
 
 /// How a container ended, from its exit file.
-pub(crate) fn exit_file(record: &Record, dir: &ContainerDir) -> Result<Option<ExitStatus>> {
+pub(crate) fn exit_file(
+    record: &Record,
+    dir: &ContainerDir,
+    host: &Hierarchies,
+) -> Result<Option<ExitStatus>> {
     let path = dir.exit();
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
@@ -105,14 +109,20 @@ pub(crate) fn exit_file(record: &Record, dir: &ContainerDir) -> Result<Option<Ex
         u64::try_from(written.mtime()).unwrap_or_default(),
         u32::try_from(written.mtime_nsec()).unwrap_or_default(),
     );
-    Ok(Some(ended(record, dir, code, SystemTime::UNIX_EPOCH + since)))
+    Ok(Some(ended(record, dir, host, code, SystemTime::UNIX_EPOCH + since)))
 }
 
 /// The status of a program that ended with this code at this time.
-pub(crate) fn ended(record: &Record, dir: &ContainerDir, code: i32, at: SystemTime) -> ExitStatus {
-    // The file `oom` appears for any process of the container; only a KILL that was not ours ties it to the end of the init.
+pub(crate) fn ended(
+    record: &Record,
+    dir: &ContainerDir,
+    host: &Hierarchies,
+    code: i32,
+    at: SystemTime,
+) -> ExitStatus {
+    // A process of the container may have been killed for want of memory; only a KILL that was not ours ties it to the end of the init.
     let killed_by_us = record.stop.is_some_and(|stop| stop.stage == StopStage::Killing);
-    let cause = if code == 137 && !killed_by_us && dir.oom().exists() {
+    let cause = if code == 137 && !killed_by_us && oom_kills(record, dir, host) > 0 {
         ExitCause::OomKilled
     } else {
         ExitCause::Exited
@@ -120,6 +130,15 @@ pub(crate) fn ended(record: &Record, dir: &ContainerDir, code: i32, at: SystemTi
     // Clocks tick in milliseconds, and a short program starts and ends within one tick.
     let not_before = record.started_at.unwrap_or(record.created_at);
     ExitStatus::new(Some(code), cause, at.max(not_before))
+}
+
+/// How many processes of a container were killed for want of memory: by the kernel's count where the host sees its cgroup,
+/// else as many as the shim told of. Shims begin to look a moment after the program began.
+pub(crate) fn oom_kills(record: &Record, dir: &ContainerDir, host: &Hierarchies) -> u64 {
+    let counted =
+        record.own_cgroup.as_deref().and_then(|cgroup| runtime_host::stats::oom_kills(host, cgroup));
+    let told = std::fs::metadata(dir.oom()).map_or(0, |notice| notice.len().max(1));
+    counted.unwrap_or_default().max(told)
 }
 
 fn unreadable(path: &std::path::Path) -> Error {

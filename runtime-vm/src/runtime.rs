@@ -8,9 +8,11 @@ use tokio::sync::oneshot;
 
 use runtime_api::{
     AttachEnd, AttachRequest, BoxRead, BoxWrite, Capabilities, ContainerId, ContainerState, CreateRequest,
-    DeleteRequest, DiskStats, Error, ExitStatus, KillRequest, MonitorHealth, Operation, PortForwardRequest,
-    Result, RuntimeImpl, RuntimeInfo, Stats, StopRequest, Streams, UpdateRequest, WindowSize,
+    DeleteRequest, DiskStats, Error, EventStream, ExitStatus, KillRequest, MonitorHealth, Operation,
+    PortForwardRequest, Result, RuntimeImpl, RuntimeInfo, Stats, StopRequest, Streams, UpdateRequest,
+    WindowSize,
 };
+use runtime_host::events::Events;
 use runtime_host::ladder;
 use runtime_host::tasks::{Tasks, shut_down};
 
@@ -22,6 +24,7 @@ use crate::lifecycle::Making;
 pub struct VmRuntime {
     backend: Arc<Backend>,
     tasks: Arc<Tasks>,
+    events: Arc<Events>,
 }
 
 impl VmRuntime {
@@ -29,7 +32,7 @@ impl VmRuntime {
         let watch = runtime_host::exits::watch_directory(&backend.layout.exits())?;
         let tasks: Arc<Tasks> = Arc::default();
         tasks.spawn(runtime_host::exits::pass_on(watch, Arc::clone(&backend.entries)));
-        Ok(Self { backend: Arc::new(backend), tasks })
+        Ok(Self { backend: Arc::new(backend), tasks, events: Arc::default() })
     }
 }
 
@@ -137,7 +140,13 @@ impl RuntimeImpl for VmRuntime {
         self.backend.port_forward(id, request, from, to).await
     }
 
+    async fn events(&self) -> Result<EventStream> {
+        self.backend.capabilities.require_for(Operation::Events)?;
+        self.events.subscribe(&self.backend, &self.tasks)
+    }
+
     async fn shutdown(&self) {
+        self.events.close();
         self.tasks.end().await;
         self.backend.life.end();
         for _ in 0..100 {

@@ -25,7 +25,7 @@ impl Backend {
         let record = &locked.record;
         tracing::warn!(id = %record.id, "the shim of a container is gone; what it left is cleaned up");
         self.clean_up(record).await;
-        let exit = match observe::exit_file(record, &locked.dir)? {
+        let exit = match observe::exit_file(record, &locked.dir, &self.hierarchies)? {
             // It ended before its shim did, and the monitor wrote down how.
             Some(exit) => exit,
             None => ExitStatus::new(Some(KILLED), ExitCause::MonitorLost, SystemTime::now()),

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use runtime_api::{ContainerId, ContainerStatus, Error, ErrorKind, ExitCause, ExitStatus, Operation, Result};
 
 use crate::backend::Backend;
-use crate::observe::Sight;
+use crate::observe::{self, Sight};
 use crate::record::Phase;
 use crate::task::Target;
 
@@ -22,6 +22,12 @@ impl Backend {
         let Err(fault) = done else {
             if let (Some(init), Some(waiting)) = (locked.record.init, locked.record.init_program) {
                 init.until_replaced(waiting).await;
+            }
+            if observe::oom_kills(&locked.record, &locked.dir, &self.hierarchies) > 0
+                && !locked.dir.oom().exists()
+            {
+                // It was too early for the shim to see; the notice is for those who watch the directory.
+                let _ = std::fs::write(locked.dir.oom(), "");
             }
             locked.record.phase = Phase::Started;
             return locked.save().map_err(named);

@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use tokio::io::unix::AsyncFd;
 
 use runtime_api::{ContainerId, Error, ErrorKind, Result};
-
-use crate::layout::{ContainerDir, Layout};
 
 /// What a watch is on.
 #[derive(Debug)]
@@ -39,15 +38,14 @@ pub(super) struct Notices {
 
 impl Notices {
     /// Watches the directory of containers.
-    pub(super) fn of(layout: &Layout) -> Result<Self> {
-        let containers = layout.containers();
+    pub(super) fn of(containers: &Path) -> Result<Self> {
         // A container comes and goes by a rename.
         let flags = WatchFlags::MOVED_TO | WatchFlags::MOVED_FROM | WatchFlags::DELETE | WatchFlags::ONLYDIR;
         let made = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
-            .and_then(|queue| inotify::add_watch(&queue, &containers, flags).map(|watch| (queue, watch)));
+            .and_then(|queue| inotify::add_watch(&queue, containers, flags).map(|watch| (queue, watch)));
         let watched = made
             .map_err(io::Error::from)
-            .and_then(|(queue, watch)| runtime_host::descriptor::watch(queue).map(|queue| (queue, watch)));
+            .and_then(|(queue, watch)| crate::descriptor::watch(queue).map(|queue| (queue, watch)));
         let (queue, watch) = watched.map_err(|error| {
             Error::new(ErrorKind::Exhausted("the containers cannot be watched".into()))
                 .on(format_args!("directory {}", containers.display()))
@@ -58,10 +56,10 @@ impl Notices {
     }
 
     /// Watches a container.
-    pub(super) fn add(&mut self, id: &ContainerId, dir: &ContainerDir) {
+    pub(super) fn add(&mut self, id: &ContainerId, dir: &Path) {
         // Files that matter are made (`oom`) or renamed into place (the record, the exit file).
         let flags = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
-        match inotify::add_watch(self.queue.get_ref(), dir.path(), flags) {
+        match inotify::add_watch(self.queue.get_ref(), dir, flags) {
             Ok(watch) => drop(self.watches.insert(watch, Watched::Container(id.clone()))),
             // It is gone already, which another notice tells.
             Err(rustix::io::Errno::NOENT) => {}
