@@ -17,6 +17,8 @@ use tokio::time::Instant;
 
 use runtime_api::{Error, ErrorKind, Rejection, Result};
 
+use crate::document::made_by_kernel;
+
 pub use claim::Claim;
 
 /// The mounted hierarchies of this host.
@@ -101,10 +103,8 @@ impl Hierarchies {
     /// Whether a cgroup of that hierarchy is frozen.
     pub fn is_frozen_at(&self, path: &str) -> bool {
         let (Some(file), Some(root)) = (self.freezer_file(), self.freezing()) else { return false };
-        let mut state = [0; 16];
-        let read = File::open(inside(root, path).join(file)).and_then(|mut file| file.read(&mut state));
-        let word = read.ok().and_then(|read| state.get(..read)).unwrap_or_default().trim_ascii();
-        [b"FROZEN".as_slice(), b"FREEZING", b"1"].contains(&word)
+        let state = beginning(&inside(root, path).join(file));
+        [b"FROZEN".as_slice(), b"FREEZING", b"1"].contains(&state.trim_ascii())
     }
 
     /// Thaws a cgroup without the runtime's help.
@@ -124,7 +124,7 @@ impl Hierarchies {
 
     /// The cgroup of a process in that hierarchy; `None` in the root, which is nobody's own.
     pub fn path_of(&self, pid: i32) -> Option<String> {
-        let membership = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let membership = String::from_utf8(made_by_kernel(format!("/proc/{pid}/cgroup")).ok()?).ok()?;
         let wanted = |controllers: &str| match self.freezer {
             Some(_) => controllers.split(',').any(|one| one == "freezer"),
             None => controllers.is_empty(),
@@ -172,13 +172,13 @@ impl Hierarchies {
             for above in
                 here.ancestors().skip(1).take_while(|above| above.starts_with(root) && *above != root)
             {
-                if Some(root) == self.freezing() && !direct_processes(above).is_empty() {
+                if Some(root) == self.freezing() && !beginning(&above.join("cgroup.procs")).is_empty() {
                     let above = above.display();
                     return Err(refuse(format!(
                         "cgroup {above}, in which it would lie, holds processes of its own"
                     )));
                 }
-                if std::fs::read_to_string(above.join(file)).is_ok_and(|state| state.trim() == word) {
+                if beginning(&above.join(file)).trim_ascii() == word.as_bytes() {
                     return Err(refuse(format!("cgroup {} is frozen", above.display())));
                 }
             }
@@ -302,9 +302,16 @@ fn processes(cgroup: &Path) -> Vec<i32> {
     pids
 }
 
+/// The first bytes of a file, enough for a word; nothing if it cannot be read.
+fn beginning(path: &Path) -> Vec<u8> {
+    let mut bytes = [0; 16];
+    let read = File::open(path).and_then(|mut file| file.read(&mut bytes)).unwrap_or(0);
+    bytes[..read].to_vec()
+}
+
 fn direct_processes(cgroup: &Path) -> Vec<i32> {
-    let procs = std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
-    procs.lines().filter_map(|line| line.parse().ok()).collect()
+    let procs = made_by_kernel(cgroup.join("cgroup.procs")).unwrap_or_default();
+    String::from_utf8_lossy(&procs).lines().filter_map(|line| line.parse().ok()).collect()
 }
 
 /// A path inside a hierarchy; `..` cannot lead out of it.

@@ -1,6 +1,7 @@
 //! Small files that no reader ever sees half of.
 
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -14,7 +15,7 @@ use runtime_api::{Error, ErrorKind, Result};
 /// # Errors
 /// `ConfigInvalid` when it is damaged, or of a later schema.
 pub fn read<T: DeserializeOwned>(path: &Path, known: u32, schema: impl Fn(&T) -> u32) -> Result<Option<T>> {
-    let bytes = match std::fs::read(path) {
+    let bytes = match File::open(path).and_then(contents) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(damaged(path, "it cannot be read").caused_by(error)),
@@ -28,15 +29,56 @@ pub fn read<T: DeserializeOwned>(path: &Path, known: u32, schema: impl Fn(&T) ->
     Ok(Some(record))
 }
 
+/// What is in a regular file. Small ones take one call: less than was asked for is the end of such a file.
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn contents(mut file: File) -> io::Result<Vec<u8>> {
+    const SMALL: usize = 8 * 1024;
+    let mut bytes = vec![0; SMALL];
+    let read = file.read(&mut bytes)?;
+    bytes.truncate(read);
+    if read == SMALL {
+        file.read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+/// What is in a file that the kernel makes when it is read, and whose length it does not know.
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn made_by_kernel(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let mut bytes = Vec::with_capacity(4 * 1024);
+    let mut chunk = [0; 4 * 1024];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(bytes),
+            read => bytes.extend_from_slice(&chunk[..read]),
+        }
+    }
+}
+
 /// Replaces a record as a whole.
 ///
 /// # Errors
 /// As [`cannot_write`].
 pub fn write(path: &Path, record: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_vec(record).map_err(|error| {
-        Error::new(ErrorKind::Internal("record cannot be written".into())).caused_by(error)
-    })?;
-    replace(path, &text).map_err(|error| cannot_write(path, error))
+    replace(path, &text_of(record)?).map_err(|error| cannot_write(path, error))
+}
+
+/// Writes a record where nobody looks for one yet, as in a directory that has not got its name.
+///
+/// # Errors
+/// As [`cannot_write`].
+pub fn write_first(path: &Path, record: &impl Serialize) -> Result<()> {
+    std::fs::write(path, text_of(record)?).map_err(|error| cannot_write(path, error))
+}
+
+fn text_of(record: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(record)
+        .map_err(|error| Error::new(ErrorKind::Internal("record cannot be written".into())).caused_by(error))
 }
 
 /// Writes a file so that readers see the old content or the new one. It survives the death of this process, not a
@@ -48,7 +90,7 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".new");
     let fresh = path.with_file_name(name);
-    let mut file = std::fs::File::create(&fresh)?;
+    let mut file = File::create(&fresh)?;
     file.write_all(content)?;
     // The two change names in one step. A rename over the old file is as good for readers, but there ext4 begins to write
     // the new one to the disk at once and frees the block of the old one, and the caller waits for both.
@@ -80,6 +122,20 @@ fn damaged(path: &Path, why: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_of_any_length_are_read_to_their_end() {
+        let at = tempfile::tempdir().unwrap();
+        let path = at.path().join("file");
+        for length in [0, 1, 8 * 1024 - 1, 8 * 1024, 8 * 1024 + 1, 100_000] {
+            let content: Vec<u8> = (0..=250).cycle().take(length).collect();
+            std::fs::write(&path, &content).unwrap();
+            assert_eq!(contents(File::open(&path).unwrap()).unwrap(), content);
+            assert_eq!(made_by_kernel(&path).unwrap(), content);
+        }
+        let mounts = std::fs::read("/proc/self/mountinfo").unwrap();
+        assert_eq!(made_by_kernel("/proc/self/mountinfo").unwrap(), mounts);
+    }
 
     #[test]
     fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {

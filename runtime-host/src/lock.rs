@@ -8,9 +8,9 @@
 //! any process, and holds the file open can still read how the container ended.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::Write as _;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,10 +142,10 @@ impl Witness {
 
     /// The same, with whether it was ever started.
     pub fn last(&mut self) -> Option<Last> {
-        let mut text = Vec::new();
-        self.0.rewind().ok()?;
-        self.0.read_to_end(&mut text).ok()?;
-        serde_json::from_slice(&text).ok()
+        // Far more than a status needs.
+        let mut text = [0; 4096];
+        let read = self.0.read_at(&mut text, 0).ok()?;
+        serde_json::from_slice(text.get(..read)?).ok()
     }
 
     /// Whether the container is still the one that was there when this was opened.

@@ -23,6 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use runtime_api::Signal;
 
+use crate::document::made_by_kernel;
+
 pub use arguments::with_arguments;
 
 /// A process, told from any other that may get its pid later.
@@ -43,8 +45,15 @@ impl Identity {
 
     /// This process.
     pub fn own() -> Self {
+        static OWN: OnceLock<Identity> = OnceLock::new();
         let pid = i32::try_from(std::process::id()).unwrap_or(0);
-        Self::of(pid).unwrap_or(Self { pid, start: 0 })
+        // What was looked up before a fork is another process.
+        if let Some(known) = OWN.get().filter(|known| known.pid == pid) {
+            return *known;
+        }
+        let Some(found) = Self::of(pid) else { return Self { pid, start: 0 } };
+        let _ = OWN.set(found);
+        found
     }
 
     /// Whether the process still lives.
@@ -60,7 +69,7 @@ impl Identity {
 
     /// Whether the process was started with arguments as wanted.
     pub fn has_arguments(self, wanted: impl Fn(&[&[u8]]) -> bool) -> bool {
-        let line = std::fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        let line = made_by_kernel(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
         let arguments: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
         wanted(&arguments)
     }

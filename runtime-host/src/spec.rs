@@ -176,10 +176,12 @@ fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     const LIMIT: u64 = 16 * 1024 * 1024;
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::RDONLY;
     let file = std::fs::File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
-    if !file.metadata()?.is_file() {
+    let meta = file.metadata()?;
+    if !meta.is_file() {
         return Err(std::io::Error::other("it is not a regular file"));
     }
-    let mut text = Vec::new();
+    let room = usize::try_from(meta.len().min(LIMIT)).unwrap_or_default() + 1;
+    let mut text = Vec::with_capacity(room);
     file.take(LIMIT + 1).read_to_end(&mut text)?;
     if text.len() as u64 > LIMIT {
         return Err(std::io::Error::other("it is larger than 16 MiB"));

@@ -86,17 +86,30 @@ impl Backend {
     /// [`Backend::lock`] for an operation: an unknown id is `NotFound`, a state in which it is not legal is `WrongState`.
     pub(crate) async fn admit(&self, operation: Operation, id: &ContainerId) -> Result<(Locked, Sight)> {
         let named = |error: Error| error.during(operation).on(format_args!("container \"{id}\""));
+        let Some(locked) = self.lock(id).await.map_err(named)? else {
+            return Err(Error::not_found(operation, id));
+        };
+        self.admit_locked(operation, id, locked).await
+    }
+
+    /// [`Backend::admit`] for a container that is locked.
+    pub(crate) async fn admit_locked(
+        &self,
+        operation: Operation,
+        id: &ContainerId,
+        mut locked: Locked,
+    ) -> Result<(Locked, Sight)> {
+        let named = |error: Error| error.during(operation).on(format_args!("container \"{id}\""));
         let patience = Instant::now() + ENDING;
         loop {
-            let Some(mut locked) = self.lock(id).await.map_err(named)? else {
-                return Err(Error::not_found(operation, id));
-            };
             let sight = self.settle(&mut locked).await.map_err(named)?;
             if sight == Sight::Ending && Instant::now() < patience {
                 // Its monitor may hang: the others, who may want to end that, are not held up by our wait.
                 let Locked { held, record, dir, entry } = locked;
                 drop(held);
                 self.look_until_settled(&record, &dir, &entry, patience).await.map_err(named)?;
+                let again = self.lock(id).await.map_err(named)?;
+                locked = again.ok_or_else(|| Error::not_found(operation, id))?;
                 continue;
             }
             let state = observe::state(&locked.record, &sight);
@@ -158,7 +171,7 @@ impl Backend {
             return Ok(sight);
         }
         let id = locked.record.id.clone();
-        let said = match self.run_verb(&locked.dir, &["state", id.as_str()], STATE_LIMIT).await {
+        let said = match self.ask_state(&locked.dir, id.as_str(), STATE_LIMIT).await {
             Ok(said) => said,
             Err(error) => {
                 tracing::warn!(%id, error = %error.report(), "the runtime does not tell how a container stands");
@@ -319,7 +332,12 @@ impl Backend {
         verb: &[&str],
         limit: Duration,
     ) -> Result<Finished> {
-        let line = self.command(&dir.id()?, &dir.oci_log())?.args(verb);
+        self.run_verb_with(dir, &[], verb, limit).await
+    }
+
+    /// Asks the runtime for its own document of a container, which is then in the output.
+    pub(crate) async fn ask_state(&self, dir: &ContainerDir, id: &str, limit: Duration) -> Result<Finished> {
+        let line = self.command(&dir.id()?, &dir.oci_log())?.args(["state", id]);
         self.run_line(dir, line, limit).await
     }
 
@@ -331,7 +349,7 @@ impl Backend {
         input: Option<Vec<u8>>,
         limit: Duration,
     ) -> Result<Finished> {
-        let mut line = self.command(&dir.id()?, &dir.oci_log())?.args(verb);
+        let mut line = self.command(&dir.id()?, &dir.oci_log())?.args(verb).without_output();
         if let Some(input) = input {
             line = line.input(input);
         }
@@ -346,7 +364,7 @@ impl Backend {
         verb: &[&str],
         limit: Duration,
     ) -> Result<Finished> {
-        let line = self.command(&dir.id()?, &dir.oci_log())?.args(before).args(verb);
+        let line = self.command(&dir.id()?, &dir.oci_log())?.args(before).args(verb).without_output();
         self.run_line(dir, line, limit).await
     }
 
@@ -356,8 +374,6 @@ impl Backend {
             return Err(self.rejected(format!("{GONE}: it has no file of container \"{id}\"")));
         }
         let log = dir.oci_log();
-        // What an earlier command complained of must not be taken for this one's.
-        let _ = std::fs::remove_file(&log);
         leftover::mark(dir);
         let done = line.run(limit).await;
         leftover::unmark(dir);

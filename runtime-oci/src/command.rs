@@ -40,6 +40,7 @@ pub(crate) struct CommandLine {
     env: Vec<(OsString, OsString)>,
     cwd: Option<PathBuf>,
     input: Option<Vec<u8>>,
+    output: bool,
     dialects: &'static [&'static Dialect],
 }
 
@@ -58,7 +59,15 @@ impl CommandLine {
     pub(crate) fn new(program: impl Into<PathBuf>) -> Self {
         let env =
             PASSED.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?))).collect();
-        Self { program: program.into(), args: Vec::new(), env, cwd: None, input: None, dialects: &[] }
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            env,
+            cwd: None,
+            input: None,
+            output: true,
+            dialects: &[],
+        }
     }
 
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -86,6 +95,12 @@ impl CommandLine {
     /// What [`CommandLine::run`] writes to its standard input, which is empty otherwise.
     pub(crate) fn input(mut self, text: Vec<u8>) -> Self {
         self.input = Some(text);
+        self
+    }
+
+    /// Standard output is of no interest to [`CommandLine::run`].
+    pub(crate) fn without_output(mut self) -> Self {
+        self.output = false;
         self
     }
 
@@ -148,8 +163,9 @@ impl CommandLine {
     async fn run_once(&self, limit: Duration) -> Result<Finished> {
         let mut command = self.command();
         let stdin = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
-        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut running = Foreground::new(self.start(&mut command)?);
+        let stdout = if self.output { Stdio::piped() } else { Stdio::null() };
+        command.stdin(stdin).stdout(stdout).stderr(Stdio::piped());
+        let mut running = Foreground { child: self.start(&mut command)?, over: false };
         let child = &mut running.child;
         let mut stdout = Kept::first(STDOUT_LIMIT);
         let mut stderr = Kept::last(STDERR_TAIL);
@@ -276,16 +292,10 @@ fn from_three(descriptors: &[Arc<OwnedFd>]) -> Result<Vec<(i32, OwnedFd)>> {
 #[derive(Debug)]
 struct Foreground {
     child: Child,
-    identity: Option<Identity>,
     over: bool,
 }
 
 impl Foreground {
-    fn new(child: Child) -> Self {
-        let identity = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Identity::of);
-        Self { child, identity, over: false }
-    }
-
     /// Kills it, and waits a moment for the kernel to be done with it.
     async fn end(&mut self) {
         self.kill();
@@ -293,7 +303,9 @@ impl Foreground {
     }
 
     fn kill(&mut self) {
-        if let Some(identity) = self.identity.filter(|_| !self.over) {
+        // As long as the child has a pid it was not reaped, so that nobody else has that pid.
+        let pid = self.child.id().filter(|_| !self.over).and_then(|pid| i32::try_from(pid).ok());
+        if let Some(identity) = pid.and_then(Identity::of) {
             kill_tree(identity);
         }
         self.over = true;

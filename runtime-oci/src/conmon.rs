@@ -213,8 +213,9 @@ impl Monitor {
         begun.map(|()| Some(start))
     }
 
-    /// Waits for the report, and for the first process, so that it is reaped.
-    pub(crate) async fn report(&mut self, limit: Duration) -> Result<Report> {
+    /// Waits for the report, and for the first process, so that it is reaped. In between, while the runtime is at work
+    /// below the daemon, `meanwhile` is done.
+    pub(crate) async fn report(&mut self, limit: Duration, meanwhile: impl FnOnce()) -> Result<Report> {
         let read = read_line(&mut self.sync);
         let mut stderr = Kept::last(8 * 1024);
         let pipe = self.child.stderr.take();
@@ -222,6 +223,7 @@ impl Monitor {
             let status = self.child.wait().await;
             // The daemon has let go of the pipe unless something is wrong, and then there is something to read.
             let _ = timeout(Duration::from_millis(200), stderr.fill(pipe)).await;
+            meanwhile();
             status
         };
         let late = |_| Error::new(ErrorKind::TimedOut(limit)).with_command(self.line.detail(None, ""));

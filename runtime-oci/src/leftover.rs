@@ -20,10 +20,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long it may then live after KILL before the next caller is told that it is still there.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Notes that a verb runs. Only the holder of the container's lock may.
+/// Notes that a verb runs, and removes what an earlier one complained of, which must not be taken for this one's words.
+/// Only the holder of the container's lock may.
 pub(crate) fn mark(dir: &ContainerDir) {
-    // Where no file can be made, the verb shall run all the same: it may be the one that frees space.
-    drop(std::fs::File::create(dir.verb()));
+    // The old complaints become the mark: that is one step, and makes no file.
+    if std::fs::rename(dir.oci_log(), dir.verb()).is_err() {
+        let _ = std::fs::remove_file(dir.oci_log());
+        // Where no file can be made, the verb shall run all the same: it may be the one that frees space.
+        drop(std::fs::File::create(dir.verb()));
+    }
 }
 
 /// Notes that it is over.

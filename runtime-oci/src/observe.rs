@@ -3,11 +3,13 @@
 //! The exit file and the pid decide, not what the runtime believes: after a SIGKILL of the init, runtimes may go on
 //! saying "created" or "running" for a while.
 
+use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, SystemTime};
 
 use runtime_api::{ContainerState, ContainerStatus, Error, ErrorKind, ExitCause, ExitStatus, Result};
 use runtime_host::cgroup::Hierarchies;
+use runtime_host::document::contents;
 use runtime_host::process::Identity;
 
 use crate::dialect::Reach;
@@ -118,20 +120,26 @@ fn has_started(record: &Record, init: Identity) -> bool {
 
 /// The code in an exit file, if there is one. conmon writes it whole, by a rename.
 pub(crate) fn exit_code(dir: &ContainerDir) -> Result<Option<i32>> {
+    Ok(read_exit(dir)?.map(|(code, _)| code))
+}
+
+/// The code in an exit file, and what is known of the file.
+fn read_exit(dir: &ContainerDir) -> Result<Option<(i32, Metadata)>> {
     let path = dir.exit();
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
+    let read = File::open(&path).and_then(|file| Ok((file.metadata()?, contents(file)?)));
+    let (meta, text) = match read {
+        Ok(read) => read,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(&path).caused_by(error)),
     };
-    text.trim().parse().map(Some).map_err(|error| unreadable(&path).caused_by(error))
+    let text = String::from_utf8_lossy(&text);
+    let code = text.trim().parse().map_err(|error| unreadable(&path).caused_by(error))?;
+    Ok(Some((code, meta)))
 }
 
 /// How a container ended, from its exit file.
 pub(crate) fn exit_file(record: &Record, dir: &ContainerDir) -> Result<Option<ExitStatus>> {
-    let Some(code) = exit_code(dir)? else { return Ok(None) };
-    let path = dir.exit();
-    let written = std::fs::metadata(&path).map_err(|error| unreadable(&path).caused_by(error))?;
+    let Some((code, written)) = read_exit(dir)? else { return Ok(None) };
     let since = Duration::new(
         u64::try_from(written.mtime()).unwrap_or_default(),
         u32::try_from(written.mtime_nsec()).unwrap_or_default(),

@@ -11,17 +11,17 @@ use runtime_test::{Workload, bundle};
 use tokio::process::Command;
 
 use crate::compare::Pairs;
+use crate::place::Part;
 use crate::table::Table;
 use crate::{Result, found, open, told};
 
 const RATIO: f64 = 1.3;
 const WARM_UP: usize = 5;
 
-pub(crate) async fn measure(pairs: usize, binary: &str, place: &Path, table: &mut Table) -> Result<()> {
-    let place = place.join(binary);
-    let bundle = place.join("bundle");
+pub(crate) async fn measure(pairs: usize, binary: &str, place: &Part, table: &mut Table) -> Result<()> {
+    let bundle = place.bundles.join("bundle");
     bundle::write(&bundle, &Workload::ready_forever())?;
-    let state = place.join("state");
+    let state = place.state.join("ours");
     let runtime = open(binary, &state, "ours").await?;
     let id = ContainerId::new(format!("exec-{binary}"))?;
     runtime.create(CreateRequest::new(id.clone(), &bundle)).await.map_err(told)?;

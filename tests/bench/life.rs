@@ -10,6 +10,7 @@ use runtime_test::{Workload, bundle};
 use serde_json::{Value, json};
 
 use crate::compare::Pairs;
+use crate::place::Part;
 use crate::side::Side;
 use crate::table::Table;
 use crate::{CGROUP, Result, found};
@@ -19,8 +20,7 @@ const RATIO: f64 = 1.10;
 /// Lives that are not counted: files enter the page cache, capabilities are probed.
 const WARM_UP: usize = 5;
 
-pub(crate) async fn measure(pairs: usize, runtime: &str, place: &Path, table: &mut Table) -> Result<()> {
-    std::fs::create_dir_all(place)?;
+pub(crate) async fn measure(pairs: usize, runtime: &str, place: &Part, table: &mut Table) -> Result<()> {
     let (mut ours, mut baseline) = sides(runtime, place)?;
     for _ in 0..WARM_UP {
         ours.live().await?;
@@ -44,19 +44,19 @@ pub(crate) async fn measure(pairs: usize, runtime: &str, place: &Path, table: &m
 }
 
 /// Both sides, over one bundle.
-fn sides(runtime: &str, place: &Path) -> Result<(Side, Side)> {
-    let bundle = place.join("bundle");
+fn sides(runtime: &str, place: &Part) -> Result<(Side, Side)> {
+    let bundle = place.bundles.join("bundle");
     bundle::write(&bundle, &Workload::exits(0))?;
-    let config = place.join("baseline.json");
+    let config = place.bundles.join("baseline.json");
     std::fs::write(&config, baseline_config(&bundle)?)?;
-    let work = place.join("baseline");
+    let work = place.state.join("baseline");
     std::fs::create_dir(&work)?;
 
     let here = std::env::current_exe()?;
     let ours = Side::start(
         "runtime-oci",
         &here,
-        &["subject".as_ref(), runtime.as_ref(), bundle.as_os_str(), place.join("state").as_os_str()],
+        &["subject".as_ref(), runtime.as_ref(), bundle.as_os_str(), place.state.join("ours").as_os_str()],
     )?;
     let baseline = Side::start(
         "baseline",

@@ -15,6 +15,7 @@ use runtime_api::{
 use runtime_test::{Workload, bundle};
 use serde_json::Value;
 
+use crate::place::Part;
 use crate::table::{Table, median, quantile, shown};
 use crate::{Result, open, told};
 
@@ -24,10 +25,10 @@ const REAL: usize = 10;
 const ROUNDS: usize = 30;
 const CALLS: usize = 1000;
 
-pub(crate) async fn measure(binary: &str, place: &Path, table: &mut Table) -> Result<()> {
-    let state = place.join("state");
+pub(crate) async fn measure(binary: &str, place: &Part, table: &mut Table) -> Result<()> {
+    let state = place.state.join("ours");
     let runtime = open(binary, &state, "ours").await?;
-    let real = make(&runtime, place).await?;
+    let real = make(&runtime, &place.bundles).await?;
     let looked = look(&runtime, &real, &state.join("containers"), table).await;
     for (id, _) in &real {
         runtime.delete(id, DeleteRequest::force()).await.map_err(told)?;
@@ -58,8 +59,8 @@ async fn look(
 }
 
 /// Real containers of each kind.
-async fn make(runtime: &SharedRuntime, place: &Path) -> Result<Vec<(ContainerId, ContainerStatus)>> {
-    let (forever, ends) = (place.join("forever"), place.join("ends"));
+async fn make(runtime: &SharedRuntime, bundles: &Path) -> Result<Vec<(ContainerId, ContainerStatus)>> {
+    let (forever, ends) = (bundles.join("forever"), bundles.join("ends"));
     bundle::write(&forever, &Workload::ready_forever())?;
     bundle::write(&ends, &Workload::exits(3))?;
     let mut made = Vec::new();

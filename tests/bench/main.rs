@@ -6,11 +6,14 @@
 //! ```text
 //! bench [PAIRS [PART...]]      100 pairs of all parts unless given; parts: life, exec, look
 //! ```
+//! The state of both sides is on a memory file system where the host has one, as it is on a node; `MANYRUN_BENCH_STATE`
+//! names another directory.
 
 mod compare;
 mod exec;
 mod life;
 mod look;
+mod place;
 mod side;
 mod subject;
 mod table;
@@ -24,6 +27,7 @@ use runtime_api::{
 };
 use runtime_oci::OciFactory;
 
+use place::Place;
 use table::Table;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -71,19 +75,21 @@ fn run(pairs: usize, parts: &[&str]) -> Result<bool> {
     if let Some(need) = ["crun", "runc"].into_iter().find_map(host::lacks) {
         return Err(format!("nothing was measured: {need}").into());
     }
-    let place = tempfile::Builder::new().prefix("bench").tempdir()?;
+    let place = Place::make()?;
+    println!("{place}");
     let io = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut table = Table::default();
     let measured = io.block_on(async {
         for part in parts {
             match *part {
-                "life" => life::measure(pairs, "crun", &place.path().join("life"), &mut table).await?,
+                "life" => life::measure(pairs, "crun", &place.part("life")?, &mut table).await?,
                 "exec" => {
                     for runtime in ["runc", "crun"] {
-                        exec::measure(pairs, runtime, &place.path().join("exec"), &mut table).await?;
+                        exec::measure(pairs, runtime, &place.part(&format!("exec-{runtime}"))?, &mut table)
+                            .await?;
                     }
                 }
-                _ => look::measure("crun", &place.path().join("look"), &mut table).await?,
+                _ => look::measure("crun", &place.part("look")?, &mut table).await?,
             }
         }
         Result::Ok(())

@@ -143,7 +143,9 @@ async fn a_monitor_that_was_killed_is_told_and_its_container_can_be_stopped() {
     on(&["runc", "crun"], async |place| {
         let runtime = place.open(&place.config()).await;
         let id = place.id("a");
-        let bundle = place.bundle_with("a", &Workload::ready_forever(), &BundleOptions::new().terminal());
+        // It says nothing: a word to a terminal whose monitor is gone would end it.
+        let silent = Workload::new([Step::Forever]);
+        let bundle = place.bundle_with("a", &silent, &BundleOptions::new().terminal());
         let request = CreateRequest::new(id.clone(), bundle).log(LogConfig::cri_file(place.path("log")));
         within(LIMIT, "create", runtime.create(request)).await.unwrap();
         within(LIMIT, "start", runtime.start(&id)).await.unwrap();

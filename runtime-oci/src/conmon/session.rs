@@ -115,7 +115,7 @@ impl SessionMonitor {
         if let Some(mut gate) = self.gate.take() {
             let _ = gate.write_all(b"x");
         }
-        self.monitor.report(limit).await
+        self.monitor.report(limit, || ()).await
     }
 
     pub(crate) fn line(&self) -> &CommandLine {

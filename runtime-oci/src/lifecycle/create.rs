@@ -11,7 +11,7 @@ use runtime_api::{
     LogDriver, Result, Signal,
 };
 use runtime_host::cgroup::Claim;
-use runtime_host::document::cannot_write;
+use runtime_host::document::{cannot_write, write_first};
 use runtime_host::exits::Entry;
 use runtime_host::lock::Held;
 use runtime_host::process::{Identity, end_all, end_whatever};
@@ -31,6 +31,12 @@ use super::restore::{RESTORE_LIMIT, RestoreSource};
 
 /// How long conmon's first process gets to fork its daemon when a create is undone.
 const FORK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The monitor of a container, and the cgroups that are its maker's or its monitor's.
+struct Makers {
+    monitor: Option<Identity>,
+    cgroups: Vec<String>,
+}
 
 /// A container in the making.
 #[derive(Debug)]
@@ -90,7 +96,7 @@ impl Making {
         let mut held = reserve(dir.path(), &entry.queue, |at| {
             let at = &ContainerDir::at(at.to_owned());
             std::fs::write(at.config(), &copy).map_err(|error| cannot_write(&at.config(), error))?;
-            record.write(at)
+            write_first(&at.record(), &record)
         })
         .await?;
         if additions.notify.is_some()
@@ -144,7 +150,8 @@ impl Work for Making {
         let gate = backend.hierarchies.hold_open().await;
         let monitor = self.monitor.insert(Monitor::start(args.command_line(), descriptors)?);
         monitor.begin(|pid| backend.place_monitor(&self.record, pid))?;
-        let report = monitor.report(limit).await?;
+        let mut makers = None;
+        let report = monitor.report(limit, || makers = Some(backend.makers_of(&self.dir))).await?;
         drop(gate);
         let pid = match report {
             Report::Pid(pid) => pid,
@@ -163,8 +170,9 @@ impl Work for Making {
         if self.record.reach == Reach::Host {
             self.record.init_program = self.record.init.and_then(Identity::program);
         }
-        self.record.monitor = conmon::daemon(&self.dir);
-        self.record.own_cgroup = backend.own_cgroup(&self.record);
+        let makers = makers.unwrap_or_else(|| backend.makers_of(&self.dir));
+        self.record.monitor = makers.monitor;
+        self.record.own_cgroup = backend.own_cgroup(&self.record, &makers);
         // What is continued runs from the moment at which it exists, and may be over by now.
         self.record.started_at = self.source.is_some().then_some(begun);
         self.record.phase = phase;
@@ -235,7 +243,7 @@ impl Backend {
         dir: &ContainerDir,
         limit: Duration,
     ) -> Option<bool> {
-        let said = self.run_verb(dir, &["state", id], limit).await.ok()?;
+        let said = self.ask_state(dir, id, limit).await.ok()?;
         let state: serde_json::Value = serde_json::from_slice(&said.stdout).ok()?;
         Some(Path::new(state["bundle"].as_str()?) == dir.path())
     }
@@ -261,13 +269,17 @@ impl Backend {
             .hint(format!("the runtime has a container of this id that is not ours: {}", state.display())))
     }
 
+    /// Who makes a container, once its monitor has forked its daemon.
+    fn makers_of(&self, dir: &ContainerDir) -> Makers {
+        let monitor = conmon::daemon(dir);
+        let all = [Some(self.own), monitor].into_iter().flatten();
+        Makers { monitor, cgroups: all.filter_map(|one| self.hierarchies.path_of(one.pid)).collect() }
+    }
+
     /// The cgroup of a new init, unless it is one that it shares with us or with its monitor, as where cgroups are off.
-    fn own_cgroup(&self, record: &Record) -> Option<String> {
-        let of = |process: Identity| self.hierarchies.path_of(process.pid);
-        let cgroup = of(record.init?)?;
-        let makers = [Some(self.own), record.monitor];
-        let shared = makers.into_iter().flatten().any(|one| of(one).as_ref() == Some(&cgroup));
-        (!shared).then_some(cgroup)
+    fn own_cgroup(&self, record: &Record, makers: &Makers) -> Option<String> {
+        let cgroup = self.hierarchies.path_of(record.init?.pid)?;
+        (!makers.cgroups.contains(&cgroup)).then_some(cgroup)
     }
 
     /// The init from its pid file, if it is in the cgroup that the record names: the pid may be somebody else's by now.

@@ -51,10 +51,7 @@ impl Backend {
             // A delete that was cut off left this phase; whoever asks again finishes it.
             match self.lock(id).await.map_err(named)? {
                 Some(locked) if locked.record.phase == Phase::Deleting => Some(locked),
-                Some(locked) => {
-                    drop(locked);
-                    Some(self.admit(Operation::Delete, id).await?.0)
-                }
+                Some(locked) => Some(self.admit_locked(Operation::Delete, id, locked).await?.0),
                 None => return Err(Error::not_found(Operation::Delete, id)),
             }
         };

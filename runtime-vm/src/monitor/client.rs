@@ -14,14 +14,14 @@ use runtime_api::{Error, ErrorKind, Peer, Result};
 
 use super::control::{LINE_LIMIT, line};
 use super::order::{Report, StartOrder, Started};
-use super::request::{Answer, MonitorState, Request};
+use super::request::{self, Answer, MonitorState, Request};
 use super::socket::Short;
 use super::{Fifos, Key, ProgramOrder};
 
 /// How long the monitor may take to answer; longer than it gives itself.
 const ANSWER: Duration = Duration::from_secs(20);
 /// How much longer than its order's limits a monitor may take to report: it undoes what it began.
-const SLACK: Duration = Duration::from_secs(30);
+const SLACK: Duration = Duration::from_secs(60);
 /// How long a monitor that was given up may take to undo everything.
 const UNDOING: Duration = Duration::from_secs(60);
 /// How much of a monitor's complaints is shown.
@@ -64,7 +64,7 @@ impl MonitorClient {
         let mut starting = start(program, dir).map_err(named)?;
         let limit = order.start_limit.saturating_add(order.dial_limit).saturating_add(SLACK);
         let said = match &mut starting.child.stdout {
-            Some(stdout) => line(stdout, limit).await,
+            Some(stdout) => line(stdout, request::REQUEST, limit).await,
             None => Err(Error::new(ErrorKind::Internal("the monitor has no standard output".into()))),
         };
         let report = match said {
@@ -200,11 +200,12 @@ impl MonitorClient {
         let Ok(asked) = timeout(LINE_LIMIT, asking).await else {
             return Err(Error::new(ErrorKind::TimedOut(LINE_LIMIT)).on(self.name()));
         };
-        let answer = line(&mut asked?, ANSWER).await.map_err(|error| match error.kind() {
-            ErrorKind::TimedOut(_) => error.on(self.name()),
-            // It was there, and went away instead of answering.
-            _ => lost(std::io::ErrorKind::UnexpectedEof.into()),
-        })?;
+        let answer =
+            line(&mut asked?, request::ANSWER, ANSWER).await.map_err(|error| match error.kind() {
+                ErrorKind::TimedOut(_) => error.on(self.name()),
+                // It was there, and went away instead of answering.
+                _ => lost(std::io::ErrorKind::UnexpectedEof.into()),
+            })?;
         serde_json::from_slice(&answer).map_err(|error| {
             Error::new(ErrorKind::Internal("the monitor's answer makes no sense".into()))
                 .on(self.name())

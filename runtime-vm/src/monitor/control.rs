@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use runtime_api::{Error, ErrorKind, Result};
 
-use super::request::{Answer, LINE, Refusal, Request};
+use super::request::{self, Answer, Refusal, Request};
 
 /// How long either side may take to say a line.
 pub(super) const LINE_LIMIT: Duration = Duration::from_secs(5);
@@ -38,16 +38,20 @@ async fn request(stream: &mut UnixStream) -> Result<Request> {
     if peer.uid() != own && peer.uid() != 0 {
         return Err(Error::new(ErrorKind::PermissionDenied).on(format_args!("user {}", peer.uid())));
     }
-    let line = line(stream, LINE_LIMIT).await?;
+    let line = line(stream, request::REQUEST, LINE_LIMIT).await?;
     serde_json::from_slice(&line)
         .map_err(|error| Error::new(ErrorKind::InvalidArgument("this is no request".into())).caused_by(error))
 }
 
-/// Reads one line, without its end. A line that is not ended is none.
-pub(super) async fn line(from: &mut (impl AsyncRead + Unpin), limit: Duration) -> Result<Vec<u8>> {
+/// Reads one line of at most so many bytes, without its end. A line that is not ended is none.
+pub(super) async fn line(
+    from: &mut (impl AsyncRead + Unpin),
+    most: usize,
+    limit: Duration,
+) -> Result<Vec<u8>> {
     let mut line = Vec::new();
     let reading = async {
-        let mut limited = from.take(LINE as u64);
+        let mut limited = from.take(u64::try_from(most).unwrap_or(u64::MAX));
         while !line.ends_with(b"\n") {
             // What comes after the line is nobody's business, so more may be read than that.
             if limited.read_buf(&mut line).await? == 0 {
@@ -67,8 +71,8 @@ pub(super) async fn line(from: &mut (impl AsyncRead + Unpin), limit: Duration) -
         Ok(Ok(())) => {}
     }
     if line.pop() != Some(b'\n') {
-        let what = if line.len() + 1 >= LINE {
-            format!("a line has at most {LINE} bytes")
+        let what = if line.len() + 1 >= most {
+            format!("a line has at most {most} bytes")
         } else {
             "the line has no end".to_owned()
         };

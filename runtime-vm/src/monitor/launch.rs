@@ -40,6 +40,8 @@ pub struct ShimLaunch {
 
 #[derive(Clone, Debug, Default)]
 struct Shim {
+    /// Whether its command `start` has been run and did not say no.
+    begun: bool,
     address: Option<Address>,
     client: Option<TaskClient>,
 }
@@ -65,35 +67,43 @@ impl ShimLaunch {
 impl Launch for ShimLaunch {
     async fn launch(&self, dir: &Path, order: &StartOrder) -> Result<Launched> {
         let mut helpers = JoinSet::new();
-        let (server, place, told) = serve_events(&dir.join("events"), &mut helpers).await?;
+        let (server, place, tells) = serve_events(&dir.join("events"), &mut helpers).await?;
         let log = LogPipe::open(&order.bundle)?.into_reader()?;
         helpers.spawn(shim_log::keep(log, dir.to_owned()));
         let command = command(order, Some(server.address()));
+        self.know(|known| known.begun = true);
         let reply = {
             let _quiet = self.reaper.hold().await;
-            command.start(order.start_limit).await?
+            command.start(order.start_limit).await
         };
+        if reply.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::Rejected { .. })) {
+            self.know(|known| known.begun = false);
+        }
+        let reply = reply?;
         self.know(|known| known.address = Some(reply.address.clone()));
         let (client, connected) = connect(order, &reply).await.map_err(|error| {
             // A shim that died says why in its log, and nowhere else.
             let words = vec![order.shim.display().to_string(), "start".to_owned()];
             error.with_command(CommandDetail::new(words, Some(0), shim_log::tail(dir)))
         })?;
+        let told = connected.and_then(|connected| i32::try_from(connected.shim).ok()).filter(|pid| *pid > 0);
+        let shim = own_shim(told);
+        let Some(shim) = shim else {
+            // It belongs to somebody else, and so do its containers.
+            self.know(|known| *known = Shim::default());
+            return Err(Error::new(ErrorKind::AlreadyExists).on(format_args!("shim \"{}\"", order.id)).hint(
+                "a shim was started with this id before, and still runs; every shim needs an id of its own",
+            ));
+        };
         self.know(|known| known.client = Some(client.clone()));
-        let shim = connected
-            .and_then(|connected| i32::try_from(connected.shim).ok())
-            .filter(|pid| *pid > 0)
-            .and_then(Identity::of)
-            .or_else(only_child);
-        // From now on nothing else is started here that could inherit it. Whoever may not do it is not better than others.
-        let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
+        prefer_to_live();
         let api = match client.api() {
             TaskApi::V2 => 2,
             TaskApi::V3 => 3,
         };
-        let started = Started::by_this_process(shim, reply.address.to_string(), api);
-        let tasks = Arc::new(ShimTasks::new(reply.address, client, shim));
-        Ok(Launched { tasks, told, started, kept: Box::new((server, place, helpers)) })
+        let started = Started::by_this_process(Some(shim), reply.address.to_string(), api);
+        let tasks = Arc::new(ShimTasks::new(reply.address, client, Some(shim)));
+        Ok(Launched { tasks, told: tells, started, kept: Box::new((server, place, helpers)) })
     }
 
     async fn undo(&self, _dir: &Path, order: &StartOrder) {
@@ -104,7 +114,15 @@ impl Launch for ShimLaunch {
             let _ = timeout(FAREWELL, client.closed()).await;
         }
         end_all(below()).await;
-        if order.bundle.is_dir() {
+        // Whoever still answers there is somebody else's, and so are the containers of this id.
+        let others = match &known.address {
+            Some(address) => {
+                timeout(FAREWELL, dial::once(address)).await.is_ok_and(|reached| reached.is_ok())
+            }
+            None => false,
+        };
+        // One that never began has nothing to clean.
+        if known.begun && !others && order.bundle.is_dir() {
             let _quiet = self.reaper.hold().await;
             if let Err(error) = command(order, None).delete(DELETE).await {
                 // Some shims have nothing to delete before the first container, and say so by failing.
@@ -112,7 +130,9 @@ impl Launch for ShimLaunch {
             }
         }
         end_all(below()).await;
-        if let Some(Address::Path(socket)) = known.address {
+        if let Some(Address::Path(socket)) = known.address
+            && !others
+        {
             let _ = std::fs::remove_file(socket);
         }
         let _ = std::fs::remove_file(order.bundle.join(LogPipe::NAME));
@@ -141,10 +161,26 @@ fn below() -> Vec<Identity> {
     tree(own).into_iter().filter(|each| *each != own).collect()
 }
 
-/// The process that was left to this one, where the shim does not tell its pid.
-fn only_child() -> Option<Identity> {
-    // Parents come before their children.
-    below().first().copied()
+/// The shim's process: the one that it tells, if that is below this one, else the one that was left to this one where it
+/// tells none. A shim that was there before is below somebody else.
+fn own_shim(told: Option<i32>) -> Option<Identity> {
+    let below = below();
+    match told {
+        Some(pid) => below.into_iter().find(|each| each.pid == pid),
+        // Parents come before their children.
+        None => below.first().copied(),
+    }
+}
+
+/// Once the shim runs, this process takes what helps it to live on; the shim and its programs are not to inherit that.
+fn prefer_to_live() {
+    // Whoever may not do it is not better than others.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
+    // Each program takes five descriptors.
+    let resource = rustix::process::Resource::Nofile;
+    let mut limit = rustix::process::getrlimit(resource);
+    limit.current = limit.maximum;
+    let _ = rustix::process::setrlimit(resource, limit);
 }
 
 /// Serves the socket for a shim's events, and passes on those that matter.

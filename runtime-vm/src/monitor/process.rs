@@ -12,6 +12,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::launch::ShimLaunch;
 use super::life::live;
 
+/// How much a monitor complains in its life.
+const COMPLAINTS: usize = 1024 * 1024;
+
 /// Runs the monitor whose directory is given. Standard input and output must be pipes: the word to go on, and the report.
 /// Standard error is where it complains.
 ///
@@ -27,7 +30,7 @@ pub fn run(dir: &Path) -> io::Result<ExitCode> {
     std::env::set_current_dir("/")?;
     let (go_on, report) = take_pipes()?;
     tracing_subscriber::fmt()
-        .with_writer(io::stderr)
+        .with_writer(std::sync::Mutex::new(Complaints { left: COMPLAINTS }))
         .with_ansi(false)
         .with_target(false)
         .with_max_level(tracing::Level::INFO)
@@ -54,6 +57,25 @@ pub fn run(dir: &Path) -> io::Result<ExitCode> {
             ExitCode::FAILURE
         }
     })
+}
+
+/// Standard error, until enough was said: it is a file that nobody cuts.
+struct Complaints {
+    left: usize,
+}
+
+impl io::Write for Complaints {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        if self.left > 0 {
+            self.left = self.left.saturating_sub(text.len());
+            io::stderr().write_all(text)?;
+        }
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Whoever starts programs may have descriptors that were not marked to be closed: they would be open for ever here.

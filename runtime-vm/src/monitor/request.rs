@@ -9,8 +9,10 @@ use runtime_api::{CommandDetail, Error, ErrorKind, Peer, Rejection};
 
 use super::{Fifos, Key, ProgramOrder, ProgramState};
 
-/// The longest line.
-pub(super) const LINE: usize = 64 * 1024;
+/// The longest request.
+pub(super) const REQUEST: usize = 64 * 1024;
+/// The longest answer. It tells of every program that the monitor has.
+pub(super) const ANSWER: usize = 4 * 1024 * 1024;
 
 /// What a monitor can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use runtime_api::{Error, ErrorKind, Result};
 
@@ -98,6 +98,8 @@ impl Monitor {
             gone.gone.send_replace(true);
         });
         let mut tells = true;
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut until = std::pin::pin!(until);
         loop {
             while requests.try_join_next().is_some() {}
@@ -113,7 +115,7 @@ impl Monitor {
                 },
                 () = state.leave.notified() => break,
                 () = &mut until => break,
-                () = sleep(LOOK) => if self.is_forgotten() && state.is_idle() {
+                _ = looks.tick() => if self.is_forgotten() && state.is_idle() {
                     tracing::info!("the directory of this monitor is gone, and nothing is left to do");
                     break;
                 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod attach;
 mod control;
 mod ends;
 mod field;
@@ -9,3 +10,4 @@ mod input;
 mod life;
 mod output;
 mod process;
+mod real;
