@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use runtime_api::{Error, ErrorKind, Peer, Result};
 
 use super::control::{LINE_LIMIT, line};
+use super::leftover::remove_leftovers;
 use super::order::{Report, StartOrder, Started};
 use super::request::{self, Answer, MonitorState, Request};
 use super::socket::Short;
@@ -61,7 +62,7 @@ impl MonitorClient {
             ))
         };
         order.write(dir).map_err(named)?;
-        let mut starting = start(program, dir).map_err(named)?;
+        let mut starting = start(program, dir, order).map_err(named)?;
         let limit = order.start_limit.saturating_add(order.dial_limit).saturating_add(SLACK);
         let said = match &mut starting.child.stdout {
             Some(stdout) => line(stdout, request::REQUEST, limit).await,
@@ -223,7 +224,7 @@ impl MonitorClient {
     }
 }
 
-fn start(program: &Path, dir: &Path) -> Result<Starting> {
+fn start(program: &Path, dir: &Path, order: &StartOrder) -> Result<Starting> {
     let log = dir.join("monitor.log");
     let complaints = File::options().append(true).create(true).open(&log);
     let complaints = complaints.map_err(|error| runtime_host::document::cannot_write(&log, error))?;
@@ -236,13 +237,14 @@ fn start(program: &Path, dir: &Path) -> Result<Starting> {
             .hint("install it, or correct the option monitor.path")
     })?;
     let stdin = child.stdin.take();
-    Ok(Starting { dir: dir.to_owned(), child, stdin, started: None })
+    Ok(Starting { dir: dir.to_owned(), order: order.clone(), child, stdin, started: None })
 }
 
 /// A monitor that has started its shim and waits for the word to go on. Dropped, it undoes everything.
 #[derive(Debug)]
 pub struct Starting {
     dir: PathBuf,
+    order: StartOrder,
     child: Child,
     stdin: Option<ChildStdin>,
     started: Option<Started>,
@@ -262,7 +264,7 @@ impl Starting {
     /// Tells the monitor to go on without us. From now on it is nobody's child.
     ///
     /// # Errors
-    /// `PeerLost` when it is gone: it, or nobody, has undone what it began.
+    /// `PeerLost` when it is gone. What it began is undone.
     pub async fn go_on(mut self) -> Result<(MonitorClient, Started)> {
         let started = self.started().clone();
         let told = match &mut self.stdin {
@@ -274,19 +276,30 @@ impl Starting {
             Ok(Err(error)) => error,
             Err(late) => late.into(),
         };
-        Err(Error::new(ErrorKind::PeerLost(Peer::Monitor))
+        let error = Error::new(ErrorKind::PeerLost(Peer::Monitor))
             .during_step("start")
             .on(format_args!("monitor {}", self.dir.display()))
-            .caused_by(error))
+            .caused_by(error);
+        self.undo().await;
+        Err(error)
     }
 
     /// Has everything undone, and waits until it is.
     pub async fn undo(mut self) {
         self.stdin = None;
-        if timeout(UNDOING, self.child.wait()).await.is_err() {
-            tracing::warn!(monitor = %self.dir.display(), "a monitor does not undo its start; it is killed");
-            let _ = self.child.start_kill();
-            let _ = timeout(LINE_LIMIT, self.child.wait()).await;
+        let ended = timeout(UNDOING, self.child.wait()).await;
+        let killed = match ended {
+            Ok(status) => status.is_ok_and(|status| status.code().is_none()),
+            Err(_late) => {
+                tracing::warn!(monitor = %self.dir.display(), "a monitor does not undo its start; it is killed");
+                let _ = self.child.start_kill();
+                let _ = timeout(LINE_LIMIT, self.child.wait()).await;
+                true
+            }
+        };
+        if killed {
+            // Whatever it had started by then is nobody's now.
+            remove_leftovers(&self.dir, &self.order).await;
         }
     }
 

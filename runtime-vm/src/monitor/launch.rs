@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use runtime_api::{CommandDetail, Error, ErrorKind, Operation, Result};
-use runtime_host::process::{Identity, end_all, tree};
+use runtime_host::process::{Identity, end_whatever, tree};
 
 use super::life::{Launch, Launched};
 use super::order::{StartOrder, Started};
@@ -113,7 +113,7 @@ impl Launch for ShimLaunch {
             let _ = client.shutdown(&order.id, true, FAREWELL).await;
             let _ = timeout(FAREWELL, client.closed()).await;
         }
-        end_all(below()).await;
+        end_whatever(|| std::future::ready(below())).await;
         // Whoever still answers there is somebody else's, and so are the containers of this id.
         let others = match &known.address {
             Some(address) => {
@@ -129,7 +129,7 @@ impl Launch for ShimLaunch {
                 tracing::info!(error = error.report(), "the shim's delete failed");
             }
         }
-        end_all(below()).await;
+        end_whatever(|| std::future::ready(below())).await;
         if let Some(Address::Path(socket)) = known.address
             && !others
         {
@@ -146,7 +146,8 @@ async fn connect(order: &StartOrder, reply: &StartReply) -> Result<(TaskClient, 
     opened.map_err(|fault| fault.into_error(Operation::Create).on(format_args!("shim \"{}\"", order.id)))
 }
 
-fn command(order: &StartOrder, events: Option<&Path>) -> ShimCommand {
+/// The shim that is ordered, as a command.
+pub(super) fn command(order: &StartOrder, events: Option<&Path>) -> ShimCommand {
     let mut command = ShimCommand::new(&order.shim, &order.id, &order.bundle);
     command.namespace.clone_from(&order.namespace);
     command.publisher.clone_from(&order.publisher);

@@ -109,6 +109,25 @@ async fn a_hundred_megabytes_go_through_and_none_is_lost() {
 }
 
 #[tokio::test]
+async fn a_line_without_an_end_comes_in_pieces() {
+    const MUCH: usize = 10 * 1024 * 1024;
+    let field = Field::new();
+    let program = field.program(StdinMode::Closed).await;
+    program.watch().await;
+    let mut stdout = program.stdout();
+    let shim = std::sync::Arc::clone(&field.shim);
+    let key = program.key().clone();
+    tokio::spawn(async move {
+        stdout.write_all(&vec![b'x'; MUCH]).await.unwrap();
+        shim.end(&key, 0);
+    });
+    assert_eq!(program.exit().await, "0");
+    let log = program.log();
+    assert!(log.iter().all(|record| record.starts_with("stdout P x") && record.len() <= 9 + 8192));
+    assert_eq!(log.iter().map(|record| record.len() - 9).sum::<usize>(), MUCH);
+}
+
+#[tokio::test]
 async fn a_client_that_never_reads_holds_up_nobody_for_long() {
     const MUCH: usize = 24 * 1024 * 1024;
     let field = Field::new();

@@ -160,3 +160,17 @@ async fn an_order_giver_that_is_killed_leaves_nothing() {
     assert_eq!(status.code(), Some(1));
     place.until_empty().await;
 }
+
+#[tokio::test]
+async fn a_monitor_that_is_killed_while_it_starts_leaves_nothing() {
+    let place = Place::new();
+    let shim = place.script(
+        "case $action in start) \"$0\" \"$@\" serve </dev/null >/dev/null 2>&1 & echo unix:///nonexistent/s > address; \
+         kill -9 $PPID;; serve) sleep 1000;; esac",
+    );
+    let order = place.order(&shim);
+    let error = MonitorClient::spawn(MONITOR.as_ref(), &place.monitor(), &order).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::PeerLost(Peer::Monitor));
+    place.until_empty().await;
+    assert!(!place.monitor().join("control").exists() && !place.bundle().join("log").exists());
+}

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use runtime_api::{ErrorKind, Signal, StdinMode};
+use runtime_api::{ErrorKind, Peer, Signal, StdinMode};
 use runtime_host::process::Identity;
 use runtime_test::bundle::{self, BundleOptions};
 use runtime_test::{Step, Workload};
@@ -339,6 +339,25 @@ async fn a_start_that_is_not_wanted_any_more_is_undone() {
             }
             until(|| !place.monitor().join(Started::FILE).exists()).await;
         }
+    }
+}
+
+#[tokio::test]
+async fn a_monitor_that_is_killed_before_it_goes_on_leaves_nothing() {
+    for shim in shims() {
+        let place = Place::new();
+        let order = place.order(&shim);
+        bundle::write(&place.bundle(), &Workload::exits(0)).unwrap();
+        let starting = MonitorClient::spawn(MONITOR.as_ref(), &place.monitor(), &order).await.unwrap();
+        let started = starting.started().clone();
+        started.monitor.signal(Signal::KILL).unwrap();
+        until(|| !started.monitor.lives()).await;
+        let error = starting.go_on().await.unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::PeerLost(Peer::Monitor));
+        assert!(place.processes().is_empty() && !started.shim.unwrap().lives());
+        let socket = Address::parse(&started.address).unwrap();
+        assert!(!socket.path().unwrap().exists());
+        assert!(!place.monitor().join("control").exists() && !place.monitor().join(Started::FILE).exists());
     }
 }
 

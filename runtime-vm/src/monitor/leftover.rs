@@ -1,0 +1,61 @@
+//! What is left of a shim whose monitor was killed before anybody knew of it.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use runtime_host::process::{Identity, end_whatever, with_arguments};
+
+use super::launch::command;
+use super::order::{StartOrder, Started};
+use crate::shim::{Address, LogPipe, dial};
+
+/// How long the shim's command `delete` may take.
+const DELETE: Duration = Duration::from_secs(20);
+/// How long a socket may take to show that somebody is there.
+const REACH: Duration = Duration::from_secs(5);
+
+/// Removes the shim that was ordered, and everything of it: for whoever knows that its monitor is dead, and that it has no
+/// container that anybody wants. Nothing happens to a shim of the same id that was started in another bundle.
+pub async fn remove_leftovers(dir: &Path, order: &StartOrder) {
+    end_whatever(|| processes(order)).await;
+    let address = std::fs::read_to_string(order.bundle.join("address")).ok();
+    let address = address.and_then(|text| Address::parse(&text).ok());
+    let others = match &address {
+        Some(address) => timeout(REACH, dial::once(address)).await.is_ok_and(|reached| reached.is_ok()),
+        None => false,
+    };
+    if let Some(address) = address.filter(|_| !others) {
+        // It was started, and it is dead: its own clean-up ends what it had started itself.
+        if let Err(error) = command(order, None).delete(DELETE).await {
+            tracing::debug!(error = error.report(), "the shim's delete failed");
+        }
+        if let Address::Path(socket) = address {
+            let _ = std::fs::remove_file(socket);
+        }
+    }
+    for file in ["control", "events", Started::FILE] {
+        let _ = std::fs::remove_file(dir.join(file));
+    }
+    let _ = std::fs::remove_file(order.bundle.join(LogPipe::NAME));
+}
+
+/// The processes of the ordered shim: its binary, with its id, at work in its bundle.
+async fn processes(order: &StartOrder) -> Vec<Identity> {
+    let id = order.id.clone();
+    let named = move |words: &[&[u8]]| words.windows(2).any(|pair| pair == [&b"-id"[..], id.as_bytes()]);
+    let Ok(bundle) = std::fs::canonicalize(&order.bundle) else { return Vec::new() };
+    let binary = std::fs::metadata(&order.shim).map(|file| (file.dev(), file.ino())).ok();
+    let path = order.shim.as_os_str().as_bytes();
+    let mut found = with_arguments(named).await;
+    found.retain(|each| {
+        let here = std::fs::read_link(format!("/proc/{}/cwd", each.pid)).is_ok_and(|cwd| cwd == bundle);
+        // A shim that is a script runs another file; its path is the second word.
+        here && (each.program() == binary
+            || each.has_arguments(|words| words.iter().take(2).any(|word| *word == path)))
+    });
+    found
+}
