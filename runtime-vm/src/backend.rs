@@ -215,7 +215,7 @@ impl Backend {
 
     /// A connection to the shim that serves a container.
     pub(crate) async fn client(&self, record: &Record) -> Result<TaskClient> {
-        self.shims.client(shim_of(record)?, &self.namespace(), &record.id).await
+        self.shims.client(shim_of(record)?, &self.layout.namespace(), &record.id).await
     }
 
     /// The ids that have a directory.
@@ -235,16 +235,6 @@ impl Backend {
     pub(crate) fn prune_cgroups(&self) -> bool {
         let idle = self.ids().is_ok_and(|ids| ids.is_empty());
         !idle || self.hierarchies.prune(&self.cgroup_parent)
-    }
-
-    /// The namespace of our containers in their shims. Shims keep what they know of a container below it, so that two
-    /// state directories with containers of one name do not meet.
-    pub(crate) fn namespace(&self) -> String {
-        use sha2::{Digest as _, Sha256};
-        use std::os::unix::ffi::OsStrExt as _;
-        let digest = Sha256::digest(self.layout.state_dir().as_os_str().as_bytes());
-        let name: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-        format!("manyrun-{name}")
     }
 
     /// The root of the runtime below the shim, where it takes one.

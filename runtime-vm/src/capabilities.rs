@@ -1,18 +1,13 @@
 //! From evidence to answers.
 
-use runtime_api::{Capabilities, Capability, Evidence, EvidenceSource, Result};
-use runtime_host::cgroup::Hierarchies;
+use runtime_api::{Capabilities, CapabilitiesBuilder, Capability, Evidence, EvidenceSource, Result};
 
 use crate::config::VmConfig;
+use crate::evidence::{Finding, Findings};
 
-/// What the monitor, the Task service or this crate give, whichever the shim.
+/// What the monitor, the host or this crate give, whichever the shim.
 const BY_DESIGN: &[(Capability, &str)] = &[
-    (Capability::KillAll, "the Task service's Kill has a flag for it"),
     (Capability::Attach, "the monitor serves a socket for each container"),
-    (Capability::AttachResize, "the Task service has ResizePty"),
-    (Capability::Pause, "the Task service has Pause and Resume"),
-    (Capability::Update, "the Task service has Update"),
-    (Capability::Stats, "the Task service has Stats"),
     (Capability::DiskStats, "the file system of the container's root is asked with statvfs"),
     (Capability::Events, "inotify sees the files by which containers begin and end"),
     (Capability::Log, "the monitor writes the log"),
@@ -22,7 +17,16 @@ const BY_DESIGN: &[(Capability, &str)] = &[
     (Capability::CgroupParent, "the private copy of the bundle names the cgroup"),
 ];
 
-/// What holds where the shim's containers are processes of the host.
+/// What needs methods of the Task service.
+const BY_METHOD: &[(Capability, &[&str])] = &[
+    (Capability::KillAll, &["Kill"]),
+    (Capability::AttachResize, &["ResizePty"]),
+    (Capability::Pause, &["Pause", "Resume"]),
+    (Capability::Update, &["Update"]),
+    (Capability::Stats, &["Stats"]),
+];
+
+/// What holds where the containers of a shim are plain processes of the host.
 const ON_THE_HOST: &[Capability] = &[
     Capability::KillCreated,
     Capability::KillPaused,
@@ -31,23 +35,108 @@ const ON_THE_HOST: &[Capability] = &[
     Capability::HostVisiblePid,
 ];
 
+/// What the Task service has no way for.
+const NO_WAY: &[(Capability, &str)] = &[
+    (Capability::Descriptors, "the Task service hands on no open files"),
+    (Capability::Notify, "the Task service passes on no notify socket"),
+];
+
 /// What a handler can do.
-pub(crate) fn answers(config: &VmConfig, _host: &Hierarchies) -> Result<Capabilities> {
+pub(crate) fn answers(config: &VmConfig, findings: &Findings) -> Result<Capabilities> {
     let mut builder = Capabilities::builder();
     for (capability, said) in BY_DESIGN {
         builder = builder.yes(*capability, Evidence::design(*said));
     }
+    for (capability, why) in NO_WAY {
+        builder = builder.no(*capability, *why, Evidence::design(*why));
+    }
+    for (capability, methods) in BY_METHOD {
+        if findings.silent.is_some() {
+            builder = builder.yes(*capability, Evidence::design("taken away below"));
+            continue;
+        }
+        builder = by_method(builder, *capability, methods, findings);
+    }
     for capability in ON_THE_HOST {
+        let name = config.shim.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
+        let seen = |said: &str| Evidence::new(EvidenceSource::Version, name.clone(), said);
         builder = if config.takes_runc_options() {
-            builder.yes(*capability, Evidence::design("a runc shim runs plain processes of the host"))
+            builder.yes(*capability, seen("a shim for runc, which runs plain processes of the host"))
         } else {
             let why = "the shim is not known to run plain processes of the host";
-            builder.no(*capability, why, Evidence::design(why))
+            builder.no(*capability, why, seen("a name that is in no table"))
         };
     }
-    let all = builder.build()?;
+    let mut all = builder.build()?;
+    if let Some(why) = &findings.silent {
+        // What is built on a shim is worth nothing without one.
+        let evidence = Evidence::new(EvidenceSource::Probe, "the start of the shim", why.clone());
+        let why = format!("the shim does not work: {why}");
+        all = Capability::ALL.iter().fold(all, |answers, each| answers.without(*each, &why, &evidence));
+    }
     Ok(config.disabled.iter().fold(all, |answers, (capability, place)| {
         let evidence = Evidence::new(EvidenceSource::Configuration, place.clone(), "capabilities.disable");
         answers.without(*capability, &format!("disabled by {place}"), &evidence)
     }))
+}
+
+/// An answer that rests on what the shim said about the methods that it takes.
+fn by_method(
+    builder: CapabilitiesBuilder,
+    capability: Capability,
+    methods: &[&str],
+    findings: &Findings,
+) -> CapabilitiesBuilder {
+    let unasked = Finding::new(false, "", "nothing");
+    let asked: Vec<&Finding> =
+        methods.iter().map(|method| findings.methods.get(*method).unwrap_or(&unasked)).collect();
+    let evidence =
+        |finding: &Finding| Evidence::new(EvidenceSource::Probe, finding.asked.clone(), finding.said.clone());
+    match asked.iter().find(|finding| !finding.yes) {
+        Some(finding) => {
+            let why = format!("the shim does not do it: {}", finding.said);
+            builder.no(capability, why, evidence(finding))
+        }
+        None => {
+            builder.yes(capability, asked.first().map_or_else(|| Evidence::design(""), |one| evidence(one)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use runtime_api::{HandlerConfig, HandlerName, Origin, RuntimeKind};
+
+    fn config() -> VmConfig {
+        let name = HandlerName::new("runc").unwrap();
+        let kind = RuntimeKind::new("vm").unwrap();
+        VmConfig::from_handler(&HandlerConfig::new(name, kind, Origin::other("a test"))).unwrap()
+    }
+
+    fn findings(without: &str) -> Findings {
+        let methods = BY_METHOD.iter().flat_map(|(_, methods)| *methods).map(|method| {
+            let yes = *method != without;
+            ((*method).to_owned(), Finding::new(yes, format!("Task/{method}"), "no  such\ncontainer"))
+        });
+        Findings { methods: methods.collect(), ..Findings::default() }
+    }
+
+    #[test]
+    fn a_method_that_the_shim_has_not_got_takes_its_capability_away() {
+        let all = answers(&config(), &findings("")).unwrap();
+        assert!(all.has(Capability::Pause) && all.has(Capability::Stats));
+        let less = answers(&config(), &findings("Resume")).unwrap();
+        assert!(!less.has(Capability::Pause) && less.has(Capability::Stats));
+        let why = less.why_not(Capability::Pause).unwrap();
+        assert_eq!(why, "the shim does not do it: no such container");
+    }
+
+    #[test]
+    fn a_shim_that_does_not_start_can_do_nothing() {
+        let silent = Findings { silent: Some("it said nothing".to_owned()), ..findings("") };
+        let none = answers(&config(), &silent).unwrap();
+        assert!(none.iter().all(|(_, answer)| !answer.is_yes()));
+        assert!(none.why_not(Capability::Log).unwrap().contains("it said nothing"));
+    }
 }

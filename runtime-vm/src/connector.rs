@@ -66,6 +66,9 @@ pub trait Starting: fmt::Debug + Send {
     /// # Errors
     /// `PeerLost` when the monitor is gone.
     async fn keep(self: Box<Self>) -> Result<()>;
+
+    /// Has it undone, and waits until it is.
+    async fn undo(self: Box<Self>);
 }
 
 /// The shims that are processes of this host.
@@ -126,5 +129,9 @@ impl Starting for StartingMonitor {
 
     async fn keep(self: Box<Self>) -> Result<()> {
         (*self).go_on().await.map(drop)
+    }
+
+    async fn undo(self: Box<Self>) {
+        Self::undo(*self).await;
     }
 }

@@ -18,6 +18,7 @@ use crate::backend::Backend;
 use crate::capabilities;
 use crate::config::{VmConfig, shim_called};
 use crate::connector::{Connector, Processes};
+use crate::evidence;
 use crate::layout::Layout;
 use crate::monitor::find::{PROGRAM, find};
 use crate::runtime::VmRuntime;
@@ -78,8 +79,14 @@ impl VmFactory {
             make_directory(&directory)?;
         }
         let monitor = find(config.monitor.as_deref());
-        let hierarchies = Hierarchies::of_host();
-        let capabilities = capabilities::answers(&config, &hierarchies)?;
+        let monitor_path = monitor.as_deref().ok().map(Path::to_owned);
+        let connector: Arc<dyn Connector> = match &self.connector {
+            Some(connector) => Arc::clone(connector),
+            None => Arc::new(Processes::new(monitor.map_err(|error| error.report()))),
+        };
+        let boot_id = boot_id();
+        let findings = evidence::gather(&layout, &config, &connector, &layout.namespace(), &boot_id).await;
+        let capabilities = capabilities::answers(&config, &findings)?;
         let name = config
             .shim
             .as_deref()
@@ -88,11 +95,12 @@ impl VmFactory {
             .map_or_else(|| config.handler.to_string(), |name| name.to_string_lossy().into_owned());
         let mut info = RuntimeInfo::new(kind(), config.handler.clone(), name);
         info.binary = config.shim.as_deref().ok().map(Path::to_owned);
-        info.monitor = monitor.as_deref().ok().map(|path| MonitorInfo::new(PROGRAM, path));
-        let connector = match &self.connector {
-            Some(connector) => Arc::clone(connector),
-            None => Arc::new(Processes::new(monitor.map_err(|error| error.report()))),
-        };
+        info.version.clone_from(&findings.version);
+        info.monitor = monitor_path.map(|path| {
+            let mut info = MonitorInfo::new(PROGRAM, path);
+            info.version = Some(env!("CARGO_PKG_VERSION").to_owned());
+            info
+        });
         Ok(Backend {
             config,
             layout,
@@ -100,9 +108,9 @@ impl VmFactory {
             info,
             capabilities,
             shims: Shims::new(connector),
-            hierarchies,
+            hierarchies: Hierarchies::of_host(),
             entries: Arc::default(),
-            boot_id: boot_id(),
+            boot_id,
             life: Life::begin(),
         })
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <state dir>/
+//!   capabilities.json       what was probed, and what the answers depend on
 //!   exits/<id>              the exit code, from the monitor; one watch on this directory sees every end
 //!   root/                   the root of the runtime below the shim, where it takes one
 //!   containers/.<id>.<n>/   a container being made or removed
@@ -33,8 +34,18 @@ impl Layout {
         Self { state_dir: state_dir.into() }
     }
 
-    pub(crate) fn state_dir(&self) -> &Path {
-        &self.state_dir
+    /// The namespace of our containers in their shims. Shims keep what they know of a container below it, so that two
+    /// state directories with containers of one name do not meet.
+    pub(crate) fn namespace(&self) -> String {
+        use sha2::{Digest as _, Sha256};
+        use std::os::unix::ffi::OsStrExt as _;
+        let digest = Sha256::digest(self.state_dir.as_os_str().as_bytes());
+        let name: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        format!("manyrun-{name}")
+    }
+
+    pub(crate) fn capabilities(&self) -> PathBuf {
+        self.state_dir.join("capabilities.json")
     }
 
     pub(crate) fn exits(&self) -> PathBuf {

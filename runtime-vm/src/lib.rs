@@ -12,6 +12,7 @@ mod capabilities;
 mod config;
 pub mod connector;
 mod events;
+mod evidence;
 mod factory;
 mod layout;
 mod lifecycle;

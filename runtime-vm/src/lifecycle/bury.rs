@@ -42,7 +42,7 @@ impl Backend {
             Ok(binary) => {
                 let connector = self.shims.connector();
                 connector
-                    .clean_up(binary, &self.namespace(), record.id.as_str(), dir.path(), DELETE_LIMIT)
+                    .clean_up(binary, &self.layout.namespace(), record.id.as_str(), dir.path(), DELETE_LIMIT)
                     .await
             }
             Err(error) => Err(error),

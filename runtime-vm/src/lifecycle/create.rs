@@ -121,7 +121,7 @@ impl Making {
         }
         let mut order = StartOrder::new(backend.binary()?, id.as_str(), self.dir.path());
         order.debug = backend.config.debug;
-        order.namespace = backend.namespace();
+        order.namespace = backend.layout.namespace();
         let starting = backend.shims.connector().start(members.dir().path(), order).await?;
         let started = starting.started();
         let shim = ShimRef {
@@ -171,7 +171,7 @@ impl Work for Making {
         let monitor = MonitorClient::at(backend.layout.shim(&shim.id).path());
         let fifos = monitor.add(&self.program()).await?;
         let io = io_of(&fifos, self.record.terminal);
-        let client = backend.shims.client(&shim, &backend.namespace(), &id).await?;
+        let client = backend.shims.client(&shim, &backend.layout.namespace(), &id).await?;
         let mut task = CreateTask::new(id.as_str(), self.dir.path(), io);
         task.options = payload;
         let gate = backend.hierarchies.hold_open().await;
