@@ -56,6 +56,11 @@ impl Identity {
         found
     }
 
+    /// The process that would reap it now; `None` if it is gone.
+    pub fn parent(self) -> Option<i32> {
+        Stat::read(self.pid).filter(|stat| stat.lives && stat.start == self.start).map(|stat| stat.parent)
+    }
+
     /// Whether the process still lives.
     pub fn lives(self) -> bool {
         Self::of(self.pid) == Some(self)
@@ -342,6 +347,7 @@ mod tests {
     fn a_process_is_recognised_until_it_ends() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let identity = Identity::of(i32::try_from(child.id()).unwrap()).unwrap();
+        assert_eq!(identity.parent(), Some(Identity::own().pid));
         let recognised = Recognised::default();
         assert!(recognised.lives(identity) && recognised.lives(identity));
         child.kill().unwrap();
@@ -349,6 +355,7 @@ mod tests {
             std::thread::yield_now();
         }
         // Nobody has reaped it yet.
+        assert_eq!(identity.parent(), None);
         assert!(!recognised.lives(identity));
         child.wait().unwrap();
         assert!(!recognised.lives(identity));

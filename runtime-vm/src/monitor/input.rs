@@ -53,12 +53,33 @@ pub(super) async fn read_from(client: Arc<UnixSeqpacket>, mode: StdinMode, input
     }
 }
 
-/// Writes a program's input until the last who could give any is gone. Without a fifo everything is thrown away.
+/// Writes a program's input until the program is over; then it is thrown away, and our end of the fifo goes. Without a fifo
+/// it is thrown away from the start.
 pub(super) async fn write(
-    mut fifo: Option<Sender>,
+    fifo: Option<Sender>,
     mut input: mpsc::Receiver<Input>,
     key: Key,
     tasks: Arc<dyn Tasks>,
+    made: watch::Receiver<bool>,
+    mut over: watch::Receiver<bool>,
+) {
+    tokio::select! {
+        // Its maker may have gone without a word, which is the end as well.
+        _ = over.wait_for(|over| *over) => {}
+        () = carry(fifo, &mut input, &key, &*tasks, made) => {}
+    }
+    while let Some(next) = input.recv().await {
+        if let Input::End(Some(told)) = next {
+            let _ = told.send(Ok(()));
+        }
+    }
+}
+
+async fn carry(
+    mut fifo: Option<Sender>,
+    input: &mut mpsc::Receiver<Input>,
+    key: &Key,
+    tasks: &dyn Tasks,
     mut made: watch::Receiver<bool>,
 ) {
     while let Some(next) = input.recv().await {
@@ -73,7 +94,7 @@ pub(super) async fn write(
             }
             Input::End(told) => {
                 let done = match fifo.take() {
-                    Some(open) => close(open, &key, &*tasks, &mut made).await,
+                    Some(open) => close(open, key, tasks, &mut made).await,
                     None => Ok(()),
                 };
                 if let Err(error) = &done {

@@ -165,12 +165,16 @@ fn below() -> Vec<Identity> {
 /// The shim's process: the one that it tells, if that is below this one, else the one that was left to this one where it
 /// tells none. A shim that was there before is below somebody else.
 fn own_shim(told: Option<i32>) -> Option<Identity> {
-    let below = below();
-    match told {
-        Some(pid) => below.into_iter().find(|each| each.pid == pid),
+    let Some(told) = told else {
         // Parents come before their children.
-        None => below.first().copied(),
+        return below().first().copied();
+    };
+    // As a rule it is a child by now, and one look is enough.
+    let shim = Identity::of(told)?;
+    if shim.parent() == Some(Identity::own().pid) {
+        return Some(shim);
     }
+    below().into_iter().find(|each| *each == shim)
 }
 
 /// Once the shim runs, this process takes what helps it to live on; the shim and its programs are not to inherit that.

@@ -159,13 +159,15 @@ impl Program {
         let (input, given) = mpsc::channel(1);
         let (made, is_made) = watch::channel(false);
         let mut carriers = JoinSet::new();
-        carriers.spawn(input::write(stdin, given, order.key.clone(), tasks, is_made));
+        let (over, is_over) = watch::channel(false);
+        carriers.spawn(input::write(stdin, given, order.key.clone(), tasks, is_made, is_over));
         let work = Work {
             outputs,
             log,
             clients: Clients::default(),
             door: Some((listener, socket)),
             input: input.clone(),
+            over,
             stdin: order.stdin,
             readers: JoinSet::new(),
             leaving: JoinSet::new(),
@@ -246,6 +248,8 @@ struct Work {
     clients: Clients,
     door: Option<(UnixSeqpacketListener, Placed)>,
     input: mpsc::Sender<Input>,
+    /// Says that no input is wanted any more.
+    over: watch::Sender<bool>,
     stdin: StdinMode,
     /// Those who read what clients send.
     readers: JoinSet<()>,
@@ -317,6 +321,7 @@ impl Work {
                 let _ = told.send(whole);
             }
             Ask::Leave(told) => {
+                self.over.send_replace(true);
                 self.door = None;
                 let clients = std::mem::take(&mut self.clients);
                 // They have their own time, and output does not wait for them any more.

@@ -128,9 +128,15 @@ async fn a_program_that_does_not_read_holds_back_its_client_and_nothing_else() {
     stdout.write_all(b"still here\n").await.unwrap();
     program.until_logged("stdout F still here").await;
     assert_eq!(other.packet().await, b"\x02still here\n");
-    drop((stdin, stdout));
+    drop(stdout);
     field.shim.end(program.key(), 0);
     assert_eq!(program.exit().await, "0");
+    // Whoever reads at the other end sees that nobody writes any more.
+    let mut stdin = stdin;
+    let mut rest = Vec::new();
+    soon(stdin.read_to_end(&mut rest)).await.unwrap();
+    field.client.close_stdin(program.key()).await.unwrap();
+    assert!(!field.shim.has_closed(program.key()));
 }
 
 #[tokio::test]
