@@ -88,7 +88,7 @@ fn entries_of_sessions(place: &Place, container: &ContainerId) -> Vec<PathBuf> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_whose_monitor_is_killed_is_stopped_by_its_pid() {
-    on(&["runc", "crun"], async |place| {
+    on(&["runc", "crun", "runsc"], async |place| {
         let runtime = place.open(&place.config()).await;
         let container = place.running(&runtime, "unwatched", &Workload::ready_forever()).await;
         // They write nothing: without a monitor nobody would read it.
@@ -118,7 +118,7 @@ async fn a_session_whose_monitor_is_killed_is_stopped_by_its_pid() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_monitor_that_hangs_is_ended_by_a_stop() {
-    on(&["runc", "crun"], async |place| {
+    on(&["runc", "crun", "runsc"], async |place| {
         let runtime = place.open(&place.config()).await;
         let container = place.running(&runtime, "hung", &Workload::ready_forever()).await;
         let session = Session::start(place, &runtime, &container, "hung", &Workload::forever()).await;
@@ -155,7 +155,7 @@ async fn a_sessions_monitor_that_hangs_does_not_hold_up_a_stop_of_the_container(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forced_delete_leaves_nothing_of_sessions() {
-    on(&["runc", "crun"], async |place| {
+    on(&["runc", "crun", "runsc"], async |place| {
         let runtime = place.open(&place.config()).await;
         let container = place.running(&runtime, "full", &Workload::ready_forever()).await;
         let family = Workload::new([
@@ -195,7 +195,7 @@ async fn a_forced_delete_leaves_nothing_of_sessions() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_by_a_runtime_that_hangs_times_out_and_leaves_nothing() {
     for hangs in [Hangs::Before, Hangs::After] {
-        on(&["runc", "crun"], async |place| {
+        on(&["runc", "crun", "runsc"], async |place| {
             let wrapper = Wrapper::new(place, "exec", hangs);
             let mut config = place.config();
             config.paths = vec![wrapper.path.clone()];
@@ -229,7 +229,7 @@ async fn a_start_by_a_runtime_that_hangs_times_out_and_leaves_nothing() {
 fn a_start_whose_caller_is_killed_is_undone_by_the_next_open() {
     let own = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for hangs in [Hangs::Before, Hangs::After] {
-        own().block_on(on(&["runc", "crun"], async |place| {
+        own().block_on(on(&["runc", "crun", "runsc"], async |place| {
             let wrapper = Wrapper::new(place, "exec", hangs);
             let mut config = place.config();
             config.paths = vec![wrapper.path.clone()];
@@ -275,7 +275,7 @@ fn a_start_whose_caller_is_killed_is_undone_by_the_next_open() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_files_of_a_session_are_where_they_are_said_to_be() {
-    on(&["runc", "crun"], async |place| {
+    on(&["runc", "crun", "runsc"], async |place| {
         let context = OpenContext::new(place.path("state"), format!("/manyrun/{}", place.token()));
         let config = place.config();
         let concrete = within(LIMIT, "open", Box::pin(OciFactory.open_oci(&config, context))).await.unwrap();
@@ -306,7 +306,7 @@ async fn the_files_of_a_session_are_where_they_are_said_to_be() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_terminal_of_a_session_has_the_size_that_was_asked_for_last() {
-    on(&["runc", "crun"], async |place| {
+    on(&["runc", "crun", "runsc"], async |place| {
         let runtime = place.open(&place.config()).await;
         let container = place.running(&runtime, "sizes", &Workload::ready_forever()).await;
         let id = session_id(place, "sizes");
