@@ -231,6 +231,16 @@ impl Backend {
         })
     }
 
+    /// The runtime's binary for a container, which may be one for another platform.
+    pub(crate) fn binary_of(&self, id: &ContainerId) -> Result<PathBuf> {
+        if !self.config.platform_paths.is_empty()
+            && let Ok(Some(Record { binary: Some(binary), .. })) = Record::read(&self.layout.container(id))
+        {
+            return Ok(binary);
+        }
+        self.binary().cloned()
+    }
+
     /// The monitor's binary.
     pub(crate) fn monitor(&self) -> Result<&PathBuf> {
         self.monitor.as_ref().map_err(|why| {
@@ -319,7 +329,7 @@ impl Backend {
 
     /// A command line of the runtime, which logs its complaints to `log`.
     pub(crate) fn command(&self, id: &ContainerId, log: &Path) -> Result<CommandLine> {
-        let line = CommandLine::new(self.binary()?).speaks(self.dialect.alone());
+        let line = CommandLine::new(self.binary_of(id)?).speaks(self.dialect.alone());
         let line = line.args(self.global_args(id, log));
         let line = if self.config.systemd_cgroup { line.arg("--systemd-cgroup") } else { line };
         Ok(self.config.env.iter().fold(line, |line, (name, value)| line.env(name, value)))

@@ -1,5 +1,6 @@
 //! What this backend takes from a handler's configuration.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub struct OciConfig {
     pub handler: HandlerName,
     /// Candidates for the runtime's binary; a bare name is looked up on `PATH`.
     pub binaries: Vec<PathBuf>,
+    /// Binaries for images of other platforms, by `os/architecture` or `os/architecture/variant`.
+    pub platform_paths: BTreeMap<String, PathBuf>,
     /// Arguments before the verb.
     pub args: Vec<String>,
     /// The runtime's own `--root`; below the state directory unless given.
@@ -89,6 +92,7 @@ impl OciConfig {
         Ok(Self {
             handler: config.name.clone(),
             binaries,
+            platform_paths: config.platform_paths.clone(),
             args: config.args.clone(),
             root: config.root.clone(),
             monitor: config.monitor.path.clone().unwrap_or_else(|| PathBuf::from("conmon")),
@@ -137,7 +141,6 @@ impl MonitorCgroup {
 fn unheeded(config: &HandlerConfig) -> Option<&'static str> {
     let keys = [
         (config.config_path.is_some(), "config_path"),
-        (!config.platform_paths.is_empty(), "platform_paths"),
         (config.monitor.exec_cgroup.is_some(), "monitor.exec_cgroup"),
         (config.exec_cpu_affinity.is_some(), "exec_cpu_affinity"),
         (config.pull_image_in_guest, "pull_image_in_guest"),

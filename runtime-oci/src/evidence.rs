@@ -231,6 +231,14 @@ fn line(binary: &Path, config: &OciConfig) -> CommandLine {
     config.env.iter().fold(line, |line, (name, value)| line.env(name, value))
 }
 
+/// What a binary calls itself.
+///
+/// # Errors
+/// When it cannot be run or does not answer.
+pub(crate) async fn name_of(binary: &Path, config: &OciConfig) -> Result<Option<String>, Error> {
+    Ok(name_and_version(&Ok(ask_version(binary, config).await?)).0)
+}
+
 async fn ask_version(binary: &Path, config: &OciConfig) -> Result<Finished, Error> {
     line(binary, config).arg("--version").run(LIMIT).await
 }

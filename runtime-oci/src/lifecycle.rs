@@ -6,6 +6,7 @@ mod delete;
 mod kill;
 mod pause;
 mod placement;
+mod platform;
 mod restore;
 mod start;
 mod state;

@@ -95,6 +95,9 @@ pub(crate) struct Record {
     /// How what runs in it is reached. It stands here, for a runtime whose binary vanished cannot be asked who it is.
     #[serde(default)]
     pub(crate) reach: Reach,
+    /// The runtime's binary, where it is not the handler's own: one for the platform of the image.
+    #[serde(default)]
+    pub(crate) binary: Option<PathBuf>,
     /// Arguments before the verb that this container needs beyond the handler's.
     #[serde(default)]
     pub(crate) runtime_args: Vec<String>,
@@ -158,6 +161,7 @@ impl Record {
             started_at: None,
             init: None,
             reach: Reach::Host,
+            binary: None,
             runtime_args: Vec::new(),
             frozen: Frozen::No,
             init_program: None,

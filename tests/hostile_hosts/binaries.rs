@@ -8,7 +8,7 @@ use runtime_api::{
     ContainerStatus, CreateRequest, DeleteRequest, ErrorKind, ExecId, ExecRequest, ExecSessionRequest,
     ExecSyncRequest, HandlerConfig, LogConfig, StdinMode, StopRequest, Streams,
 };
-use runtime_test::{Step, Workload};
+use runtime_test::{BundleOptions, Step, Workload};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::wrapper::write_script;
@@ -124,6 +124,69 @@ async fn a_runtime_that_never_does_anything_is_not_asked_for_ever() {
         assert!((90..100).contains(&busy.left()), "{} of 100 are left", busy.left());
         assert!(runtime.state(&id).await.unwrap_err().is_not_found());
         assert!(place.kept().is_empty(), "{:?}", place.kept());
+        runtime.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_of_another_platform_has_a_binary_of_its_own_for_all_its_life() {
+    on(&["runc", "crun"], async |place| {
+        let (foreign, said) = (place.path("foreign"), place.path("said"));
+        let real = manyrun_tests::host::find(place.binary).unwrap();
+        let script =
+            format!("#!/bin/sh\necho \"$*\" >> {}\nexec {} \"$@\"\n", said.display(), real.display());
+        write_script(&foreign, &script);
+        let stranger = place.path("stranger");
+        write_script(&stranger, "#!/bin/sh\necho stranger version 1\n");
+        let mut config = place.config();
+        config.platform_paths.insert("linux/arm64".to_owned(), foreign.clone());
+        config.platform_paths.insert("linux/riscv64".to_owned(), stranger.clone());
+        let runtime = place.open(&config).await;
+        let told = |verb: &str| {
+            let said = std::fs::read_to_string(&said).unwrap_or_default();
+            said.lines().any(|line| line.split(' ').any(|word| word == verb))
+        };
+        let request = |name: &str, key: &str, value: &str| {
+            let options = BundleOptions::new().annotation(key, value);
+            let bundle = place.bundle_with(name, &Workload::ready_forever(), &options);
+            CreateRequest::new(place.id(name), bundle)
+        };
+        let architecture = "org.opencontainers.image.architecture";
+        let native = request("native", architecture, "amd64");
+        within(LIMIT, "create", runtime.create(native)).await.unwrap();
+        within(LIMIT, "delete", runtime.delete(&place.id("native"), DeleteRequest::new())).await.unwrap();
+        assert!(!said.exists());
+
+        let (crio, path) = ("io.kubernetes.cri-o.PlatformRuntimePath", foreign.to_string_lossy());
+        for (name, key, value) in [("image", architecture, "arm64"), ("crio", crio, path.as_ref())] {
+            let id = place.id(name);
+            within(LIMIT, "create", runtime.create(request(name, key, value))).await.unwrap();
+            within(LIMIT, "start", runtime.start(&id)).await.unwrap();
+            let exec = ExecSyncRequest::new(Workload::exits(3).process());
+            assert_eq!(within(LIMIT, "exec", runtime.exec_sync(&id, exec)).await.unwrap().code(), Some(3));
+            let session = ExecSessionRequest::new(ExecId::new("s").unwrap(), Workload::forever().process());
+            within(LIMIT, "exec_start", runtime.exec_start(&id, session)).await.unwrap();
+            assert!(told("exec") && !told("delete"));
+            let again = place.open(&config).await;
+            within(LIMIT, "delete", again.delete(&id, DeleteRequest::force())).await.unwrap();
+            for verb in ["create", "start", "delete"] {
+                assert!(told(verb), "{verb} was run by another binary");
+            }
+            again.shutdown().await;
+            std::fs::remove_file(&said).unwrap();
+        }
+
+        let refused = [
+            (crio, stranger.parent().unwrap().join("evil").to_string_lossy().into_owned(), "evil"),
+            (architecture, "riscv64".to_owned(), "calls itself stranger"),
+        ];
+        for (key, value, why) in refused {
+            let create = runtime.create(request("refused", key, &value));
+            let error = within(LIMIT, "create", create).await.unwrap_err();
+            assert!(error.report().contains(why), "{}", error.report());
+            assert!(place.kept().is_empty(), "{why}: {:?}", place.kept());
+        }
         runtime.shutdown().await;
     })
     .await;

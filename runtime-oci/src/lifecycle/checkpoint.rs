@@ -55,7 +55,7 @@ impl Backend {
         let (mut locked, sight) = self.admit(Operation::Checkpoint, id).await?;
         let place = ImagePlace::plan(&request.image)?;
         let parent = request.parent.as_deref().map(|parent| place.to_parent(parent)).transpose()?;
-        self.binary()?;
+        self.binary_of(id)?;
         locked.record.checkpoint = Some(CheckpointPhase {
             owner: self.life.owner(),
             place: place.clone(),

@@ -76,6 +76,7 @@ impl Making {
         record.terminal = spec.terminal();
         record.stop_signal = request.stop_signal;
         record.annotations = spec.annotations();
+        record.binary = backend.platform_binary(&record.annotations).await?;
         record.labels.clone_from(&request.labels);
         record.log = request.log.path.clone().filter(|_| request.log.driver == LogDriver::CriFile);
         record.reach = backend.dialect.reach;
@@ -126,9 +127,10 @@ impl Work for Making {
         let backend = Arc::clone(&self.backend);
         let mut runtime_args = backend.global_args(&self.request.id, &self.dir.oci_log());
         runtime_args.extend(self.record.runtime_args.iter().cloned());
+        let runtime = self.record.binary.as_ref().map_or_else(|| backend.binary(), Ok)?.clone();
         let args = MonitorArgs {
             conmon: backend.monitor()?,
-            runtime: backend.binary()?,
+            runtime: &runtime,
             runtime_args: &runtime_args,
             config: &backend.config,
             layout: &backend.layout,

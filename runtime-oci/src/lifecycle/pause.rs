@@ -31,7 +31,7 @@ impl Backend {
     pub(super) async fn freeze_or_thaw(&self, locked: &mut Locked, verb: &str) -> Result<()> {
         let id = locked.record.id.clone();
         if locked.record.reach == Reach::Runtime {
-            self.binary()?;
+            self.binary_of(&id)?;
             locked.record.frozen = Frozen::InDoubt;
             locked.save()?;
         }

@@ -18,7 +18,7 @@ impl Backend {
     pub(crate) async fn start(&self, id: &ContainerId) -> Result<()> {
         let (mut locked, _) = self.admit(Operation::Start, id).await?;
         let named = |error: Error| error.during(Operation::Start).on(format_args!("container \"{id}\""));
-        self.binary().map_err(named)?;
+        self.binary_of(id).map_err(named)?;
         // The time comes before the act, for a short program is over before the act returns.
         locked.record.phase = Phase::Starting;
         locked.record.started_at = Some(SystemTime::now());

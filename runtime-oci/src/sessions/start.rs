@@ -53,7 +53,7 @@ impl Opening {
         if observe::is_being_killed(&locked.record) {
             return Err(being_killed());
         }
-        let (conmon, runtime) = (backend.monitor()?.clone(), backend.binary()?.clone());
+        let (conmon, runtime) = (backend.monitor()?.clone(), backend.binary_of(&id)?);
         let session = request.session;
         let dir = locked.dir.session(&session);
         if dir.path().exists() && !backend.reclaim_session(&id, &session).await? {
