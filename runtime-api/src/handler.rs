@@ -109,7 +109,7 @@ pub struct MonitorConfig {
     /// Where it gets a cgroup of its own: `pod` is beside its container's, an absolute path is a parent of the caller's
     /// choice. Without, or with an empty one, it stays in the cgroup of the process that creates the container.
     pub cgroup: Option<String>,
-    /// `container`: execs are monitored from inside the container's cgroup.
+    /// `container`: exec sessions are monitored from inside the container's cgroup.
     pub exec_cgroup: Option<String>,
     /// The log is not synced to disk when the container ends.
     #[serde(default)]

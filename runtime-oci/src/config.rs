@@ -36,6 +36,8 @@ pub struct OciConfig {
     pub monitor: PathBuf,
     /// Where the monitor gets a cgroup of its own.
     pub monitor_cgroup: MonitorCgroup,
+    /// The monitor of an exec session goes to the cgroup of its container.
+    pub sessions_monitored_inside: bool,
     /// `KEY=value` pairs for monitor and runtime.
     pub env: Vec<(String, String)>,
     /// The log is not synced to disk at the end.
@@ -71,11 +73,20 @@ impl OciConfig {
         };
         let options: Options = serde_json::from_value(serde_json::Value::Object(config.options.clone()))
             .map_err(|error| invalid(format!("options: {error}")))?;
-        if let Some(key) = unheeded(config) {
-            return Err(invalid(format!("{key} has no effect for the kind oci, so it is not accepted")));
+        if let Some((key, why)) = unheeded(config) {
+            return Err(invalid(format!(
+                "{key} has no effect for the kind oci, so it is not accepted: {why}"
+            )));
         }
         let monitor_cgroup = MonitorCgroup::parse(config.monitor.cgroup.as_deref(), options.systemd_cgroup)
             .map_err(|why| invalid(format!("monitor.cgroup: {why}")))?;
+        let sessions_monitored_inside = match config.monitor.exec_cgroup.as_deref() {
+            None | Some("") => false,
+            Some("container") => true,
+            Some(other) => {
+                return Err(invalid(format!("monitor.exec_cgroup: {other:?} is not \"container\"")));
+            }
+        };
         let mut env = Vec::new();
         for pair in &config.monitor.env {
             let Some((name, value)) = pair.split_once('=').filter(|(name, _)| !name.is_empty()) else {
@@ -97,6 +108,7 @@ impl OciConfig {
             root: config.root.clone(),
             monitor: config.monitor.path.clone().unwrap_or_else(|| PathBuf::from("conmon")),
             monitor_cgroup,
+            sessions_monitored_inside,
             env,
             no_sync_log: config.monitor.no_sync_log,
             systemd_cgroup: options.systemd_cgroup,
@@ -138,15 +150,22 @@ impl MonitorCgroup {
 }
 
 /// The first key that is set and that this backend would not heed. A setting without effect is worse than an error.
-fn unheeded(config: &HandlerConfig) -> Option<&'static str> {
+fn unheeded(config: &HandlerConfig) -> Option<(&'static str, &'static str)> {
     let keys = [
-        (config.config_path.is_some(), "config_path"),
-        (config.monitor.exec_cgroup.is_some(), "monitor.exec_cgroup"),
-        (config.exec_cpu_affinity.is_some(), "exec_cpu_affinity"),
-        (config.pull_image_in_guest, "pull_image_in_guest"),
-        (config.stream_websockets, "stream_websockets"),
+        (
+            config.config_path.is_some(),
+            "config_path",
+            "OCI runtimes share no option for such a file; see args",
+        ),
+        (
+            config.exec_cpu_affinity.is_some(),
+            "exec_cpu_affinity",
+            "a runtime does not tell whether it heeds process.execCPUAffinity",
+        ),
+        (config.pull_image_in_guest, "pull_image_in_guest", "there is no guest"),
+        (config.stream_websockets, "stream_websockets", "conmon serves a socket of its own kind"),
     ];
-    keys.iter().find(|(set, _)| *set).map(|(_, key)| *key)
+    keys.iter().find(|(set, ..)| *set).map(|(_, key, why)| (*key, *why))
 }
 
 /// The first candidate that is there, as an absolute path; the error tells what was looked for.
@@ -193,9 +212,13 @@ mod tests {
     #[test]
     fn a_key_without_effect_is_refused() {
         let mut config = handler();
-        config.monitor.exec_cgroup = Some("container".into());
+        config.exec_cpu_affinity = Some("first".into());
         let text = OciConfig::from_handler(&config).unwrap_err().to_string();
-        assert!(text.contains("monitor.exec_cgroup"), "{text}");
+        assert!(text.contains("exec_cpu_affinity") && text.contains("execCPUAffinity"), "{text}");
+        let mut config = handler();
+        config.monitor.exec_cgroup = Some("pod".into());
+        let text = OciConfig::from_handler(&config).unwrap_err().to_string();
+        assert!(text.contains("monitor.exec_cgroup: \"pod\" is not"), "{text}");
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use manyrun_tests::census;
 use runtime_api::{
-    CreateRequest, DeleteRequest, ErrorKind, KillRequest, MonitorHealth, OpenContext, Rejection,
-    RuntimeExt as _, RuntimeFactory as _, Signal,
+    CreateRequest, DeleteRequest, ErrorKind, ExecId, ExecSessionRequest, ExecSessionState, KillRequest,
+    MonitorHealth, OpenContext, Rejection, RuntimeExt as _, RuntimeFactory as _, Signal,
 };
 use runtime_oci::OciFactory;
 use runtime_test::{BundleOptions, Workload};
 
 use crate::bystander::Cgroup;
+use crate::place::parent_of;
 use crate::wrapper::{Hangs, Wrapper, write_script};
 use crate::{LIMIT, on, within};
 
@@ -201,6 +202,49 @@ async fn a_monitor_has_a_cgroup_of_its_own_where_the_handler_wants_that() {
             runtime.shutdown().await;
         }
         remove_everywhere(below.trim_start_matches('/'));
+    })
+    .await;
+}
+
+/// It shares the cgroup, and is no process of the container all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_monitor_of_a_session_is_in_the_containers_cgroup_where_the_handler_wants_that() {
+    on(&["runc", "crun", "runsc"], async |place| {
+        let mut config = place.config();
+        config.monitor.exec_cgroup = Some("container".into());
+        let runtime = place.open(&config).await;
+        let id = place.running(&runtime, "host", &Workload::ready_forever()).await;
+        let session = ExecId::new(place.id("inner").as_str()).unwrap();
+        let request = ExecSessionRequest::new(session.clone(), Workload::forever().process());
+        let started = within(LIMIT, "exec_start", runtime.exec_start(&id, request)).await.unwrap();
+        let ExecSessionState::Running { pid } = started else { panic!("it began as {started:?}") };
+        let monitor = parent_of(i32::try_from(pid).unwrap()).unwrap();
+        let cgroup = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let init = i32::try_from(runtime.state(&id).await.unwrap().pid.unwrap()).unwrap();
+        assert_eq!(std::fs::read_to_string(format!("/proc/{monitor}/comm")).unwrap().trim(), "conmon");
+        // That by which processes are frozen.
+        let home = |pid: i32| {
+            let all = cgroup(pid);
+            let line = |of: &str| all.lines().find(|line| line.contains(of)).map(str::to_owned);
+            line(":freezer:").or_else(|| line("0::")).unwrap()
+        };
+        assert_eq!(home(monitor), home(init));
+        assert_ne!(home(monitor), home(i32::try_from(std::process::id()).unwrap()));
+
+        let kill = runtime.kill(&id, KillRequest::new(Signal::KILL).all());
+        within(LIMIT, "kill", kill).await.unwrap();
+        assert_eq!(within(LIMIT, "wait", runtime.wait(&id)).await.unwrap().code, Some(137));
+        let ended = within(LIMIT, "the end of the session", async {
+            loop {
+                match runtime.exec_state(&id, &session).await.unwrap() {
+                    ExecSessionState::Stopped { code } => break code,
+                    _ => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+                }
+            }
+        });
+        assert_eq!(ended.await, Some(137), "its monitor told");
+        within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::new())).await.unwrap();
+        runtime.shutdown().await;
     })
     .await;
 }

@@ -16,11 +16,31 @@ impl Hierarchies {
         for root in &self.roots {
             let at = inside(root, cgroup);
             make(root, &at)?;
-            fs::write(at.join("cgroup.procs"), pid.to_string())
-                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", at.display())))?;
+            move_to(&at, pid)?;
         }
         Ok(())
     }
+}
+
+impl Hierarchies {
+    /// Moves a process into a cgroup that somebody else made, in every hierarchy in which it is there.
+    ///
+    /// # Errors
+    /// Why the kernel refuses to move it.
+    pub fn join(&self, cgroup: &str, pid: i32) -> io::Result<()> {
+        for root in &self.roots {
+            let at = inside(root, cgroup);
+            if at.is_dir() {
+                move_to(&at, pid)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn move_to(at: &Path, pid: i32) -> io::Result<()> {
+    fs::write(at.join("cgroup.procs"), pid.to_string())
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", at.display())))
 }
 
 /// Makes a cgroup and its parents below a root. Of version 1 a new cpuset is empty and takes no process, so each level is

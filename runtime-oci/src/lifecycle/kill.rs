@@ -93,9 +93,12 @@ impl Backend {
         }
     }
 
-    /// Signals every process that the host sees but the init.
+    /// Signals every process of the container that the host sees but the init. Monitors of sessions may be in its cgroup,
+    /// and are none of it.
     fn signal_others(&self, locked: &Locked, signal: Signal) -> Result<()> {
-        let others = self.members(&locked.record).into_iter().filter(|one| Some(*one) != locked.record.init);
+        let monitors = self.session_monitors_inside(&locked.dir);
+        let spared = |one: &Identity| Some(*one) == locked.record.init || monitors.contains(one);
+        let others = self.members(&locked.record).into_iter().filter(|one| !spared(one));
         for process in others {
             process.signal(signal).map_err(|error| not_delivered(process, signal, error))?;
         }

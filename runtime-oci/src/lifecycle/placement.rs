@@ -89,13 +89,19 @@ impl Backend {
     /// Moves a monitor that has not begun into its cgroup.
     pub(crate) fn place_monitor(&self, record: &Record, pid: i32) -> Result<()> {
         let Some(cgroup) = &record.monitor_cgroup else { return Ok(()) };
-        self.hierarchies.enter(cgroup, pid).map_err(|error| {
-            let kind = match error.kind() {
-                std::io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
-                _ => ErrorKind::Exhausted("the monitor cannot be moved to its cgroup".into()),
-            };
-            Error::new(kind).caused_by(error).hint("leave monitor.cgroup out of the handler, or correct it")
-        })
+        self.hierarchies.enter(cgroup, pid).map_err(|error| not_moved("monitor.cgroup", error))
+    }
+
+    /// Moves the monitor of a session that has not begun to where the handler wants it.
+    pub(crate) fn place_session_monitor(&self, container: &Record, pid: i32) -> Result<()> {
+        if !self.config.sessions_monitored_inside {
+            return self.place_monitor(container, pid);
+        }
+        let Some(cgroup) = &container.own_cgroup else {
+            let none = "the container has no cgroup of its own that the monitor of a session could be in";
+            return Err(Error::new(ErrorKind::Unavailable(none.into())));
+        };
+        self.hierarchies.join(cgroup, pid).map_err(|error| not_moved("monitor.exec_cgroup", error))
     }
 
     /// Removes the cgroups that are a container's alone, once nothing of it runs.
@@ -114,6 +120,14 @@ impl Backend {
         // What another version of this library made has no mark.
         (record.chose_cgroup || *cgroup == self.default_cgroup(&record.id)).then_some(cgroup)
     }
+}
+
+fn not_moved(key: &str, error: std::io::Error) -> Error {
+    let kind = match error.kind() {
+        std::io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+        _ => ErrorKind::Exhausted("the monitor cannot be moved to its cgroup".into()),
+    };
+    Error::new(kind).caused_by(error).hint(format!("leave {key} out of the handler, or correct it"))
 }
 
 fn check_parent(parent: &str, systemd: bool) -> Result<()> {

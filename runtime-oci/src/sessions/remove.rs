@@ -79,6 +79,15 @@ impl Backend {
         end_whatever(found).await;
     }
 
+    /// The monitors of sessions that are in the container's cgroup.
+    pub(crate) fn session_monitors_inside(&self, container: &ContainerDir) -> Vec<Identity> {
+        if !self.config.sessions_monitored_inside {
+            return Vec::new();
+        }
+        let sessions = std::fs::read_dir(container.sessions()).into_iter().flatten().flatten();
+        sessions.filter_map(|each| conmon::daemon(&ContainerDir::at(each.path()))).collect()
+    }
+
     /// Removes the sessions of a container that a dead process was making or removing.
     pub(crate) async fn recover_sessions(&self, id: &ContainerId) -> Result<()> {
         let container = self.layout.container(id);

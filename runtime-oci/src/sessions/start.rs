@@ -85,7 +85,9 @@ impl Opening {
             takes_tty: backend.dialect.execs_take_tty,
             inner_pid: inner_pid.as_deref(),
         };
-        match SessionMonitor::start(args.command_line(), |pid| backend.place_monitor(&locked.record, pid)) {
+        match SessionMonitor::start(args.command_line(), |pid| {
+            backend.place_session_monitor(&locked.record, pid)
+        }) {
             Ok(monitor) => Ok(Self { backend, id, session, record, dir, monitor, _held: held }),
             Err(error) => {
                 discard(dir.path());
