@@ -2,16 +2,23 @@
 
 use std::path::PathBuf;
 
-/// What this host lacks to run containers with the OCI runtime `binary`, with the command that would help.
+use crate::handler::shim_of;
+
+/// What this host lacks to run containers with this runtime, such as `crun` or `vm:runc`, with the command that would help.
 #[must_use]
 pub fn lacks(binary: &str) -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some(format!("containers with {binary} need root: run the tests as root"));
     }
-    ["conmon", binary]
-        .into_iter()
-        .find(|command| find(command).is_none())
-        .map(|command| format!("{command} is not installed: apt-get install {command}"))
+    let missing = |commands: &[&str]| {
+        let missing = commands.iter().find(|command| find(command).is_none())?;
+        Some(format!("{missing} is not installed: scripts/install-host-needs installs it"))
+    };
+    let Some((shim, below)) = shim_of(binary) else { return missing(&["conmon", binary]) };
+    missing(&[&shim, below]).or_else(|| {
+        let lost = runtime_vm::monitor::find::find(None).err()?;
+        Some(format!("{}; cargo build -p runtime-vm", lost.report()))
+    })
 }
 
 /// Says for the test's own report that it did not run, and why; `scripts/tally` counts the line.

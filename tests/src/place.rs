@@ -11,15 +11,11 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use runtime_api::{
-    ContainerId, CreateRequest, HandlerConfig, HandlerName, OpenContext, Origin, RuntimeFactory as _,
-    RuntimeKind, SharedRuntime,
-};
-use runtime_oci::OciFactory;
+use runtime_api::{ContainerId, CreateRequest, HandlerConfig, OpenContext, SharedRuntime};
 use runtime_test::{BundleOptions, Workload, bundle};
 
 use crate::patience::{LIMIT, within};
-use crate::{census, host};
+use crate::{census, handler, host};
 
 /// Runs a test on each of these runtimes, or says which of them this host lacks. Afterwards nothing may be left.
 pub async fn on(binaries: &[&'static str], test: impl AsyncFn(&Place)) {
@@ -42,7 +38,7 @@ pub async fn on(binaries: &[&'static str], test: impl AsyncFn(&Place)) {
 #[derive(Debug)]
 pub struct Place {
     directory: tempfile::TempDir,
-    /// The OCI runtime.
+    /// The runtime, as [`handler::config`] reads it.
     pub binary: &'static str,
 }
 
@@ -95,17 +91,13 @@ impl Place {
     /// A handler for the runtime.
     #[must_use]
     pub fn config(&self) -> HandlerConfig {
-        HandlerConfig::new(
-            HandlerName::new(self.binary).unwrap(),
-            RuntimeKind::new("oci").unwrap(),
-            Origin::other("this test"),
-        )
+        handler::config(self.binary).unwrap()
     }
 
     /// A value over the state directory of this place; every call gives another one.
     pub async fn open(&self, config: &HandlerConfig) -> SharedRuntime {
         let context = OpenContext::new(self.path("state"), format!("/manyrun/{}", self.token()));
-        within(LIMIT, "open", OciFactory.open(config, context)).await.unwrap()
+        within(LIMIT, "open", handler::open(config, context)).await.unwrap()
     }
 
     /// A container that runs, and its id.
@@ -120,9 +112,10 @@ impl Place {
     /// The files that are kept for containers. What stays by design is no file of a container.
     #[must_use]
     pub fn kept(&self) -> Vec<String> {
-        ["containers", "exits", "root"]
+        ["containers", "exits", "root", "shims"]
             .iter()
             .flat_map(|name| census::entries(&self.path("state").join(name)))
+            .filter(|entry| !is_namespace(entry))
             .collect()
     }
 
@@ -134,6 +127,11 @@ impl Place {
         let kept = self.kept();
         assert!(kept.is_empty(), "left in the state directory: {kept:#?}");
     }
+}
+
+/// A shim keeps what it knows of the containers of one state directory below a directory of that name.
+fn is_namespace(entry: &str) -> bool {
+    entry.strip_prefix("directory manyrun-").is_some_and(|rest| !rest.contains('/'))
 }
 
 impl Drop for Place {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use runtime_api::{ErrorKind, ExitCause, ExitStatus, Result};
+use runtime_api::{ErrorKind, ExitCause, ExitStatus, Operation, Result, Signal};
 use runtime_host::process::{Identity, end_all, kill_tree};
 
 use crate::backend::{Backend, Locked};
@@ -10,7 +10,7 @@ use crate::monitor::{Key, MonitorClient};
 use crate::observe::{self, Sight};
 use crate::record::{Reach, Record};
 use crate::shims::Members;
-use crate::task::Target;
+use crate::task::{Fault, Target};
 
 /// How long a shim may take to remove a task.
 const DELETE_LIMIT: Duration = Duration::from_secs(30);
@@ -69,6 +69,9 @@ impl Backend {
         let id = record.id.as_str();
         if observe::shim_lives(shim) {
             if let Err(error) = self.delete_task(record).await {
+                if matches!(error.kind(), ErrorKind::PeerLost(_)) {
+                    gone_or_ended(shim.process).await;
+                }
                 tracing::warn!(%id, error = %error.report(), "the shim does not remove a container; it is cleaned up");
                 self.clean_up(record).await;
             }
@@ -86,14 +89,16 @@ impl Backend {
         for _ in 0..50 {
             match client.delete(Target::init(id), DELETE_LIMIT).await {
                 Ok(_) => return Ok(()),
-                Err(fault) if fault.is_gone() => return Ok(()),
+                Err(fault) if fault.is_not_found() => return Ok(()),
+                // It died meanwhile, and whether it had done it nobody knows.
+                Err(fault @ Fault::Closed(_)) => return Err(fault.into_error(Operation::Delete)),
                 Err(fault) => last = Some(fault),
             }
-            self.signal(record, runtime_api::Signal::KILL, false).await?;
+            self.signal(record, Signal::KILL, false).await?;
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         match last {
-            Some(fault) => Err(fault.into_error(runtime_api::Operation::Delete)),
+            Some(fault) => Err(fault.into_error(Operation::Delete)),
             None => Ok(()),
         }
     }

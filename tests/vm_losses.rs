@@ -1,0 +1,256 @@
+//! A sandbox's containers share a shim; shims and monitors that are killed; what reaches a shim besides its containers.
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test fails it")]
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use manyrun_tests::patience::{LIMIT, until, within};
+use manyrun_tests::place::{Place, on};
+use nix::sys::signal::{Signal as Number, kill};
+use nix::unistd::Pid;
+use runtime_api::{
+    ContainerId, ContainerStatus, CreateRequest, DeleteRequest, EventKind, ExitCause, KillRequest,
+    MonitorHealth, SandboxId, SharedRuntime, Signal, StopRequest,
+};
+use runtime_test::{BundleOptions, Workload};
+use tokio::time::Instant;
+
+const SHIMS: &[&str] = &["vm:runc", "vm:runc@crun", "vm:runc-rs"];
+/// Within which the end of a shim is to be noticed.
+const NOTICED: Duration = Duration::from_secs(1);
+
+/// The shims of a place: what their monitors wrote down.
+fn shims(place: &Place) -> Vec<serde_json::Value> {
+    let entries = std::fs::read_dir(place.path("state/shims")).unwrap().flatten();
+    let started = entries.map(|entry| std::fs::read(entry.path().join("started.json")).unwrap());
+    started.map(|text| serde_json::from_slice(&text).unwrap()).collect()
+}
+
+fn pid_of(shim: &serde_json::Value, who: &str) -> Pid {
+    Pid::from_raw(i32::try_from(shim[who]["pid"].as_i64().unwrap()).unwrap())
+}
+
+fn kill_all_shims(place: &Place) {
+    for shim in shims(place) {
+        kill(pid_of(&shim, "shim"), Number::SIGKILL).unwrap();
+    }
+}
+
+async fn delete(runtime: &SharedRuntime, id: &ContainerId, request: DeleteRequest) {
+    within(LIMIT, "delete", runtime.delete(id, request)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_containers_of_a_sandbox_share_its_shim() {
+    on(SHIMS, async |place| {
+        let runtime = place.open(&place.config()).await;
+        let sandbox = place.id("sandbox");
+        let noted = |kind: &str| {
+            BundleOptions::new()
+                .annotation("io.kubernetes.cri-o.ContainerType", kind)
+                .annotation("io.kubernetes.cri-o.SandboxID", sandbox.as_str())
+        };
+        let forever = Workload::ready_forever();
+        let bundles = [
+            place.bundle_with("sandbox", &forever, &noted("sandbox")),
+            place.bundle_with("member", &forever, &noted("container")),
+        ];
+        let mut ids = vec![sandbox.clone()];
+        let create = async |id: &ContainerId, bundle: &PathBuf| {
+            within(LIMIT, "create", runtime.create(CreateRequest::new(id.clone(), bundle))).await.unwrap();
+            within(LIMIT, "start", runtime.start(id)).await.unwrap();
+        };
+        create(&sandbox, &bundles[0]).await;
+        for number in 1..20 {
+            let id = place.id(&format!("member{number}"));
+            create(&id, &bundles[1]).await;
+            ids.push(id);
+        }
+        assert_eq!(shims(place).len(), 1);
+        assert_eq!(within(LIMIT, "list", runtime.list()).await.unwrap().len(), 20);
+
+        // Deleted with the last, whichever that is, and by whichever value.
+        let other = place.open(&place.config()).await;
+        let stopped = within(LIMIT, "stop", other.stop(&ids[7], StopRequest::within(Duration::ZERO))).await;
+        assert_eq!(stopped.unwrap().code, Some(137));
+        delete(&other, &ids[7], DeleteRequest::new()).await;
+        delete(&runtime, &sandbox, DeleteRequest::force()).await;
+        let last = ids.pop().unwrap();
+        for id in ids.iter().filter(|id| **id != sandbox && **id != place.id("member7")) {
+            delete(&runtime, id, DeleteRequest::force()).await;
+        }
+        assert_eq!(shims(place).len(), 1);
+        assert_eq!(runtime.state(&last).await.unwrap().status, ContainerStatus::Running);
+        delete(&runtime, &last, DeleteRequest::force()).await;
+        assert_eq!(shims(place).len(), 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_may_name_the_sandbox_as_well() {
+    on(SHIMS, async |place| {
+        let runtime = place.open(&place.config()).await;
+        let bundle = place.bundle("forever", &Workload::ready_forever());
+        let sandbox = SandboxId::new(place.token()).unwrap();
+        let ids: Vec<_> = (0..3).map(|number| place.id(&format!("one{number}"))).collect();
+        for id in &ids {
+            let request = CreateRequest::new(id.clone(), &bundle).sandbox(sandbox.clone());
+            within(LIMIT, "create", runtime.create(request)).await.unwrap();
+        }
+        assert_eq!(shims(place).len(), 1);
+        for id in &ids {
+            delete(&runtime, id, DeleteRequest::new()).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shim_that_is_killed_is_noticed_at_once_and_cleaned_up_after() {
+    on(SHIMS, async |place| {
+        let runtime = place.open(&place.config()).await;
+        let mut events = runtime.events().await.unwrap();
+        let id = place.running(&runtime, "running", &Workload::ready_forever()).await;
+        let init = i32::try_from(runtime.state(&id).await.unwrap().pid.unwrap()).unwrap();
+        kill_all_shims(place);
+        let killed = Instant::now();
+        let status = within(LIMIT, "wait", runtime.wait(&id)).await.unwrap();
+        assert!(killed.elapsed() < NOTICED, "it took {:?}", killed.elapsed());
+        assert_eq!((status.code, status.cause), (Some(137), ExitCause::MonitorLost));
+        until("the end of the init", || kill(Pid::from_raw(init), None).is_err().then_some(())).await;
+        within(LIMIT, "the event", async {
+            loop {
+                if let EventKind::Exited(told) = events.next().await.unwrap().unwrap().kind {
+                    break assert_eq!(told, status);
+                }
+            }
+        })
+        .await;
+        let state = runtime.state(&id).await.unwrap();
+        assert_eq!((state.status, state.exit), (ContainerStatus::Stopped, Some(status)));
+        delete(&runtime, &id, DeleteRequest::new()).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shim_may_be_killed_in_any_state_of_its_container() {
+    on(SHIMS, async |place| {
+        let runtime = place.open(&place.config()).await;
+        let bundle = place.bundle("forever", &Workload::ready_forever());
+        for (name, status) in [
+            ("created", ContainerStatus::Created),
+            ("paused", ContainerStatus::Paused),
+            ("stopped", ContainerStatus::Stopped),
+            ("stopping", ContainerStatus::Running),
+        ] {
+            let id = place.id(name);
+            within(LIMIT, "create", runtime.create(CreateRequest::new(id.clone(), &bundle))).await.unwrap();
+            if status != ContainerStatus::Created {
+                within(LIMIT, "start", runtime.start(&id)).await.unwrap();
+            }
+            match status {
+                ContainerStatus::Paused => within(LIMIT, "pause", runtime.pause(&id)).await.unwrap(),
+                ContainerStatus::Stopped => {
+                    let request = KillRequest::new(Signal::KILL);
+                    within(LIMIT, "kill", runtime.kill(&id, request)).await.unwrap();
+                    within(LIMIT, "wait", runtime.wait(&id)).await.unwrap();
+                }
+                _ => {}
+            }
+            let stop = (name == "stopping").then(|| {
+                let (runtime, id) = (runtime.clone(), id.clone());
+                tokio::spawn(async move { runtime.stop(&id, StopRequest::within(LIMIT)).await })
+            });
+            kill_all_shims(place);
+            let ended = within(LIMIT, "wait", runtime.wait(&id)).await.unwrap();
+            let cause =
+                if status == ContainerStatus::Stopped { ExitCause::Exited } else { ExitCause::MonitorLost };
+            assert_eq!((ended.code, ended.cause), (Some(137), cause), "{name}");
+            if let Some(stop) = stop {
+                assert_eq!(within(LIMIT, "stop", stop).await.unwrap().unwrap(), ended);
+            }
+            delete(&runtime, &id, DeleteRequest::new()).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_lost_while_nobody_looked_is_found_by_the_next() {
+    on(SHIMS, async |place| {
+        for with_monitor in [false, true] {
+            let runtime = place.open(&place.config()).await;
+            let name = if with_monitor { "both" } else { "shim" };
+            let id = place.running(&runtime, name, &Workload::ready_forever()).await;
+            drop(runtime);
+            for shim in shims(place) {
+                if with_monitor {
+                    kill(pid_of(&shim, "monitor"), Number::SIGKILL).unwrap();
+                }
+                kill(pid_of(&shim, "shim"), Number::SIGKILL).unwrap();
+            }
+            let runtime = place.open(&place.config()).await;
+            let status = within(LIMIT, "wait", runtime.wait(&id)).await.unwrap();
+            assert_eq!((status.code, status.cause), (Some(137), ExitCause::MonitorLost));
+            delete(&runtime, &id, DeleteRequest::new()).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_monitor_takes_no_exit_code_along() {
+    on(SHIMS, async |place| {
+        let runtime = place.open(&place.config()).await;
+        let mut events = runtime.events().await.unwrap();
+        let id = place.running(&runtime, "told", &Workload::exits_on_term(7)).await;
+        assert!(matches!(runtime.probe_monitor(&id).await.unwrap(), MonitorHealth::Alive { .. }));
+        for shim in shims(place) {
+            kill(pid_of(&shim, "monitor"), Number::SIGKILL).unwrap();
+        }
+        within(LIMIT, "the event", async {
+            while !matches!(events.next().await.unwrap().unwrap().kind, EventKind::MonitorLost) {}
+        })
+        .await;
+        assert_eq!(runtime.probe_monitor(&id).await.unwrap(), MonitorHealth::Lost);
+        assert_eq!(runtime.state(&id).await.unwrap().status, ContainerStatus::Running);
+        let request = KillRequest::new(Signal::TERM);
+        within(LIMIT, "kill", runtime.kill(&id, request)).await.unwrap();
+        let status = within(LIMIT, "wait", runtime.wait(&id)).await.unwrap();
+        assert_eq!((status.code, status.cause), (Some(7), ExitCause::Exited));
+        delete(&runtime, &id, DeleteRequest::new()).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shim_reads_the_options_of_its_handler() {
+    on(SHIMS, async |place| {
+        // A runtime that leaves a mark, and a root of its own.
+        let (wrapper, mark) = (place.path("marks"), place.path("mark"));
+        let below = manyrun_tests::handler::shim_of(place.binary).unwrap().1;
+        let script = format!("#!/bin/sh\necho \"$@\" >>{}\nexec {below} \"$@\"\n", mark.display());
+        std::fs::write(&wrapper, script).unwrap();
+        std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut config = place.config();
+        config.options.insert("BinaryName".to_owned(), wrapper.to_string_lossy().into_owned().into());
+        config.root = Some(place.path("roots"));
+        let runtime = place.open(&config).await;
+        let id = place.running(&runtime, "marked", &Workload::ready_forever()).await;
+        let marks = std::fs::read_to_string(&mark).unwrap();
+        assert!(
+            marks.contains("create") && marks.contains(&place.path("roots").display().to_string()),
+            "{marks}"
+        );
+        delete(&runtime, &id, DeleteRequest::force()).await;
+        drop(runtime);
+        std::fs::remove_dir_all(place.path("roots")).unwrap();
+        for file in [wrapper, mark] {
+            std::fs::remove_file(file).unwrap();
+        }
+    })
+    .await;
+}
