@@ -33,6 +33,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ),
     ("runtime-host/src/process.rs", "real-time signals have no safe constructor"),
     ("runtime-oci/src/reaper.rs", "a small parent of an exec lives between fork and exec"),
+    ("runtime-oci/src/spawn.rs", "a spawn with a working directory has no safe wrapper"),
     ("runtime-test/probe/main.rs", "the standard library has no signal handlers and no setsid"),
 ];
 

@@ -20,6 +20,7 @@ use runtime_api::{CommandDetail, Error, ErrorKind, Result};
 use runtime_host::process::{Identity, kill_tree};
 
 use crate::dialect::Dialect;
+use crate::spawn::{Spawned, Start, spawn};
 use crate::tries::Tries;
 
 /// How much of standard error is kept.
@@ -133,16 +134,18 @@ impl CommandLine {
     }
 
     fn start(&self, command: &mut Command) -> Result<Child> {
-        command.spawn().map_err(|error| {
-            let kind = match error.kind() {
-                std::io::ErrorKind::NotFound => ErrorKind::Unavailable("the binary does not exist".into()),
-                std::io::ErrorKind::PermissionDenied => {
-                    ErrorKind::Unavailable("the binary cannot be executed".into())
-                }
-                _ => ErrorKind::Exhausted("a process cannot be started".into()),
-            };
-            Error::new(kind).with_command(self.detail(None, "")).caused_by(error)
-        })
+        command.spawn().map_err(|error| self.not_started(error))
+    }
+
+    fn not_started(&self, error: std::io::Error) -> Error {
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::Unavailable("the binary does not exist".into()),
+            std::io::ErrorKind::PermissionDenied => {
+                ErrorKind::Unavailable("the binary cannot be executed".into())
+            }
+            _ => ErrorKind::Exhausted("a process cannot be started".into()),
+        };
+        Error::new(kind).with_command(self.detail(None, "")).caused_by(error)
     }
 
     /// Runs it to its end, again if it failed before it did anything. Dropping the future kills it.
@@ -241,11 +244,23 @@ impl CommandLine {
 
     /// Starts it with extra descriptors, as `(number in the child, descriptor)`, and standard error piped. It is not
     /// killed on drop: what it becomes shall outlive us.
-    pub(crate) fn spawn_with(&self, descriptors: Vec<(i32, OwnedFd)>) -> Result<Child> {
-        let mut command = self.command();
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(false);
-        map(&mut command, descriptors)?;
-        self.start(&mut command)
+    pub(crate) fn spawn_with(&self, descriptors: &[(i32, OwnedFd)]) -> Result<Spawned> {
+        let text = |bytes: Vec<u8>| {
+            CString::new(bytes).map_err(|error| {
+                Error::new(ErrorKind::InvalidArgument("an argument or variable holds a NUL byte".into()))
+                    .caused_by(error)
+            })
+        };
+        let program = text(self.program.as_os_str().as_bytes().to_vec())?;
+        let cwd = self.cwd.as_deref().unwrap_or(Path::new("."));
+        let cwd = text(cwd.as_os_str().as_bytes().to_vec())?;
+        let args = self.args.iter().map(|arg| text(arg.as_bytes().to_vec()));
+        let args = std::iter::once(Ok(program.clone())).chain(args).collect::<Result<Vec<_>>>()?;
+        let env =
+            self.env.iter().map(|(name, value)| text([name.as_bytes(), b"=", value.as_bytes()].concat()));
+        let env = env.collect::<Result<Vec<_>>>()?;
+        let start = Start { program: &program, args: &args, env: &env, cwd: &cwd, descriptors };
+        spawn(&start).map_err(|error| self.not_started(error))
     }
 
     /// Starts a runtime's detached exec with its output piped, and its input if there is one. The child leaves with the

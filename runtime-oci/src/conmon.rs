@@ -20,7 +20,6 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
-use tokio::process::Child;
 use tokio::time::timeout;
 
 use runtime_api::{ContainerId, Error, ErrorKind, LogConfig, LogDriver, Peer, Result, StdinMode};
@@ -30,6 +29,7 @@ use crate::command::{CommandLine, Kept};
 use crate::config::OciConfig;
 use crate::layout::{ContainerDir, Layout};
 use crate::lifecycle::RestoreSource;
+use crate::spawn::Spawned;
 
 pub(crate) use session::{SessionArgs, SessionMonitor};
 
@@ -154,7 +154,7 @@ fn log_argument(log: &LogConfig) -> PathBuf {
 #[derive(Debug)]
 pub(crate) struct Monitor {
     line: CommandLine,
-    child: Child,
+    child: Spawned,
     sync: UnixStream,
     /// Where it waits for a byte before it does anything.
     start: Option<StdStream>,
@@ -191,7 +191,7 @@ impl Monitor {
         let [sync_number, start_number] = pipe_numbers(descriptors.len());
         let mut mappings: Vec<_> = (3..).zip(descriptors).collect();
         mappings.extend([(sync_number, sync_peer), (start_number, start_peer)].into_iter().chain(more));
-        let child = line.spawn_with(mappings)?;
+        let child = line.spawn_with(&mappings)?;
         Ok(Self { line, child, sync, start: Some(start) })
     }
 
@@ -202,7 +202,7 @@ impl Monitor {
 
     /// [`Monitor::begin`]; gives our end of the start pipe.
     fn let_go_on(&mut self, place: impl FnOnce(i32) -> Result<()>) -> Result<Option<StdStream>> {
-        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
+        let pid = self.child.id().unwrap_or_default();
         let Some(mut start) = self.start.take() else { return Ok(None) };
         let begun = place(pid)
             .and_then(|()| start.write_all(b"x").map_err(|error| lost(&self.line, "").caused_by(error)));

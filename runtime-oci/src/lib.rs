@@ -33,6 +33,7 @@ mod record;
 mod recovery;
 mod runtime;
 mod sessions;
+mod spawn;
 mod stats;
 mod tries;
 mod update;
