@@ -117,7 +117,13 @@ impl Connector for Processes {
     ) -> Result<Deleted> {
         let mut command = ShimCommand::new(shim, id, bundle);
         namespace.clone_into(&mut command.namespace);
-        command.delete(limit).await
+        let cleaned = command.delete(limit).await;
+        // Where its monitor died as well, nobody has removed its socket.
+        let address = std::fs::read_to_string(bundle.join("address")).ok();
+        if let Some(address) = address.and_then(|text| Address::parse(&text).ok()) {
+            dial::remove_dead(&address).await;
+        }
+        cleaned
     }
 }
 

@@ -9,6 +9,7 @@ use crate::backend::{Backend, Locked};
 use crate::monitor::{Key, MonitorClient};
 use crate::observe::{self, Sight};
 use crate::record::{Reach, Record};
+use crate::shim::{Address, dial};
 use crate::shims::Members;
 use crate::task::{Fault, Target};
 
@@ -130,6 +131,10 @@ impl Backend {
         }
         self.shims.forget(&shim.address);
         gone_or_ended(shim.process).await;
+        // One that was killed leaves its socket, and the one in Rust does at times when it leaves by itself.
+        if let Ok(address) = Address::parse(&shim.address) {
+            dial::remove_dead(&address).await;
+        }
         // What a monitor does not answer is made up for by its end.
         let _ = MonitorClient::at(members.dir().path()).end().await;
         gone_or_ended(Some(shim.monitor)).await;

@@ -17,7 +17,7 @@ use super::order::{StartOrder, Started};
 use super::reap::Reaper;
 use super::shim_tasks::ShimTasks;
 use super::socket::Short;
-use super::{Key, Told, shim_log};
+use super::{Key, Tasks as _, Told, shim_log};
 use crate::shim::{Address, LogPipe, ShimCommand, StartReply, dial};
 use crate::task::answer::Connected;
 use crate::task::events::{EventServer, ShimEvent, TaskEvent};
@@ -102,7 +102,13 @@ impl Launch for ShimLaunch {
             TaskApi::V3 => 3,
         };
         let started = Started::by_this_process(Some(shim), reply.address.to_string(), api);
-        let tasks = Arc::new(ShimTasks::new(reply.address, client, Some(shim)));
+        let tasks = Arc::new(ShimTasks::new(reply.address.clone(), client, Some(shim)));
+        let ended = Arc::clone(&tasks);
+        helpers.spawn(async move {
+            ended.gone().await;
+            // A shim that is killed leaves it.
+            dial::remove_dead(&reply.address).await;
+        });
         Ok(Launched { tasks, told: tells, started, kept: Box::new((server, place, helpers)) })
     }
 
@@ -116,9 +122,7 @@ impl Launch for ShimLaunch {
         end_whatever(|| std::future::ready(below())).await;
         // Whoever still answers there is somebody else's, and so are the containers of this id.
         let others = match &known.address {
-            Some(address) => {
-                timeout(FAREWELL, dial::once(address)).await.is_ok_and(|reached| reached.is_ok())
-            }
+            Some(address) => !dial::remove_dead(address).await,
             None => false,
         };
         // One that never began has nothing to clean.
@@ -130,11 +134,6 @@ impl Launch for ShimLaunch {
             }
         }
         end_whatever(|| std::future::ready(below())).await;
-        if let Some(Address::Path(socket)) = known.address
-            && !others
-        {
-            let _ = std::fs::remove_file(socket);
-        }
         let _ = std::fs::remove_file(order.bundle.join(LogPipe::NAME));
     }
 }

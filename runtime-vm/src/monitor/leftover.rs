@@ -5,8 +5,6 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::time::timeout;
-
 use runtime_host::process::{Identity, end_whatever, with_arguments};
 
 use super::launch::command;
@@ -15,8 +13,6 @@ use crate::shim::{Address, LogPipe, dial};
 
 /// How long the shim's command `delete` may take.
 const DELETE: Duration = Duration::from_secs(20);
-/// How long a socket may take to show that somebody is there.
-const REACH: Duration = Duration::from_secs(5);
 
 /// Removes the shim that was ordered, and everything of it: for whoever knows that its monitor is dead, and that it has no
 /// container that anybody wants. Nothing happens to a shim of the same id that was started in another bundle.
@@ -24,17 +20,12 @@ pub async fn remove_leftovers(dir: &Path, order: &StartOrder) {
     end_whatever(|| processes(order)).await;
     let address = std::fs::read_to_string(order.bundle.join("address")).ok();
     let address = address.and_then(|text| Address::parse(&text).ok());
-    let others = match &address {
-        Some(address) => timeout(REACH, dial::once(address)).await.is_ok_and(|reached| reached.is_ok()),
-        None => false,
-    };
-    if let Some(address) = address.filter(|_| !others) {
+    if let Some(address) = address
+        && dial::remove_dead(&address).await
+    {
         // It was started, and it is dead: its own clean-up ends what it had started itself.
         if let Err(error) = command(order, None).delete(DELETE).await {
             tracing::debug!(error = error.report(), "the shim's delete failed");
-        }
-        if let Address::Path(socket) = address {
-            let _ = std::fs::remove_file(socket);
         }
     }
     for file in ["control", "events", Started::FILE] {

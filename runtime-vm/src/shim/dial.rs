@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::net::UnixStream;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use runtime_api::{Error, ErrorKind, Peer, Result};
 
@@ -13,6 +13,9 @@ use super::Address;
 
 /// The first pause between two tries, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
+
+/// How long a socket may take to show that somebody is there.
+const REACH: Duration = Duration::from_secs(5);
 
 /// Connects once. A socket that is missing or refuses means that the shim is gone, or not there yet.
 ///
@@ -23,6 +26,22 @@ pub async fn once(address: &Address) -> io::Result<UnixStream> {
         Address::Path(path) => UnixStream::connect(path).await,
         // A path that begins with a NUL is a name in the abstract namespace.
         Address::Abstract(name) => UnixStream::connect(PathBuf::from(format!("\0{name}"))).await,
+    }
+}
+
+/// Removes the socket of a shim that is dead, which the kernel leaves when the shim was killed. One at which somebody
+/// answers, or might, is left alone: whether nobody does.
+pub async fn remove_dead(address: &Address) -> bool {
+    match timeout(REACH, once(address)).await {
+        Ok(Err(error))
+            if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) =>
+        {
+            if let Address::Path(socket) = address {
+                let _ = std::fs::remove_file(socket);
+            }
+            true
+        }
+        _ => false,
     }
 }
 
@@ -103,6 +122,19 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         let error = patiently(&Address::Path(path), limit).await.unwrap_err();
         assert!(error.source().unwrap().to_string().contains("refused"), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn the_socket_of_a_dead_shim_is_removed_and_of_a_living_one_not() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("s");
+        let address = Address::Path(path.clone());
+        let living = UnixListener::bind(&path).unwrap();
+        assert!(!remove_dead(&address).await && path.exists());
+        drop(living);
+        assert!(path.exists());
+        assert!(remove_dead(&address).await && !path.exists());
+        assert!(remove_dead(&address).await);
     }
 
     #[tokio::test]

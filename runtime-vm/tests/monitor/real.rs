@@ -113,6 +113,8 @@ impl Life {
         let _ = self.tasks.shutdown(&id, true, LIMIT).await;
         let shim = self.started.shim.unwrap();
         until(|| !shim.lives()).await;
+        let address = Address::parse(&self.started.address).unwrap();
+        until(|| !address.path().unwrap().exists()).await;
         self.client.remove(&program.key).await.unwrap();
         self.client.end().await.unwrap();
         let monitor = self.started.monitor;
@@ -286,6 +288,9 @@ async fn the_death_of_a_shim_is_seen_at_once() {
         assert!(!life.client.status().await.unwrap().shim);
         assert!(Identity::of(shim.pid) != Some(shim) && !Path::new(&format!("/proc/{}", shim.pid)).exists());
         assert!(!program.dir.join("exit").exists());
+        let address = Address::parse(&life.started.address).unwrap();
+        let socket = address.path().unwrap().to_owned();
+        until(|| !socket.exists()).await;
         life.demolish().await;
         life.client.end().await.unwrap();
         life.place.until_empty().await;
@@ -316,6 +321,8 @@ async fn a_monitor_that_is_told_to_leave_touches_no_container() {
         life.tasks.delete(Target::init(&id), LIMIT).await.unwrap();
         let _ = life.tasks.shutdown(&id, true, LIMIT).await;
         life.place.until_empty().await;
+        // Without a monitor nobody else does it.
+        assert!(dial::remove_dead(&Address::parse(&life.started.address).unwrap()).await);
     }
 }
 
