@@ -2,8 +2,12 @@
 //!
 //! A shim writes a program's output into fifos, and somebody has to read them for as long as the program lives. For a host
 //! runtime that is conmon; for a shim it is `manyrun-vm-io`, one for each shim. It speaks to clients as conmon does: the
-//! same attach socket, the same log format, the same exit files. Everything here can also run as a task of another
-//! process, which is how fakes of shims use it.
+//! same attach socket, the same log format, the same exit files.
+//!
+//! Whoever uses one starts it by [`MonitorClient::spawn`], which starts the shim as well, and asks it through that client. For
+//! each program: [`add`](MonitorClient::add), then tell the shim of the program and its fifos, then
+//! [`watch`](MonitorClient::watch), and [`remove`](MonitorClient::remove) in the end. A fake of a shim runs one as a task:
+//! [`Monitor::bind`] in a directory, and [`Monitor::serve`] with its own [`Tasks`].
 //!
 //! The monitor of a shim has a directory:
 //!

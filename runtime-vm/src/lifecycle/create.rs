@@ -1,6 +1,6 @@
 //! Create: a private copy of the bundle, a shim with its monitor (or the one of its sandbox), and a task in it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use runtime_api::{
@@ -17,12 +17,12 @@ use runtime_host::tasks::Work;
 
 use crate::backend::{Backend, reach_of, shim_of};
 use crate::layout::ContainerDir;
-use crate::monitor::{Fifos, Key, LogOrder, MonitorClient, Notice, ProgramOrder, StartOrder};
+use crate::monitor::{Key, LogOrder, MonitorClient, Notice, ProgramOrder, StartOrder};
 use crate::observe::{self, Sight};
 use crate::record::{Phase, Reach, Record, ShimRef};
 use crate::sandbox::{Role, role_of};
 use crate::shims::Members;
-use crate::task::{CreateTask, TaskApi, TaskIo};
+use crate::task::{CreateTask, TaskApi};
 
 /// A create under way. Undone unless it comes to its end.
 #[derive(Debug)]
@@ -170,7 +170,7 @@ impl Work for Making {
         let shim = self.shim().await?;
         let monitor = MonitorClient::at(backend.layout.shim(&shim.id).path());
         let fifos = monitor.add(&self.program()).await?;
-        let io = io_of(&fifos, self.record.terminal);
+        let io = fifos.task_io(self.record.terminal);
         let client = backend.shims.client(&shim, &backend.layout.namespace(), &id).await?;
         let mut task = CreateTask::new(id.as_str(), self.dir.path(), io);
         task.options = payload;
@@ -306,14 +306,6 @@ impl Backend {
         }
         Ok(None)
     }
-}
-
-/// The monitor's fifos, as the shim is told of them.
-pub(crate) fn io_of(fifos: &Fifos, terminal: bool) -> TaskIo {
-    let text = |path: &Option<PathBuf>| {
-        path.as_deref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
-    };
-    TaskIo { terminal, stdin: text(&fifos.stdin), stdout: text(&fifos.stdout), stderr: text(&fifos.stderr) }
 }
 
 /// A log is replaced when it has reached its limit, so that much fits into it at least.

@@ -108,7 +108,8 @@ pub(super) struct Program {
     asks: mpsc::Sender<Ask>,
     input: mpsc::Sender<Input>,
     made: watch::Sender<bool>,
-    placed: Vec<Placed>,
+    _placed: Vec<Placed>,
+    _place_of_fifos: Directory,
     /// Those who carry input. They end with this value.
     _carriers: JoinSet<()>,
 }
@@ -125,7 +126,7 @@ impl Program {
         }
         // First what can be refused.
         let log = order.log.clone().map(Log::open).transpose()?;
-        make_directory(&order.fifos_dir)?;
+        let place_of_fifos = Directory::make(&order.fifos_dir)?;
         let mut placed = vec![];
         let mut fifos = Fifos::default();
         let mut fifo = |name: &str| {
@@ -174,7 +175,16 @@ impl Program {
             carried: 0,
             discards: false,
         };
-        let program = Self { order, fifos, asks, input, made, placed, _carriers: carriers };
+        let program = Self {
+            order,
+            fifos,
+            asks,
+            input,
+            made,
+            _placed: placed,
+            _place_of_fifos: place_of_fifos,
+            _carriers: carriers,
+        };
         Ok((program, work.run(asked)))
     }
 
@@ -188,11 +198,25 @@ impl Program {
     }
 }
 
-impl Drop for Program {
+/// A directory that goes with this value, unless something else is in it.
+#[derive(Debug)]
+struct Directory(PathBuf);
+
+impl Directory {
+    fn make(path: &Path) -> Result<Self> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map(|()| Self(path.to_owned())).map_err(|error| {
+            Error::new(ErrorKind::Unavailable("it cannot be made".into()))
+                .on(format_args!("directory {}", path.display()))
+                .caused_by(error)
+        })
+    }
+}
+
+impl Drop for Directory {
     fn drop(&mut self) {
-        self.placed.clear();
-        // Only if nothing else is in it.
-        let _ = std::fs::remove_dir(&self.order.fifos_dir);
+        let _ = std::fs::remove_dir(&self.0);
     }
 }
 
@@ -382,14 +406,4 @@ async fn next_client(door: &mut Option<(UnixSeqpacketListener, Placed)>) -> Unix
             }
         }
     }
-}
-
-fn make_directory(path: &Path) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| {
-        Error::new(ErrorKind::Unavailable("it cannot be made".into()))
-            .on(format_args!("directory {}", path.display()))
-            .caused_by(error)
-    })
 }

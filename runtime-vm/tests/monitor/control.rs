@@ -109,7 +109,12 @@ async fn an_add_that_fails_leaves_nothing() {
     let mut bad_fifos = good.clone();
     std::fs::write(field.path("file"), "").unwrap();
     bad_fifos.fifos_dir = field.path("file");
-    for (order, says) in [(bad_log, "missing/log"), (bad_dir, "nothing"), (bad_fifos, "file")] {
+    let mut bad_socket = good.clone();
+    bad_socket.dir = field.path("full");
+    std::fs::create_dir_all(bad_socket.dir.join("attach/x")).unwrap();
+    let orders =
+        [(bad_log, "missing/log"), (bad_dir, "nothing"), (bad_fifos, "file"), (bad_socket, "full/attach")];
+    for (order, says) in orders {
         let error = field.client.add(&order).await.unwrap_err();
         assert!(error.to_string().contains(says), "{error}");
         assert!(std::fs::read_dir(&good.dir).unwrap().next().is_none());
