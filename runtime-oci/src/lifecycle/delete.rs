@@ -30,7 +30,7 @@ const MONITOR_LIMIT: Duration = Duration::from_secs(2);
 /// How long others may take for their part of a delete.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// For each command of the runtime.
+    /// For the runtime, all its commands together.
     runtime: Duration,
     /// For the monitor, to tell how the container ended.
     monitor: Duration,
@@ -202,6 +202,9 @@ impl Backend {
     }
 
     async fn let_runtime_remove(&self, locked: &Locked, id: &str, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        // None gets no time at all: what is over in milliseconds shall not fail for those before it.
+        let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(500));
         let Err(error) = self.run_verb(&locked.dir, &["delete", id], limit).await else {
             return Ok(());
         };
@@ -213,10 +216,10 @@ impl Backend {
             return self.remove_without_runtime(locked, error);
         }
         // Others may have removed ours from a root that they share, and made one of the same name.
-        if self.runtime_says_ours(id, &locked.dir, limit).await == Some(false) {
+        if self.runtime_says_ours(id, &locked.dir, left()).await == Some(false) {
             return Ok(());
         }
-        match self.run_verb(&locked.dir, &["delete", "--force", id], limit).await {
+        match self.run_verb(&locked.dir, &["delete", "--force", id], left()).await {
             Ok(_) => Ok(()),
             Err(error) => self.remove_without_runtime(locked, error),
         }
