@@ -237,6 +237,7 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// - A known session id is `AlreadyExists`; ids are each container's own. `exec.session.known-id-is-refused`
     /// - Elsewhere than in a running container it is `WrongState`. `exec.session.needs-a-running-container`
     /// - A missing program is `Rejected`; the id stays free. `exec.session.missing-program-is-rejected`
+    /// - One that asks for a terminal has it, with all that belongs to one. `exec.session.has-a-terminal`
     /// - With `reopen` it goes on while no value is open, and its end is known. `exec.session.outlives-a-reopen`
     /// - It ends with its container: 137 when that is killed, unknown after a delete. `exec.session.ends-with-the-container`
     /// - A start that is dropped leaves nothing, soon or at the next open. `exec.session.dropped-start-leaves-nothing`
@@ -310,6 +311,9 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Changes the size of a session's terminal. Of a burst of sizes the newest counts.
+    ///
+    /// - The program is told, and finds the new size. `exec.session.resize-reaches-the-program`
+    /// - A session without a terminal is refused with `Rejected`. `exec.session.resize-needs-a-terminal`
     ///
     /// # Errors
     /// `NotFound` (container or session), `WrongState`, `Rejected` (it has no terminal), `PeerLost`, `TimedOut`.

@@ -334,6 +334,12 @@ defects! {
     SessionStopChangesTheCode = "session-stop-changes-the-code" breaks ["exec.session.stop-of-stopped-changes-nothing"];
     /// A stop of a session in a paused container kills it.
     SessionStopIgnoresThePause = "session-stop-ignores-the-pause" breaks ["exec.session.stop-in-a-paused-container-is-refused"];
+    /// A session that asks for a terminal gets pipes.
+    SessionTerminalIsAPipe = "session-terminal-is-a-pipe" breaks ["exec.session.has-a-terminal"];
+    /// A session's terminal keeps the size that it has.
+    SessionResizeIsIgnored = "session-resize-is-ignored" breaks ["exec.session.resize-reaches-the-program"];
+    /// A resize of a session without a terminal is Ok.
+    SessionResizeWithoutTerminalIsOk = "session-resize-without-terminal-is-ok" breaks ["exec.session.resize-needs-a-terminal"];
     /// A session id that was used once stays taken.
     SessionCleanupKeepsTheId = "session-cleanup-keeps-the-id" breaks ["exec.session.cleanup-frees-the-id"];
     /// The cleanup of a session that runs kills it.

@@ -9,12 +9,17 @@ use runtime_api::{
 };
 use tokio::time::Instant;
 
+use super::attach::size;
 use super::exec_sync::only_the_init_is_left;
 use crate::clause::{clause, ensure, ensure_eq, refused};
 use session::{Session, TICK, text, ticking, write};
 
 use crate::{Bench, Checked, Life, Step, Trap, Violation, Workload};
 
+/// The signal that tells of another size.
+const WINCH: i32 = 28;
+/// The key that ends the input of a terminal, at the beginning of a line.
+const END_OF_INPUT: u8 = 4;
 /// Long for a program that has nothing to do but to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -380,6 +385,63 @@ async fn stop_in_a_paused_container_is_refused(bench: &Bench) -> Checked {
     container.resume().await?;
     frozen.until_armed().await?;
     ensure_eq!(frozen.stop(PATIENCE).await?, Some(7), "the code once the container goes on");
+    Ok(())
+}
+
+clause! {
+    /// A program that asks for a terminal has one: what is typed is echoed, and everything comes on standard output, with
+    /// the line ends of a terminal.
+    has_a_terminal = "exec.session.has-a-terminal", ExecStart, needs [ExecSession, ExecTty]
+}
+async fn has_a_terminal(bench: &Bench) -> Checked {
+    let container = bench.ready(&Workload::ready_forever()).await?;
+    let session = Session::of(bench, &container, "typed")?;
+    // It speaks once something was typed, so that the client misses nothing.
+    let program = Workload::new([Step::Cat, Step::Tty, Step::Err("oh".to_owned()), Step::Exit(7)]);
+    session.start_process(program.process().terminal(), StdinMode::KeepOpen).await?;
+    let (mut ours, theirs) = tokio::io::duplex(64);
+    let client = session.attached(Streams::none().stdin(theirs)).await?;
+    write(&mut ours, b"hello\n").await?;
+    client.until_got("hello\r\nhello\r\n").await?;
+    write(&mut ours, &[END_OF_INPUT]).await?;
+    let (stdout, stderr) = client.streams().await?;
+    let expected = "hello\r\nhello\r\ntty yes\r\noh\r\n";
+    ensure_eq!((text(&stdout), text(&stderr)), (expected.into(), String::new()), "output and errors");
+    ensure_eq!(session.ended().await?, Some(7), "the code");
+    Ok(())
+}
+
+clause! {
+    /// The program is told of a resize, and finds the new size.
+    resize_reaches_the_program = "exec.session.resize-reaches-the-program", ExecResize, needs [ExecSession, ExecTty]
+}
+async fn resize_reaches_the_program(bench: &Bench) -> Checked {
+    let container = bench.ready(&Workload::ready_forever()).await?;
+    let session = Session::of(bench, &container, "sized")?;
+    let program = ticking(Step::Trap(WINCH, Trap::Winsize)).process().terminal();
+    session.start_process(program, StdinMode::Closed).await?;
+    session.until_armed().await?;
+    let client = session.attached(Streams::none()).await?;
+    for (rows, columns) in [(24, 80), (50, 132), (1, 1)] {
+        bench.runtime().exec_resize(&session.container, &session.id, size(rows, columns)?).await?;
+        client.until_gets(&format!("winsize {rows} {columns}\r\n")).await?;
+    }
+    session.stop(Duration::ZERO).await?;
+    Ok(())
+}
+
+clause! {
+    /// A resize of a session without a terminal is refused with `Rejected`.
+    resize_needs_a_terminal = "exec.session.resize-needs-a-terminal", ExecResize, needs [ExecSession]
+}
+async fn resize_needs_a_terminal(bench: &Bench) -> Checked {
+    let container = bench.ready(&Workload::ready_forever()).await?;
+    let session = Session::of(bench, &container, "plain")?;
+    session.start(&ticking(Step::Trap(15, Trap::Exit(7)))).await?;
+    session.until_armed().await?;
+    let resized = bench.runtime().exec_resize(&session.container, &session.id, size(24, 80)?).await;
+    refused!(resized, ErrorKind::Rejected { .. }, "a resize without a terminal");
+    ensure_eq!(session.stop(PATIENCE).await?, Some(7), "the code");
     Ok(())
 }
 

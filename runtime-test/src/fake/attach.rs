@@ -86,7 +86,13 @@ impl Attached {
                 let newest = *sizes.borrow_and_update();
                 if let Some(size) = newest {
                     // The end of the container is told by its output.
-                    let _ = self.world.act(|parts| parts.model.resize(Operation::Attach, id, size));
+                    let _ = self.world.act(|parts| match parts.model.is_session(self.container) {
+                        true => {
+                            parts.model.set_session_size(self.container, size);
+                            Ok(())
+                        }
+                        false => parts.model.resize(Operation::Attach, id, size),
+                    });
                 }
                 if sizes.changed().await.is_err() {
                     break;

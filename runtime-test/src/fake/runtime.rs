@@ -226,9 +226,9 @@ impl RuntimeImpl for FakeRuntime {
         self.world.act(|parts| parts.model.clean_up_session(id, session))
     }
 
-    async fn exec_resize(&self, id: &ContainerId, session: &ExecId, _size: WindowSize) -> Result<()> {
+    async fn exec_resize(&self, id: &ContainerId, session: &ExecId, size: WindowSize) -> Result<()> {
         self.granted(Operation::ExecResize)?;
-        self.resize_session(id, session)
+        self.world.act(|parts| parts.model.resize_session(id, session, size))
     }
 
     async fn attach(&self, id: &ContainerId, request: AttachRequest, streams: Streams) -> Result<AttachEnd> {

@@ -142,6 +142,8 @@ impl Model {
         let mut nothing = Input { closed: true, ..Input::default() };
         let exec = process.sink.and_then(|key| self.execs.get_mut(&key));
         let size = exec.as_ref().and_then(|exec| exec.terminal_size());
+        let of_session = process.sink.and_then(|key| self.sessions.get(&key)?.terminal.as_ref());
+        let size = size.or(of_session.map(|terminal| terminal.size));
         let exec = exec.and_then(|exec| exec.input_of(pid));
         let session = process.sink.and_then(|key| self.sessions.get_mut(&key)?.input_of(pid));
         let input = if own_input { &mut container.input } else { exec.or(session).unwrap_or(&mut nothing) };
@@ -180,6 +182,7 @@ impl Model {
                     self.output.push(Chunk { container, at: self.now, stream, bytes });
                 }
                 Some(session) if self.sessions.contains_key(&session) => {
+                    let (stream, bytes) = self.displayed_by_session(session, stream, bytes);
                     self.output.push(Chunk { container: session, at: self.now, stream, bytes });
                 }
                 Some(exec) => exec::keep(&mut self.execs, self.defect, exec, (stream, &bytes)),

@@ -8,6 +8,7 @@ use runtime_api::{
 };
 
 use crate::Defect;
+use crate::fake::terminal::Terminal;
 
 use super::signals::earlier;
 use super::{Input, Key, Model, Moment, Pid, Process, Program};
@@ -25,6 +26,7 @@ pub(super) struct Session {
     main: Option<Pid>,
     pub(super) input: Input,
     pub(super) input_kept: bool,
+    pub(super) terminal: Option<Terminal>,
     /// The stop that is under way, and when KILL is sent.
     stopping: Option<Option<Moment>>,
     /// How it ended, once it has.
@@ -45,6 +47,11 @@ impl Session {
 
     pub(super) const fn is_over(&self) -> bool {
         self.ended.is_some()
+    }
+
+    /// Its container and its program.
+    pub(super) fn program(&self) -> Option<(Key, Pid)> {
+        Some((self.container, self.main?))
     }
 }
 
@@ -81,6 +88,7 @@ impl Model {
             main: None,
             input: Input::default(),
             input_kept: false,
+            terminal: None,
             stopping: None,
             ended: None,
             asked: false,
@@ -104,14 +112,23 @@ impl Model {
     ///
     /// # Errors
     /// `NotFound` and `WrongState` when its container ended meanwhile.
-    pub fn run_session(&mut self, key: Key, program: Program, stdin: StdinMode) -> Result<ExecSessionState> {
+    pub fn run_session(
+        &mut self,
+        key: Key,
+        program: Program,
+        stdin: StdinMode,
+        terminal: bool,
+    ) -> Result<ExecSessionState> {
         let pid = self.fresh_pid();
+        let terminal = terminal && !self.has(Defect::SessionTerminalIsAPipe);
         let lost = || Error::new(ErrorKind::NotFound).during(Operation::ExecStart);
         let session = self.sessions.get_mut(&key).ok_or_else(lost)?;
         let container = session.container;
         session.main = Some(pid);
-        session.input.closed = stdin == StdinMode::Closed;
-        session.input_kept = stdin == StdinMode::KeepOpen;
+        // A terminal's input is always open.
+        session.input.closed = stdin == StdinMode::Closed && !terminal;
+        session.input_kept = stdin == StdinMode::KeepOpen || terminal;
+        session.terminal = terminal.then(Terminal::default);
         let at = self.containers.iter().position(|one| one.key == container).ok_or_else(lost)?;
         if self.containers[at].status == ContainerStatus::Created && self.has(Defect::SessionBeforeStartIsOk)
         {

@@ -27,9 +27,11 @@ impl FakeRuntime {
             WhenDropped(Some(|| self.world.act(|parts| parts.model.abandon_session(key, true))));
         sleep(WORK).await;
         given_back.0 = None;
+        let terminal = request.process.terminal;
         self.world.act(|parts| {
             let program = self.program_of_exec(parts, Operation::ExecStart, id, request.process);
-            let started = program.and_then(|program| parts.model.run_session(key, program, request.stdin));
+            let started =
+                program.and_then(|program| parts.model.run_session(key, program, request.stdin, terminal));
             if started.is_err() {
                 parts.model.abandon_session(key, false);
             }
@@ -55,8 +57,12 @@ impl FakeRuntime {
                 let (is, allowed) = (ContainerStatus::Stopped, &[ContainerStatus::Running]);
                 return Err(named(Error::new(ErrorKind::WrongState { is, stopping: false, allowed })));
             }
-            if request.initial_size.is_some() || streams.resize.is_some() {
+            let sized = request.initial_size.is_some() || streams.resize.is_some();
+            if sized && !parts.model.session_has_terminal(key) {
                 return Err(named(no_terminal()));
+            }
+            if let Some(size) = request.initial_size {
+                parts.model.set_session_size(key, size);
             }
             Ok((key, parts.clients.add(key, wants.0, wants.1, None)))
         });
@@ -102,13 +108,6 @@ impl FakeRuntime {
             sleep_until(over).await;
         }
         Ok(ExecSessionState::Stopped { code })
-    }
-    pub(super) fn resize_session(&self, id: &ContainerId, session: &ExecId) -> Result<()> {
-        let operation = Operation::ExecResize;
-        self.world.look(|parts| parts.model.session_key(operation, id, session))?;
-        Err(no_terminal()
-            .during(operation)
-            .on(format_args!("exec session \"{session}\" of container \"{id}\"")))
     }
 }
 
