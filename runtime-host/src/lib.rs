@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod descriptor;
 pub mod document;
 pub mod events;
+pub mod exec;
 pub mod exits;
 pub mod ladder;
 pub mod lock;

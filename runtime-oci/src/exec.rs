@@ -5,12 +5,9 @@
 //! at the time limit, or at the next open after the owner died, the command itself is killed with its descendants.
 //! Killing the runtime's process alone would leave the command running.
 
-mod course;
 pub(crate) mod inside;
 pub(crate) mod orphans;
-mod output;
 mod running;
-pub(crate) mod settings;
 mod streams;
 mod terminal;
 
@@ -22,6 +19,7 @@ use runtime_api::{
     Capability, ContainerId, ContainerStatus, Error, ErrorKind, ExecEnd, ExecOutcome, ExecRequest,
     ExecSyncRequest, ExitStatus, Operation, ProcessRequest, Result, Streams,
 };
+use runtime_host::exec::{Input, Room, Sink, being_killed, check};
 use runtime_host::process::Identity;
 
 use crate::backend::{Backend, ENDING};
@@ -31,9 +29,8 @@ use crate::layout::ContainerDir;
 use crate::observe;
 use crate::record::Record;
 use crate::tries::Tries;
-use output::Room;
 use running::{Given, Met, Running};
-use streams::{Ends, Input, Sink};
+use streams::Ends;
 
 /// The code of a command that was killed with its container.
 pub(crate) const KILLED: i32 = 137;
@@ -142,7 +139,7 @@ impl Backend {
 
     /// Refuses what cannot be run, before anything is looked up.
     pub(crate) fn check_exec(&self, process: &ProcessRequest, limit: Option<Duration>) -> Result<()> {
-        settings::check(process, limit)?;
+        check(process, limit)?;
         if process.terminal { self.capabilities.require(Capability::ExecTty) } else { Ok(()) }
     }
 
@@ -248,12 +245,6 @@ struct Client<'a> {
     input: Input,
     stdout: Sink<'a>,
     stderr: Sink<'a>,
-}
-
-/// The refusal of an exec once a stop has turned to KILL.
-pub(crate) fn being_killed() -> Error {
-    let allowed = &[ContainerStatus::Running];
-    Error::new(ErrorKind::WrongState { is: ContainerStatus::Running, stopping: true, allowed })
 }
 
 /// What is left of a time limit.

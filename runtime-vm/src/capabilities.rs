@@ -20,6 +20,10 @@ const BY_DESIGN: &[(Capability, &str)] = &[
 /// What needs methods of the Task service.
 const BY_METHOD: &[(Capability, &[&str])] = &[
     (Capability::KillAll, &["Kill"]),
+    (Capability::Exec, &["Exec"]),
+    (Capability::ExecSync, &["Exec"]),
+    (Capability::ExecTty, &["Exec", "ResizePty"]),
+    (Capability::ExecSession, &["Exec"]),
     (Capability::AttachResize, &["ResizePty"]),
     (Capability::Pause, &["Pause", "Resume"]),
     (Capability::Update, &["Update"]),
@@ -38,6 +42,7 @@ const ON_THE_HOST: &[Capability] = &[
 /// What the Task service has no way for.
 const NO_WAY: &[(Capability, &str)] = &[
     (Capability::Descriptors, "the Task service hands on no open files"),
+    (Capability::ExecDescriptors, "the Task service hands on no open files"),
     (Capability::Notify, "the Task service passes on no notify socket"),
 ];
 

@@ -47,6 +47,8 @@ pub(crate) struct VmConfig {
     config_path: Option<PathBuf>,
     pub(crate) create_timeout: Duration,
     pub(crate) start_timeout: Duration,
+    /// How long an exec may take to begin.
+    pub(crate) exec_timeout: Duration,
     /// How long a container may live after KILL before a stop gives up.
     pub(crate) kill_timeout: Duration,
     pub(crate) disabled: Vec<(Capability, String)>,
@@ -84,6 +86,7 @@ impl VmConfig {
             config_path: config.config_path.clone(),
             create_timeout: config.timeouts.create.unwrap_or(default(Operation::Create)),
             start_timeout: config.timeouts.start.unwrap_or(default(Operation::Start)),
+            exec_timeout: config.timeouts.exec.unwrap_or(default(Operation::Start)),
             kill_timeout: config.timeouts.stop.unwrap_or(Duration::from_secs(30)),
             disabled: config.disabled.clone(),
         })

@@ -13,6 +13,9 @@
 //!     exit, oom             from the monitor
 //!     attach                the monitor's socket
 //!     io/                   the fifos between the shim and the monitor
+//!     execs/<owner>.<n>/    one running exec: the fifos between the shim and its caller; the shim knows it by that name
+//!     sessions/.<id>.<n>/   an exec session being made or removed
+//!     sessions/<id>/        one exec session: lock, record.json, and the monitor's files as above
 //!     log, address, ...     the shim's own
 //!   shims/<id>/             one shim: its monitor's order, report, logs and sockets
 //!     lock                  held while containers join and leave
@@ -21,7 +24,7 @@
 
 use std::path::{Path, PathBuf};
 
-use runtime_api::ContainerId;
+use runtime_api::{ContainerId, ExecId};
 
 /// The files of one state directory.
 #[derive(Clone, Debug)]
@@ -118,6 +121,18 @@ impl ContainerDir {
 
     pub(crate) fn io(&self) -> PathBuf {
         self.0.join("io")
+    }
+
+    pub(crate) fn execs(&self) -> PathBuf {
+        self.0.join("execs")
+    }
+
+    pub(crate) fn sessions(&self) -> PathBuf {
+        self.0.join("sessions")
+    }
+
+    pub(crate) fn session(&self, session: &ExecId) -> Self {
+        Self(self.sessions().join(session.as_str()))
     }
 }
 

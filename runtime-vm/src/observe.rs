@@ -91,19 +91,25 @@ fn has_started(record: &Record) -> bool {
     }
 }
 
-/// How a container ended, from its exit file.
-pub(crate) fn exit_file(
-    record: &Record,
-    dir: &ContainerDir,
-    host: &Hierarchies,
-) -> Result<Option<ExitStatus>> {
+/// The code in an exit file, if there is one. The monitor writes it whole, by a rename.
+pub(crate) fn exit_code(dir: &ContainerDir) -> Result<Option<i32>> {
     let path = dir.exit();
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(&path).caused_by(error)),
     };
-    let code: i32 = text.trim().parse().map_err(|error| unreadable(&path).caused_by(error))?;
+    text.trim().parse().map(Some).map_err(|error| unreadable(&path).caused_by(error))
+}
+
+/// How a container ended, from its exit file.
+pub(crate) fn exit_file(
+    record: &Record,
+    dir: &ContainerDir,
+    host: &Hierarchies,
+) -> Result<Option<ExitStatus>> {
+    let Some(code) = exit_code(dir)? else { return Ok(None) };
+    let path = dir.exit();
     let written = std::fs::metadata(&path).map_err(|error| unreadable(&path).caused_by(error))?;
     let since = Duration::new(
         u64::try_from(written.mtime()).unwrap_or_default(),
@@ -177,4 +183,9 @@ pub(crate) fn state(record: &Record, sight: &Sight) -> ContainerState {
 /// Whether somebody who still lives is stopping it.
 pub(crate) fn is_stopping(record: &Record) -> bool {
     record.stop.is_some_and(|stop| stop.owner.lives())
+}
+
+/// Whether a stop has come to KILL, by somebody who still lives.
+pub(crate) fn is_being_killed(record: &Record) -> bool {
+    record.stop.is_some_and(|stop| stop.stage == StopStage::Killing && stop.owner.lives())
 }

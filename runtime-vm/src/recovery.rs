@@ -39,7 +39,8 @@ impl Backend {
         if free && (rebooted || unfinished || unclear) {
             self.finish(id).await?;
         }
-        Ok(())
+        self.end_orphaned_execs(&dir).await;
+        self.recover_sessions(id).await
     }
 
     /// Finishes what a dead process began. Nothing happens if another live one has taken it up by now.

@@ -8,9 +8,9 @@ use tokio::sync::oneshot;
 
 use runtime_api::{
     AttachEnd, AttachRequest, BoxRead, BoxWrite, Capabilities, ContainerId, ContainerState, CreateRequest,
-    DeleteRequest, DiskStats, Error, EventStream, ExitStatus, KillRequest, MonitorHealth, Operation,
-    PortForwardRequest, Result, RuntimeImpl, RuntimeInfo, Stats, StopRequest, Streams, UpdateRequest,
-    WindowSize,
+    DeleteRequest, DiskStats, Error, EventStream, ExecId, ExecOutcome, ExecRequest, ExecSessionRequest,
+    ExecSessionState, ExecSyncRequest, ExitStatus, KillRequest, MonitorHealth, Operation, PortForwardRequest,
+    Result, RuntimeImpl, RuntimeInfo, Stats, StopRequest, Streams, UpdateRequest, WindowSize,
 };
 use runtime_host::events::Events;
 use runtime_host::ladder;
@@ -18,6 +18,7 @@ use runtime_host::tasks::{Tasks, shut_down};
 
 use crate::backend::Backend;
 use crate::lifecycle::Making;
+use crate::sessions::Opening;
 
 /// The containers behind one kind of shim, over one state directory.
 #[derive(Debug)]
@@ -92,6 +93,62 @@ impl RuntimeImpl for VmRuntime {
     async fn attach_resize(&self, id: &ContainerId, size: WindowSize) -> Result<()> {
         self.backend.capabilities.require_for(Operation::AttachResize)?;
         self.backend.attach_resize(id, size).await
+    }
+
+    async fn exec(&self, id: &ContainerId, request: ExecRequest, streams: Streams) -> Result<ExitStatus> {
+        self.backend.capabilities.require_for(Operation::Exec)?;
+        self.backend.exec(id, request, streams).await
+    }
+
+    async fn exec_sync(&self, id: &ContainerId, request: ExecSyncRequest) -> Result<ExecOutcome> {
+        self.backend.capabilities.require_for(Operation::ExecSync)?;
+        self.backend.exec_sync(id, request).await
+    }
+
+    async fn exec_start(&self, id: &ContainerId, request: ExecSessionRequest) -> Result<ExecSessionState> {
+        self.backend.capabilities.require_for(Operation::ExecStart)?;
+        let named = |error: Error| error.during(Operation::ExecStart).on(format_args!("container \"{id}\""));
+        let opening = Opening::begin(Arc::clone(&self.backend), id.clone(), request).await.map_err(named)?;
+        self.tasks.complete(Operation::ExecStart, opening).await.map_err(named)
+    }
+
+    async fn exec_attach(
+        &self,
+        id: &ContainerId,
+        session: &ExecId,
+        request: AttachRequest,
+        streams: Streams,
+    ) -> Result<AttachEnd> {
+        self.backend.capabilities.require_for(Operation::ExecAttach)?;
+        self.backend.attach_to_session(id, session, request, streams).await
+    }
+
+    async fn exec_state(&self, id: &ContainerId, session: &ExecId) -> Result<ExecSessionState> {
+        self.backend.capabilities.require_for(Operation::ExecState)?;
+        self.backend.session_state(id, session).await
+    }
+
+    async fn exec_stop(
+        &self,
+        id: &ContainerId,
+        session: &ExecId,
+        request: StopRequest,
+    ) -> Result<ExecSessionState> {
+        self.backend.capabilities.require_for(Operation::ExecStop)?;
+        let (told, result) = oneshot::channel();
+        let (backend, id, session) = (Arc::clone(&self.backend), id.clone(), session.clone());
+        self.tasks.spawn(async move { backend.stop_session(id, session, request, told).await });
+        result.await.unwrap_or_else(|_| Err(shut_down(Operation::ExecStop)))
+    }
+
+    async fn exec_cleanup(&self, id: &ContainerId, session: &ExecId) -> Result<()> {
+        self.backend.capabilities.require_for(Operation::ExecCleanup)?;
+        self.backend.clean_up_session(id, session).await
+    }
+
+    async fn exec_resize(&self, id: &ContainerId, session: &ExecId, size: WindowSize) -> Result<()> {
+        self.backend.capabilities.require_for(Operation::ExecResize)?;
+        self.backend.resize_session(id, session, size).await
     }
 
     async fn pause(&self, id: &ContainerId) -> Result<()> {

@@ -20,7 +20,7 @@ impl Backend {
         if record.reach == Reach::Runtime {
             return exec.kill().await;
         }
-        kill_member(exec.course().pid_file(), &self.members(&record), record.init);
+        kill_member(exec.pid_file(), &self.members(&record), record.init);
     }
 
     /// Ends the execs whose owner is dead. Nobody reads their output any more, and nobody would ever end them.

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -16,17 +16,17 @@ use tokio::time::{sleep, timeout};
 
 use runtime_api::{ContainerId, Error, ErrorKind, ProcessRequest, Result, WindowSize};
 use runtime_host::document::cannot_write;
+use runtime_host::exec::{Course, Input, merged, read_process};
 use runtime_host::process::{Identity, kill_tree};
 
 use crate::backend::{Backend, Locked};
 use crate::command::CommandLine;
+use crate::conmon::pid_in;
 use crate::dialect::Reach;
 
 use super::LOST;
-use super::course::Course;
 use super::inside::Inside;
-use super::settings::{merged, read_process};
-use super::streams::{Ends, Input};
+use super::streams::Ends;
 use super::terminal::Console;
 
 /// How long a killed tree may take to be gone.
@@ -71,7 +71,7 @@ impl Backend {
             let file = path.join(name);
             std::fs::write(&file, content.to_string()).map_err(|error| cannot_write(&file, error))
         };
-        write("process.json", &merged(read_process(&locked.dir)?, given.process, given.size))?;
+        write("process.json", &merged(read_process(&locked.dir.config())?, given.process, given.size))?;
         let pid_file = path.join("pid");
         let inside = match locked.record.reach {
             Reach::Host => None,
@@ -100,12 +100,18 @@ impl Backend {
             reaper,
             over: false,
             start_limit: self.config.exec_timeout,
-            course: Course::new(pid_file),
+            course: course_of(pid_file.clone()),
+            pid_file,
             inside,
             place: Some(place),
         };
         Ok((running, ends?))
     }
+}
+
+/// A command runs, or ran, once the runtime has written its pid.
+fn course_of(pid_file: PathBuf) -> Course {
+    Course::new(move || pid_in(&pid_file).is_some())
 }
 
 /// An exec's directory, removed when the exec is over.
@@ -149,6 +155,8 @@ pub(super) struct Running {
     over: bool,
     start_limit: Duration,
     course: Course,
+    /// Where the runtime writes the command's pid once it runs.
+    pid_file: PathBuf,
     /// How the command is reached, where the host does not see it.
     inside: Option<Inside>,
     place: Option<Place>,
@@ -166,6 +174,10 @@ impl Running {
     /// Whether a code may be that of a waiter whose sandbox went away under it, and not the command's.
     pub(super) fn may_have_lost(&self, code: i32) -> bool {
         self.inside.is_some() && code == LOST
+    }
+
+    pub(super) fn pid_file(&self) -> &Path {
+        &self.pid_file
     }
 
     pub(super) fn course(&self) -> Course {

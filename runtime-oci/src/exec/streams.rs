@@ -1,28 +1,20 @@
-//! Carries the streams between a command and those who gave or want them. Nothing is kept here but one chunk for each
-//! stream: a client that does not read holds up its own command, and nobody else.
+//! Where the streams of a command come from: pipes, or a terminal; and what the runtime says beside the command.
 
-use std::future::Future;
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::process::Child;
 use tokio::sync::watch;
 
-use runtime_api::{BoxRead, BoxWrite, Error, ErrorKind, Result, WindowSize};
+use runtime_api::{BoxRead, Error, ErrorKind, Result, WindowSize};
+use runtime_host::exec::{Course, Input, Sink, Source, alongside, feed, pump};
 
-use super::course::Course;
-use super::output::{Kept, Room};
 use super::terminal::{Console, Master};
 
 /// How much is carried at once.
 const CHUNK: usize = 64 * 1024;
-/// The most that a pipe can hold. What a command wrote before its end is carried however slow the client is; what
-/// others write after it is not waited for, and no more of it than this is taken along.
-const PIPE: usize = 1024 * 1024;
 /// How much of the runtime's own words is kept.
 const WORDS: usize = 8 * 1024;
 
@@ -56,88 +48,38 @@ impl Ends {
     }
 }
 
-/// What a caller has for a command.
-pub(super) struct Input {
-    pub(super) from: Option<BoxRead>,
-    pub(super) sizes: Option<watch::Receiver<Option<WindowSize>>>,
-    /// Whether it is left alone until the command has begun, for a runtime that may have to be asked again.
-    pub(super) waits: bool,
-}
+/// A pipe that a command writes to.
+struct Pipe(pipe::Receiver);
 
-impl Input {
-    pub(super) fn none() -> Self {
-        Self { from: None, sizes: None, waits: false }
-    }
-}
-
-/// Where a stream of a command goes.
-pub(super) enum Sink<'a> {
-    Kept(Kept<'a>),
-    Client(Option<BoxWrite>),
-}
-
-impl<'a> Sink<'a> {
-    pub(super) fn kept(room: &'a Room) -> Self {
-        Self::Kept(Kept::new(room))
-    }
-
-    pub(super) fn client(to: Option<BoxWrite>) -> Self {
-        Self::Client(to)
-    }
-
-    pub(super) fn into_kept(self) -> Vec<u8> {
-        match self {
-            Self::Kept(kept) => kept.bytes,
-            Self::Client(_) => Vec::new(),
-        }
-    }
-
-    async fn take(&mut self, chunk: &[u8]) {
-        match self {
-            Self::Kept(kept) => kept.add(chunk),
-            Self::Client(to) => {
-                let Some(client) = to else { return };
-                let written = async {
-                    client.write_all(chunk).await?;
-                    client.flush().await
-                };
-                // A client that is gone misses the rest; the command and its other stream go on.
-                if written.await.is_err() {
-                    *to = None;
-                }
-            }
-        }
-    }
-
-    /// Tells the client that nothing more will come.
-    pub(super) async fn close(&mut self) {
-        if let Self::Client(client) = self
-            && let Some(mut client) = client.take()
-        {
-            let _ = client.shutdown().await;
-        }
-    }
-}
-
-/// Something that a command writes to.
-enum Source {
-    Pipe(pipe::Receiver),
-    Terminal(Arc<Master>),
-}
-
-impl Source {
+impl Source for Pipe {
     async fn read(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Pipe(pipe) => pipe.read(chunk).await,
-            Self::Terminal(master) => master.read(chunk).await,
-        }
+        self.0.read(chunk).await
     }
 
     fn try_read(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Pipe(pipe) => pipe.try_read(chunk),
-            Self::Terminal(master) => master.try_read(chunk),
-        }
+        self.0.try_read(chunk)
+    }
+
+    fn may_go_on(&self) -> bool {
+        false
+    }
+}
+
+/// A terminal that a command writes to.
+struct Screen(Arc<Master>);
+
+impl Source for Screen {
+    async fn read(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
+        self.0.read(chunk).await
+    }
+
+    fn try_read(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(chunk)
+    }
+
+    /// The command may not have opened it yet, or open it again.
+    fn may_go_on(&self) -> bool {
+        true
     }
 }
 
@@ -167,78 +109,20 @@ pub(super) async fn carry(
         None => {
             let output = async {
                 let (_, said) = tokio::join!(
-                    pump(Source::Pipe(ends.stdout), stdout, course),
+                    pump(Pipe(ends.stdout), stdout, course),
                     errors(ends.stderr, stderr, course)
                 );
                 said
             };
-            alongside(output, feed(input, ends.stdin, course), course).await
-        }
-    }
-}
-
-/// Carries output, and input until the command has ended: one that closed its output may still read.
-async fn alongside<T>(
-    output: impl Future<Output = T>,
-    input: impl Future<Output = ()>,
-    course: &Course,
-) -> T {
-    let (mut output, mut input) = (pin!(output), pin!(input));
-    let mut fed = false;
-    let done = loop {
-        tokio::select! {
-            done = &mut output => break done,
-            () = &mut input, if !fed => fed = true,
-        }
-    };
-    if !fed {
-        tokio::select! {
-            _ = course.ended() => {}
-            () = input => {}
-        }
-    }
-    done
-}
-
-/// Carries one stream to its end. After the end of the command nothing is waited for but the client.
-async fn pump(mut from: Source, to: &mut Sink<'_>, course: &Course) {
-    let mut chunk = vec![0; CHUNK];
-    let mut late = 0;
-    let mut pause = PAUSE;
-    loop {
-        let read = if course.is_over() {
-            let read = if late < PIPE { from.try_read(&mut chunk).unwrap_or(0) } else { 0 };
-            late += read;
-            Ok(read)
-        } else {
-            tokio::select! {
-                biased;
-                read = from.read(&mut chunk) => read,
-                () = course.over() => continue,
-            }
-        };
-        match read {
-            Ok(n @ 1..) => to.take(&chunk[..n]).await,
-            // A terminal that nobody has open looks ended. It is, once the command is: until then the command may not
-            // have opened it yet, or open it again.
-            Err(_) if matches!(from, Source::Terminal(_)) && !course.has_ended() => {
-                tokio::select! {
-                    _ = course.ended() => {}
-                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONG_PAUSE),
+            let input = async {
+                if let Some(mut to) = ends.stdin {
+                    feed(input, &mut to, course).await;
                 }
-            }
-            // A broken pipe ends a stream like its end does.
-            Ok(0) | Err(_) => break,
+            };
+            alongside(output, input, course).await
         }
     }
-    if course.settled().await {
-        to.close().await;
-    }
 }
-
-/// How long to wait before a terminal that nobody has open is looked at again: at first, and at most.
-const PAUSE: Duration = Duration::from_millis(2);
-const LONG_PAUSE: Duration = Duration::from_millis(100);
 
 /// Carries standard error, which the runtime has too until it has run the command. What comes before that is held back
 /// from a client and given, for only the command's own words are for the client; what is held is bounded by the pipe.
@@ -256,7 +140,7 @@ async fn errors(mut from: pipe::Receiver, to: &mut Sink<'_>, course: &Course) ->
         }
         to.take(&held).await;
     }
-    pump(Source::Pipe(from), to, course).await;
+    pump(Pipe(from), to, course).await;
     Vec::new()
 }
 
@@ -276,26 +160,11 @@ async fn listen(mut from: pipe::Receiver, words: &mut Vec<u8>, course: &Course) 
     }
 }
 
-/// Passes a caller's input on; its end is the command's end of input.
-async fn feed(input: &mut Input, to: Option<pipe::Sender>, course: &Course) {
-    if input.waits && !course.settled().await {
-        return;
-    }
-    let (Some(mut from), Some(mut to)) = (input.from.take(), to) else { return };
-    let mut chunk = vec![0; CHUNK];
-    // A caller whose input cannot be read any more has none, and a command that closed its own takes no more.
-    while let Ok(n @ 1..) = from.read(&mut chunk).await {
-        if to.write_all(&chunk[..n]).await.is_err() {
-            return;
-        }
-    }
-}
-
 /// Carries a terminal both ways, once the runtime has made it.
 async fn with_terminal(console: Console, input: &mut Input, stdout: &mut Sink<'_>, course: &Course) {
     let Some(master) = console.master(course).await else { return };
     let master = Arc::new(master);
-    let output = pump(Source::Terminal(Arc::clone(&master)), stdout, course);
+    let output = pump(Screen(Arc::clone(&master)), stdout, course);
     let entering = async {
         tokio::join!(type_in(input.from.take(), &master), resize(input.sizes.take(), &master));
     };

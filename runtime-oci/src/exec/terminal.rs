@@ -17,8 +17,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
 use runtime_api::{Error, ErrorKind, Result, WindowSize};
-
-use super::course::Course;
+use runtime_host::exec::Course;
 
 /// The longest path that fits a socket address, its end included.
 const SUN_PATH: usize = 107;

@@ -8,6 +8,7 @@ use runtime_api::{
     ContainerId, Error, ErrorKind, ExecId, ExecSessionRequest, ExecSessionState, Operation, Result,
 };
 use runtime_host::document::cannot_write;
+use runtime_host::exec::{being_killed, merged, read_process};
 use runtime_host::lock::{Held, Witness};
 use runtime_host::process::Identity;
 use runtime_host::reserve::{discard, reserve};
@@ -19,8 +20,7 @@ use crate::backend::Backend;
 use crate::complaint;
 use crate::conmon::{self, Report, SessionArgs, SessionMonitor};
 use crate::dialect::Reach;
-use crate::exec::settings::{merged, read_process};
-use crate::exec::{being_killed, inside};
+use crate::exec::inside;
 use crate::layout::ContainerDir;
 use crate::observe;
 
@@ -60,7 +60,7 @@ impl Opening {
             return Err(Error::new(ErrorKind::AlreadyExists).on(subject(&id, &session)));
         }
         let record = SessionRecord::new(backend.boot_id.clone(), request.process.terminal);
-        let process = merged(read_process(&locked.dir)?, &request.process, None).to_string();
+        let process = merged(read_process(&locked.dir.config())?, &request.process, None).to_string();
         let sessions = locked.dir.sessions();
         std::fs::create_dir_all(&sessions).map_err(|error| cannot_write(&sessions, error))?;
         let queue = Arc::default();

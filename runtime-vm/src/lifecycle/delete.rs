@@ -71,6 +71,7 @@ impl Backend {
         locked.record.phase = Phase::Deleting;
         locked.save()?;
         let status = self.end(locked).await?;
+        self.forget_sessions(&locked.record, &locked.dir).await;
         self.remove_task(&locked.record).await;
         self.leave_shim(&locked.record).await?;
         // Before the record goes: whoever is cut off in between leaves a delete that the next open finishes.

@@ -47,7 +47,7 @@ impl Fifos {
 }
 
 /// Makes a fifo for the owner alone. What is there already, from a life that was cut off, is replaced.
-pub(super) fn make(path: PathBuf) -> Result<Placed> {
+pub(crate) fn make(path: PathBuf) -> Result<Placed> {
     let make = || nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR);
     let made = match make() {
         Err(nix::errno::Errno::EEXIST) => std::fs::remove_file(&path).and_then(|()| Ok(make()?)),
@@ -58,7 +58,7 @@ pub(super) fn make(path: PathBuf) -> Result<Placed> {
 }
 
 /// Opens our end of standard input. It counts as a reader too, so nothing that is written is lost before the shim reads.
-pub(super) fn open_input(path: &Path) -> Result<Sender> {
+pub(crate) fn open_input(path: &Path) -> Result<Sender> {
     let opened = OpenOptions::new().read_write(true).open_sender(path);
     opened.map_err(|error| cannot("cannot be opened", path).caused_by(error))
 }

@@ -125,6 +125,11 @@ async fn close(fifo: Sender, key: &Key, tasks: &dyn Tasks, made: &mut watch::Rec
     if made.wait_for(|made| *made).await.is_err() {
         return Ok(());
     }
+    end(fifo, tasks.close_io(key)).await.map_err(|error| error.during_step("close the input of").on(key))
+}
+
+/// Ends a program's input: by the shim, and by our end of the fifo.
+pub(crate) async fn end(fifo: Sender, close_io: impl Future<Output = Result<()>>) -> Result<()> {
     // Some shims close the program's input at once, and what they have not read yet would be lost. This lasts for as long
     // as the program does not read; when it ends, so does this.
     let mut pause = Duration::from_millis(1);
@@ -132,7 +137,7 @@ async fn close(fifo: Sender, key: &Key, tasks: &dyn Tasks, made: &mut watch::Rec
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(100));
     }
-    let mut closing = std::pin::pin!(timeout(ANSWER, tasks.close_io(key)));
+    let mut closing = std::pin::pin!(timeout(ANSWER, close_io));
     let early = timeout(HEAD_START, &mut closing).await;
     drop(fifo);
     match early {
@@ -140,5 +145,4 @@ async fn close(fifo: Sender, key: &Key, tasks: &dyn Tasks, made: &mut watch::Rec
         Err(_) => closing.await,
     }
     .unwrap_or_else(|_| Err(Error::new(ErrorKind::TimedOut(ANSWER))))
-    .map_err(|error| error.during_step("close the input of").on(key))
 }

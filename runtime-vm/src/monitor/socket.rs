@@ -48,14 +48,14 @@ impl fmt::Debug for Short {
 
 /// A file in the file system that goes with this value.
 #[derive(Debug)]
-pub(super) struct Placed(PathBuf);
+pub(crate) struct Placed(PathBuf);
 
 impl Placed {
     pub(super) const fn at(path: PathBuf) -> Self {
         Self(path)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }

@@ -1,15 +1,17 @@
 //! What an exec runs: the container's own process, with what the request says otherwise.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use runtime_api::{Error, ErrorKind, ProcessRequest, Result, WindowSize};
 
-use crate::layout::ContainerDir;
-
 /// Refuses what no runtime could run.
-pub(super) fn check(process: &ProcessRequest, timeout: Option<Duration>) -> Result<()> {
+///
+/// # Errors
+/// `InvalidArgument`, which says what is wrong.
+pub fn check(process: &ProcessRequest, timeout: Option<Duration>) -> Result<()> {
     let invalid = |what: &str| Err(Error::new(ErrorKind::InvalidArgument(what.to_owned())));
     if process.argv.is_empty() || process.argv.first().is_some_and(String::is_empty) {
         return invalid("an exec needs a program");
@@ -24,19 +26,22 @@ pub(super) fn check(process: &ProcessRequest, timeout: Option<Duration>) -> Resu
 }
 
 /// The container's own process, from the private copy of its `config.json`.
-pub(crate) fn read_process(dir: &ContainerDir) -> Result<Value> {
-    let path = dir.config();
+///
+/// # Errors
+/// `ConfigInvalid` when that cannot be read.
+pub fn read_process(path: &Path) -> Result<Value> {
     let damaged = || {
         Error::new(ErrorKind::ConfigInvalid("it is not a spec".into()))
             .on(format_args!("file {}", path.display()))
     };
-    let text = std::fs::read(&path).map_err(|error| damaged().caused_by(error))?;
+    let text = std::fs::read(path).map_err(|error| damaged().caused_by(error))?;
     let mut spec: Value = serde_json::from_slice(&text).map_err(|error| damaged().caused_by(error))?;
     Ok(spec["process"].take())
 }
 
 /// The container's process with what the request asks for.
-pub(crate) fn merged(mut own: Value, request: &ProcessRequest, size: Option<WindowSize>) -> Value {
+#[must_use]
+pub fn merged(mut own: Value, request: &ProcessRequest, size: Option<WindowSize>) -> Value {
     own["args"] = json!(request.argv);
     own["terminal"] = json!(request.terminal);
     if let Some(fields) = own.as_object_mut() {

@@ -4,18 +4,21 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The room that two streams share.
 #[derive(Debug)]
-pub(super) struct Room {
+pub struct Room {
     left: AtomicUsize,
     exceeded: AtomicBool,
 }
 
 impl Room {
-    pub(super) fn new(bytes: usize) -> Self {
+    /// Room for so much.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
         Self { left: AtomicUsize::new(bytes), exceeded: AtomicBool::new(false) }
     }
 
     /// Whether anything was dropped.
-    pub(super) fn was_exceeded(&self) -> bool {
+    #[must_use]
+    pub fn was_exceeded(&self) -> bool {
         self.exceeded.load(Ordering::Relaxed)
     }
 
@@ -35,17 +38,21 @@ impl Room {
 
 /// What is kept of one stream: its beginning.
 #[derive(Debug)]
-pub(super) struct Kept<'a> {
-    pub(super) bytes: Vec<u8>,
+pub struct Kept<'a> {
+    /// The bytes.
+    pub bytes: Vec<u8>,
     room: &'a Room,
 }
 
 impl<'a> Kept<'a> {
-    pub(super) fn new(room: &'a Room) -> Self {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(room: &'a Room) -> Self {
         Self { bytes: Vec::new(), room }
     }
 
-    pub(super) fn add(&mut self, chunk: &[u8]) {
+    /// Keeps as much as there is room for.
+    pub fn add(&mut self, chunk: &[u8]) {
         let granted = self.room.take(chunk.len());
         self.bytes.extend_from_slice(&chunk[..granted]);
     }

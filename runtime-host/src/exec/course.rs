@@ -1,55 +1,53 @@
 //! What those who carry an exec's streams must know of its course.
 
-use std::path::PathBuf;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::conmon::pid_in;
-
 /// How long output may still come after the command has ended, from children that hold its streams.
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// Whether a command has begun, and when it ended.
-#[derive(Clone, Debug)]
-pub(super) struct Course {
-    pid_file: PathBuf,
+#[derive(Clone)]
+pub struct Course {
+    begun: Arc<dyn Fn() -> bool + Send + Sync>,
     ended: Arc<watch::Sender<Option<Instant>>>,
 }
 
 impl Course {
-    /// A command whose pid the runtime writes to this file once it runs.
-    pub(super) fn new(pid_file: PathBuf) -> Self {
-        Self { pid_file, ended: Arc::new(watch::Sender::new(None)) }
-    }
-
-    pub(super) fn pid_file(&self) -> &PathBuf {
-        &self.pid_file
+    /// A command of which this tells whether it runs or ran.
+    pub fn new(begun: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { begun: Arc::new(begun), ended: Arc::new(watch::Sender::new(None)) }
     }
 
     /// Whether the command runs or ran.
-    pub(super) fn has_begun(&self) -> bool {
-        pid_in(&self.pid_file).is_some()
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        (self.begun)()
     }
 
-    pub(super) fn has_ended(&self) -> bool {
+    /// Whether it, or the runtime that did not run it, has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
         self.ended.borrow().is_some()
     }
 
     /// Whether nothing more is waited for.
-    pub(super) fn is_over(&self) -> bool {
+    #[must_use]
+    pub fn is_over(&self) -> bool {
         self.ended.borrow().is_some_and(|at| at + DRAIN <= Instant::now())
     }
 
     /// Tells that the command, or the runtime that did not run it, has ended.
-    pub(super) fn tell_end(&self) {
+    pub fn tell_end(&self) {
         self.ended.send_replace(Some(Instant::now()));
     }
 
     /// Waits for the end, and gives the moment.
-    pub(super) async fn ended(&self) -> Instant {
+    pub async fn ended(&self) -> Instant {
         loop {
             // We hold the sender, so the wait does not fail.
             if let Ok(ended) = self.ended.subscribe().wait_for(Option::is_some).await
@@ -61,12 +59,12 @@ impl Course {
     }
 
     /// Waits until nothing more is waited for.
-    pub(super) async fn over(&self) {
+    pub async fn over(&self) {
         sleep_until(self.ended().await + DRAIN).await;
     }
 
     /// Waits until it is known whether the command has begun: an end without a beginning is a failure of the runtime.
-    pub(super) async fn settled(&self) -> bool {
+    pub async fn settled(&self) -> bool {
         let mut pause = Duration::from_millis(1);
         loop {
             let ended = self.has_ended();
@@ -78,5 +76,11 @@ impl Course {
                 _ = self.ended() => {}
             }
         }
+    }
+}
+
+impl fmt::Debug for Course {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Course").field("begun", &self.has_begun()).field("ended", &self.has_ended()).finish()
     }
 }
