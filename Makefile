@@ -38,7 +38,7 @@ fix: ## apply formatting and what clippy can repair; writes
 
 bench: ## hold lives, execs, states, signals and stats to their targets, against the bare programs
 	@scripts/install-host-needs
-	cargo build --locked --release -p manyrun-tests -p manyrun-bench-baseline --bins
+	cargo build --locked --release -p manyrun-tests -p manyrun-bench-baseline -p manyrun-bench-shim-baseline -p runtime-vm --bins
 	@"$(TARGET)/release/bench"
 
 matrix: ## print what each handler of this machine can do, as the table of the README

@@ -18,7 +18,7 @@ use crate::{CGROUP, Result, found};
 /// At most this many times the baseline.
 const RATIO: f64 = 1.10;
 /// Lives that are not counted: files enter the page cache, capabilities are probed.
-const WARM_UP: usize = 5;
+pub(crate) const WARM_UP: usize = 5;
 
 pub(crate) async fn measure(pairs: usize, runtime: &str, place: &Part, table: &mut Table) -> Result<()> {
     let (mut ours, mut baseline) = sides(runtime, place)?;
@@ -67,7 +67,7 @@ fn sides(runtime: &str, place: &Part) -> Result<(Side, Side)> {
 }
 
 /// The bundle's config with the changes that `runtime-oci` makes too: the root as an absolute path, a cgroup of its own.
-fn baseline_config(bundle: &Path) -> Result<String> {
+pub(crate) fn baseline_config(bundle: &Path) -> Result<String> {
     let mut config: Value = serde_json::from_slice(&std::fs::read(bundle.join("config.json"))?)?;
     config["root"]["path"] = json!(bundle.join("rootfs"));
     config["linux"]["cgroupsPath"] = json!(format!("{CGROUP}/baseline/@ID@"));

@@ -1,10 +1,10 @@
-//! `make bench`: what `runtime-oci` costs, against the bare programs and against fixed targets.
+//! `make bench`: what the backends cost, against the bare programs and against fixed targets.
 //!
 //! Everything that is compared is measured side by side in one run: pairs alternate, and so does who goes first; what
 //! counts are medians. The program prints one row for each target and ends with 1 when one is missed.
 //!
 //! ```text
-//! bench [PAIRS [PART...]]      100 pairs of all parts unless given; parts: life, exec, look
+//! bench [PAIRS [PART...]]      100 pairs of all parts unless given; parts: life, exec, look, shim
 //! ```
 //! The state of both sides is on a memory file system where the host has one, as it is on a node; `MANYRUN_BENCH_STATE`
 //! names another directory.
@@ -14,6 +14,7 @@ mod exec;
 mod life;
 mod look;
 mod place;
+mod shim;
 mod side;
 mod subject;
 mod table;
@@ -21,11 +22,8 @@ mod table;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use manyrun_tests::host;
-use runtime_api::{
-    Error, HandlerConfig, HandlerName, OpenContext, Origin, RuntimeFactory as _, RuntimeKind, SharedRuntime,
-};
-use runtime_oci::OciFactory;
+use manyrun_tests::{handler, host};
+use runtime_api::{Error, OpenContext, SharedRuntime};
 
 use place::Place;
 use table::Table;
@@ -36,7 +34,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 const FEWEST_PAIRS: usize = 50;
 /// The cgroup under which each side has its own.
 const CGROUP: &str = "/manyrun/bench";
-const PARTS: &[&str] = &["life", "exec", "look"];
+const PARTS: &[&str] = &["life", "exec", "look", "shim"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -72,7 +70,7 @@ fn run(pairs: usize, parts: &[&str]) -> Result<bool> {
     if let Some(part) = parts.iter().find(|part| !PARTS.contains(part)) {
         return Err(format!("no part {part:?}; the parts are {}", PARTS.join(", ")).into());
     }
-    if let Some(need) = ["crun", "runc"].into_iter().find_map(host::lacks) {
+    if let Some(need) = ["crun", "runc", "vm:runc"].into_iter().find_map(host::lacks) {
         return Err(format!("nothing was measured: {need}").into());
     }
     let place = Place::make()?;
@@ -89,7 +87,8 @@ fn run(pairs: usize, parts: &[&str]) -> Result<bool> {
                             .await?;
                     }
                 }
-                _ => look::measure("crun", &place.part("look")?, &mut table).await?,
+                "look" => look::measure("crun", &place.part("look")?, &mut table).await?,
+                _ => shim::measure(pairs, &place.part("shim")?, &mut table).await?,
             }
         }
         Result::Ok(())
@@ -102,13 +101,8 @@ fn run(pairs: usize, parts: &[&str]) -> Result<bool> {
 
 /// Our side: a value as any program would open it.
 async fn open(runtime: &str, state: &Path, cgroup: &str) -> Result<SharedRuntime> {
-    let config = HandlerConfig::new(
-        HandlerName::new(runtime)?,
-        RuntimeKind::new("oci")?,
-        Origin::other("the benchmark"),
-    );
     let context = OpenContext::new(state, format!("{CGROUP}/{cgroup}"));
-    OciFactory.open(&config, context).await.map_err(told)
+    handler::open(&handler::config(runtime).map_err(told)?, context).await.map_err(told)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is used where errors are mapped")]
