@@ -166,7 +166,7 @@ async fn with_terminal(console: Console, input: &mut Input, stdout: &mut Sink<'_
     let master = Arc::new(master);
     let output = pump(Screen(Arc::clone(&master)), stdout, course);
     let entering = async {
-        tokio::join!(type_in(input.from.take(), &master), resize(input.sizes.take(), &master));
+        tokio::join!(type_in(input.from.take(), &master), resize(input.sizes.take(), &master, course));
     };
     alongside(output, entering, course).await;
 }
@@ -189,9 +189,15 @@ async fn type_in(from: Option<BoxRead>, master: &Master) {
     }
 }
 
-/// Gives a terminal the size that is wanted now, and the next ones as they come.
-async fn resize(sizes: Option<watch::Receiver<Option<WindowSize>>>, master: &Master) {
+/// Gives a terminal the size that is wanted now, and the next ones as they come, once the command has begun: a process that
+/// waits for a command in a sandbox passes on that there is another size, and does not before.
+async fn resize(sizes: Option<watch::Receiver<Option<WindowSize>>>, master: &Master, course: &Course) {
     let Some(mut sizes) = sizes else { return };
+    let first = *sizes.borrow_and_update();
+    if let Some(size) = first {
+        master.resize(size);
+    }
+    course.settled().await;
     loop {
         let wanted = *sizes.borrow_and_update();
         if let Some(size) = wanted {
