@@ -245,8 +245,32 @@ fn has_ended(process: &OwnedFd) -> Option<bool> {
     poll(&mut polled, Some(&now)).ok().map(|ready| ready > 0)
 }
 
+/// The processes whose parent this one is now.
+pub fn children(of: Identity) -> Vec<Identity> {
+    if !of.lives() {
+        return Vec::new();
+    }
+    let all = all_with_parents().into_iter();
+    all.filter(|(_, parent)| *parent == of.pid).map(|(child, _)| child).collect()
+}
+
 /// Every process below `root`, itself included, by parent pids as they stand now.
 pub fn tree(root: Identity) -> Vec<Identity> {
+    let all = all_with_parents();
+    let mut found = Vec::new();
+    if root.lives() {
+        found.push(root);
+    }
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        next += 1;
+        found.extend(all.iter().filter(|(_, of)| *of == parent.pid).map(|(child, _)| *child));
+    }
+    found
+}
+
+/// Every process that lives, and the pid of its parent.
+fn all_with_parents() -> Vec<(Identity, i32)> {
     let mut all = Vec::new();
     if let Ok(entries) = std::fs::read_dir("/proc") {
         for entry in entries.flatten() {
@@ -258,16 +282,7 @@ pub fn tree(root: Identity) -> Vec<Identity> {
             }
         }
     }
-    let mut found = Vec::new();
-    if root.lives() {
-        found.push(root);
-    }
-    let mut next = 0;
-    while let Some(parent) = found.get(next).copied() {
-        next += 1;
-        found.extend(all.iter().filter(|(_, of)| *of == parent.pid).map(|(child, _)| *child));
-    }
-    found
+    all
 }
 
 /// Kills a process and everything below it, and gives what was found. Each is stopped first and the tree is read again

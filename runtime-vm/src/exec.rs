@@ -7,6 +7,7 @@
 pub(crate) mod command;
 mod orphans;
 pub(crate) mod running;
+pub(crate) mod strays;
 mod streams;
 
 use std::time::{Duration, SystemTime};
@@ -27,6 +28,7 @@ use crate::record::Record;
 use crate::task::{ExecTask, Fault, any};
 use command::Command;
 use running::{Met, Place, Running};
+use strays::write_process;
 use streams::{Client, Ends, carry};
 
 /// The code of a command that was killed with its container.
@@ -137,9 +139,11 @@ impl Backend {
         }
         let dir = locked.dir.clone();
         let client = self.client(&locked.record).await?;
-        let process = any::process(&merged(read_process(&dir.config())?, given.process, given.size))?;
+        let process = merged(read_process(&dir.config())?, given.process, given.size);
         let place = Place::make(&dir)?;
-        let command = Command::new(self, &locked.record, place.name())?;
+        write_process(place.path(), &process)?;
+        let process = any::process(&process)?;
+        let command = Command::new(self, &locked.record, place.name())?.written_at(place.path());
         let (ends, io) = Ends::make(place.path(), given.process.terminal, given.input)?;
         let mut exec = Running::new(command, client.clone(), place);
         let most = self.config.exec_timeout;
@@ -161,6 +165,9 @@ impl Backend {
             Err(Fault::Late(_)) if limit.is_some_and(|limit| limit <= most) => Ok(None),
             Err(fault @ Fault::Late(_)) => Err(fault.into_error(operation)),
             Err(fault) => {
+                if matches!(fault, Fault::Refused { .. }) {
+                    exec.is_answered();
+                }
                 exec.end().await;
                 Err(self.why_not_run(operation, id, &dir, fault).await)
             }

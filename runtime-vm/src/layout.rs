@@ -13,9 +13,9 @@
 //!     exit, oom             from the monitor
 //!     attach                the monitor's socket
 //!     io/                   the fifos between the shim and the monitor
-//!     execs/<owner>.<n>/    one running exec: the fifos between the shim and its caller; the shim knows it by that name
+//!     execs/<owner>.<n>/    one running exec: process.json, and the fifos between the shim and its caller
 //!     sessions/.<id>.<n>/   an exec session being made or removed
-//!     sessions/<id>/        one exec session: lock, record.json, and the monitor's files as above
+//!     sessions/<id>/        one exec session: lock, record.json, process.json, and the monitor's files as above
 //!     log, address, ...     the shim's own
 //!   shims/<id>/             one shim: its monitor's order, report, logs and sockets
 //!     lock                  held while containers join and leave

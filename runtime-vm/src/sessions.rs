@@ -10,6 +10,7 @@ mod remove;
 mod start;
 mod stop;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -189,6 +190,11 @@ impl Backend {
             }
         }
     }
+}
+
+/// What the shim calls the session that is kept in a directory.
+pub(crate) fn name_at(path: PathBuf) -> Option<String> {
+    SessionRecord::read(&ContainerDir::at(path)).ok().flatten().map(|record| record.exec)
 }
 
 /// The state for callers. One that is ending calls itself running until its code is known.

@@ -1,4 +1,4 @@
-//! A caller that lives a container's life and is killed while it does: what `oci_crashes` aims at.
+//! A caller that lives a container's life and is killed while it does: what `oci_crashes` and `vm_execs` aim at.
 //!
 //! ```text
 //! crash-subject RUNTIME STATE CGROUP PROGRESS BUNDLES LOG ID SCENARIO [KILL]
@@ -14,13 +14,11 @@ use std::process::ExitCode;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use manyrun_tests::handler;
 use manyrun_tests::life::{Life, Scenario};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
-use runtime_api::{
-    ContainerId, HandlerConfig, HandlerName, OpenContext, Origin, RuntimeFactory as _, RuntimeKind,
-};
-use runtime_oci::OciFactory;
+use runtime_api::{ContainerId, OpenContext};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -44,15 +42,9 @@ fn run(arguments: &[String]) -> Result<()> {
     std::io::stdin().read_line(&mut String::new())?;
     let io = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     io.block_on(async {
-        let config = HandlerConfig::new(
-            HandlerName::new(runtime)?,
-            RuntimeKind::new("oci")?,
-            Origin::other("the campaign"),
-        );
-        let runtime = OciFactory
-            .open(&config, OpenContext::new(state, cgroup))
-            .await
-            .map_err(|error| error.report())?;
+        let config = handler::config(runtime)?;
+        let opened = handler::open(&config, OpenContext::new(state, cgroup)).await;
+        let runtime = opened.map_err(|error| error.report())?;
         if let Some(scenario) = Scenario::named(scenario) {
             let (bundles, log) = (PathBuf::from(bundles), PathBuf::from(log));
             let life = Life { scenario, id: ContainerId::new(id.as_str())?, bundles, log };

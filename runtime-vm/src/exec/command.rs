@@ -1,6 +1,6 @@
 //! A command as its shim knows it: how it is asked after, killed and forgotten.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use runtime_host::process::{Identity, kill_tree};
 
 use crate::backend::{Backend, reach_of, shim_of};
 use crate::connector::{Connector, Dialled};
+use crate::layout::ContainerDir;
 use crate::observe;
 use crate::record::{Reach, Record, ShimRef};
 use crate::shims::DIAL;
@@ -18,7 +19,7 @@ use crate::task::answer::TaskStatus;
 use crate::task::{Target, TaskClient};
 
 /// How long a shim may take to answer.
-const ANSWER: Duration = Duration::from_secs(10);
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
 /// How long it gets to forget a command whose output somebody may hold open: it waits for that.
 const FORGET: Duration = Duration::from_millis(200);
 /// How long the end of a command is tried for.
@@ -39,6 +40,12 @@ pub(crate) struct Command {
     process: Option<Identity>,
     /// Whether the shim has said that it knows it.
     known: bool,
+    /// Whether the shim has said what came of its start.
+    answered: bool,
+    dir: ContainerDir,
+    init: Option<Identity>,
+    /// Where it was written down.
+    place: Option<PathBuf>,
 }
 
 impl Command {
@@ -54,7 +61,29 @@ impl Command {
             root: record.root.clone(),
             process: None,
             known: false,
+            answered: false,
+            dir: backend.layout.container(&record.id),
+            init: record.init,
+            place: None,
         })
+    }
+
+    /// It was written down there: what the shim may have lost sight of can be found.
+    pub(crate) fn written_at(mut self, place: &Path) -> Self {
+        self.place = Some(place.to_owned());
+        self
+    }
+
+    pub(super) fn container(&self) -> &str {
+        &self.container
+    }
+
+    pub(super) fn container_dir(&self) -> &ContainerDir {
+        &self.dir
+    }
+
+    pub(super) fn shim_process(&self) -> Option<Identity> {
+        self.shim.process
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -70,20 +99,30 @@ impl Command {
     }
 
     /// The shim knows it: from here on one that does not has forgotten it.
-    pub(super) fn is_known(&mut self) {
+    pub(crate) fn is_known(&mut self) {
         self.known = true;
+    }
+
+    /// The shim has said what came of its start.
+    pub(crate) fn is_answered(&mut self) {
+        self.answered = true;
     }
 
     /// It runs, and this is its pid for the shim.
     pub(super) fn has_begun(&mut self, pid: u32) {
+        self.answered = true;
         self.process = self.process_of(pid);
     }
 
     /// The process that a shim means, where that is one of the container's. A pid may be somebody else's by now.
     pub(crate) fn process_of(&self, pid: u32) -> Option<Identity> {
-        let process = i32::try_from(pid).ok().and_then(Identity::of)?;
-        let is_ours = self.reach == Reach::Host && reach_of(process, self.root.as_deref()) == Reach::Host;
-        is_ours.then_some(process)
+        i32::try_from(pid).ok().and_then(Identity::of).filter(|process| self.is_ours(*process))
+    }
+
+    /// Whether this is a process of the container, other than its init.
+    pub(super) fn is_ours(&self, process: Identity) -> bool {
+        let on_host = self.reach == Reach::Host && self.init != Some(process);
+        on_host && reach_of(process, self.root.as_deref()) == Reach::Host
     }
 
     /// It runs as this process, as was written down.
@@ -168,26 +207,40 @@ impl Command {
 
     /// Ends it in whatever state it is, and lets the shim forget it. It may have been ordered a moment ago.
     pub(crate) async fn end(&self, client: &TaskClient) {
+        let seen = self.end_what_is_known(client).await;
+        if !seen
+            && !self.answered
+            && let Some(place) = &self.place
+        {
+            self.end_stray(client, place).await;
+        }
+    }
+
+    /// Ends it as far as the shim knows it; whether the shim has seen it run.
+    async fn end_what_is_known(&self, client: &TaskClient) -> bool {
         let give_up = Instant::now() + PATIENCE;
-        let (mut denials, mut pause) = (0, Duration::from_millis(5));
+        let (mut denials, mut pause, mut seen) = (0, Duration::from_millis(5), self.process.is_some());
         while Instant::now() < give_up && !client.is_closed() {
             self.kill_now();
             match client.state(self.target(), ANSWER).await {
                 Ok(state) if state.status != TaskStatus::Stopped => {
+                    seen |= state.status != TaskStatus::Created;
                     match self.process_of(state.pid) {
                         Some(process) => drop(kill_tree(process)),
                         // One that is not started cannot be killed, and need not.
                         None => drop(client.kill(self.target(), 9, false, ANSWER).await),
                     }
                 }
-                _ => {}
+                // One that failed to start is stopped as well, and has no pid.
+                Ok(state) => seen |= state.pid != 0,
+                Err(_) => {}
             }
             match client.delete(self.target(), FORGET).await {
-                Ok(_) => return,
+                Ok(_) => return seen,
                 Err(fault) if fault.is_not_found() => {
                     denials += 1;
                     if self.known || denials == DENIALS {
-                        return;
+                        return seen;
                     }
                 }
                 Err(_) => {}
@@ -195,5 +248,6 @@ impl Command {
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(200));
         }
+        seen
     }
 }

@@ -22,7 +22,7 @@ impl Backend {
                 && command.shim_lives()
                 && let Ok(client) = self.client(&record).await
             {
-                command.end(&client).await;
+                command.written_at(&entry.path()).end(&client).await;
             }
             let _ = std::fs::remove_dir_all(entry.path());
         }

@@ -103,6 +103,10 @@ impl Running {
         self.command.is_known();
     }
 
+    pub(super) fn is_answered(&mut self) {
+        self.command.is_answered();
+    }
+
     pub(super) fn has_begun(&mut self, pid: u32) {
         self.command.has_begun(pid);
     }

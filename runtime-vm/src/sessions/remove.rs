@@ -30,23 +30,29 @@ impl Backend {
         }
     }
 
-    /// Removes a session that was not made, in whatever state it is.
+    /// Removes a session that a dead process was making, in whatever state it is.
     pub(super) async fn demolish_session(
         &self,
         id: &ContainerId,
         record: &SessionRecord,
         dir: &ContainerDir,
     ) {
-        if let Ok(Some(container)) = Record::read(&self.layout.container(id)) {
-            if let Ok(command) = Command::new(self, &container, &record.exec)
-                && command.shim_lives()
-                && let Ok(client) = command.client(self).await
-            {
-                command.end(&client).await;
-            }
-            self.release_streams(&container, record).await;
+        if let Ok(Some(container)) = Record::read(&self.layout.container(id))
+            && let Ok(command) = Command::new(self, &container, &record.exec)
+        {
+            self.undo_session(&container, record, command.written_at(dir.path())).await;
         }
         discard(dir.path());
+    }
+
+    /// Ends what was begun for a session that was not made.
+    pub(super) async fn undo_session(&self, container: &Record, record: &SessionRecord, command: Command) {
+        if command.shim_lives()
+            && let Ok(client) = command.client(self).await
+        {
+            command.end(&client).await;
+        }
+        self.release_streams(container, record).await;
     }
 
     /// Lets the shim and the monitor forget the sessions of a container whose processes are gone. Their files go with the

@@ -10,7 +10,7 @@ use runtime_api::{
 use runtime_host::document::cannot_write;
 use runtime_host::exec::{being_killed, merged, read_process};
 use runtime_host::lock::{Held, Witness};
-use runtime_host::reserve::reserve;
+use runtime_host::reserve::{discard, reserve};
 use runtime_host::tasks::Work;
 
 use super::record::SessionRecord;
@@ -18,12 +18,13 @@ use super::subject;
 use crate::backend::{Backend, shim_of};
 use crate::exec::command::Command;
 use crate::exec::running::unused_name;
+use crate::exec::strays::write_process;
 use crate::layout::ContainerDir;
 use crate::monitor::{Key, MonitorClient, ProgramOrder};
 use crate::observe;
 use crate::record::Record;
 use crate::task::any::{self, Payload};
-use crate::task::{Answer, ExecTask, TaskClient};
+use crate::task::{Answer, ExecTask, Fault, TaskClient};
 
 /// A session in the making.
 #[derive(Debug)]
@@ -58,14 +59,18 @@ impl Opening {
             return Err(Error::new(ErrorKind::AlreadyExists).on(subject(&id, session)));
         }
         let record = SessionRecord::new(backend.boot_id.clone(), unused_name(), request.process.terminal);
-        let process = any::process(&merged(read_process(&locked.dir.config())?, &request.process, None))?;
+        let process = merged(read_process(&locked.dir.config())?, &request.process, None);
         let sessions = locked.dir.sessions();
         std::fs::create_dir_all(&sessions).map_err(|error| cannot_write(&sessions, error))?;
         let queue = Arc::default();
-        let reserved = reserve(dir.path(), &queue, |at| record.write(&ContainerDir::at(at.to_owned())));
+        let reserved = reserve(dir.path(), &queue, |at| {
+            write_process(at, &process)?;
+            record.write(&ContainerDir::at(at.to_owned()))
+        });
         let held = reserved.await.map_err(|error| error.on(subject(&id, session)))?;
-        let command = Command::new(&backend, &locked.record, &record.exec)?;
+        let command = Command::new(&backend, &locked.record, &record.exec)?.written_at(dir.path());
         let monitor = backend.monitor_of(&locked.record)?;
+        let process = any::process(&process)?;
         Ok(Self { backend, id, request, process, record, command, monitor, dir, _held: held })
     }
 
@@ -83,10 +88,15 @@ impl Opening {
             process: self.process.clone(),
         };
         let limit = self.backend.config.exec_timeout;
-        Ok(match client.exec(task, limit).await {
-            Ok(()) => client.start(self.command.target(), limit).await,
-            Err(fault) => Err(fault),
-        })
+        let mut answer = client.exec(task, limit).await.map(|()| 0);
+        if answer.is_ok() {
+            self.command.is_known();
+            answer = client.start(self.command.target(), limit).await;
+        }
+        if matches!(answer, Ok(_) | Err(Fault::Refused { .. })) {
+            self.command.is_answered();
+        }
+        Ok(answer)
     }
 }
 
@@ -115,7 +125,10 @@ impl Work for Opening {
     }
 
     async fn undo(self) {
-        self.backend.demolish_session(&self.id, &self.record, &self.dir).await;
+        if let Ok(Some(container)) = Record::read(&self.backend.layout.container(&self.id)) {
+            self.backend.undo_session(&container, &self.record, self.command).await;
+        }
+        discard(self.dir.path());
     }
 }
 

@@ -1,0 +1,188 @@
+//! Execs and sessions behind shims when somebody is killed: the caller, the monitor, the shim; and when the caller's tasks
+//! are ended under an exec.
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test fails it")]
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use manyrun_tests::life::{Life, Scenario, Step as Act};
+use manyrun_tests::patience::{LIMIT, until, within};
+use manyrun_tests::place::{Place, on, with_arguments};
+use nix::sys::signal::{Signal as Number, kill};
+use nix::unistd::Pid;
+use runtime_api::{
+    ContainerId, DeleteRequest, ExecEnd, ExecId, ExecSessionRequest, ExecSessionState, ExecSyncRequest,
+    SharedRuntime, StopRequest,
+};
+use runtime_test::{Step, Workload};
+
+const SHIMS: &[&str] = &["vm:runc", "vm:runc@crun", "vm:runc-rs"];
+
+/// Kills the shim or the monitor of a place's only container.
+fn kill_the(place: &Place, who: &str) {
+    for entry in std::fs::read_dir(place.path("state/shims")).unwrap().flatten() {
+        let text = std::fs::read(entry.path().join("started.json")).unwrap();
+        let started: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let pid = i32::try_from(started[who]["pid"].as_i64().unwrap()).unwrap();
+        kill(Pid::from_raw(pid), Number::SIGKILL).unwrap();
+    }
+}
+
+async fn delete(runtime: &SharedRuntime, id: &ContainerId) {
+    within(LIMIT, "delete", runtime.delete(id, DeleteRequest::force())).await.unwrap();
+}
+
+/// A program that says so much, which tells its process from all others, and goes on for ever.
+fn marked(place: &Place, name: &str) -> (Workload, String) {
+    let mark = format!("{}-{name}", place.token());
+    (Workload::new([Step::Out(mark.clone()), Step::Forever]), format!("out:{mark}"))
+}
+
+async fn seen(mark: &str) {
+    until("the command", || with_arguments(&[mark]).is_some().then_some(())).await;
+}
+
+async fn gone(mark: &str) {
+    until("the end of the command", || with_arguments(&[mark]).is_none().then_some(())).await;
+}
+
+/// The directories of execs that are at work.
+fn execs(place: &Place, id: &ContainerId) -> usize {
+    std::fs::read_dir(place.container(id).join("execs")).map_or(0, |entries| entries.flatten().count())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_exec_of_a_killed_caller_is_ended_by_the_next_and_its_session_goes_on() {
+    on(SHIMS, async |place| {
+        let scenario = Scenario::named("whole").unwrap();
+        let bundles = place.path("bundles");
+        Life::write_bundles(&bundles).unwrap();
+        let life = Life { scenario, id: place.id("life"), bundles, log: place.path("log") };
+        let hang = scenario.steps.iter().position(|step| *step == Act::Hang).unwrap();
+        let mut caller = Command::new(env!("CARGO_BIN_EXE_crash-subject"));
+        caller.arg(place.binary).arg(place.path("state")).arg(format!("/manyrun/{}", place.token()));
+        caller.arg(place.path("progress")).arg(&life.bundles).arg(&life.log);
+        caller.arg(life.id.as_str()).arg(scenario.name).arg(format!("after:{hang}"));
+        let mut caller = caller.stdin(Stdio::null()).spawn().unwrap();
+        let left = tokio::task::spawn_blocking(move || caller.wait());
+        assert!(!within(LIMIT, "the caller", left).await.unwrap().unwrap().success());
+        assert!(with_arguments(&[&life.hang_mark()]).is_some(), "{}", progress(place));
+
+        let runtime = place.open(&place.config()).await;
+        assert!(!life.hangs(&runtime));
+        assert_eq!(execs(place, &life.id), 0);
+        let session = Life::session().unwrap();
+        let state = within(LIMIT, "exec.state", runtime.exec_state(&life.id, &session)).await.unwrap();
+        assert!(matches!(state, ExecSessionState::Running { .. }), "{state:?}");
+        let stop = runtime.exec_stop(&life.id, &session, StopRequest::within(LIMIT));
+        let state = within(LIMIT, "exec.stop", stop).await.unwrap();
+        assert!(Life::is_stopped_session(&state), "{state:?}");
+        delete(&runtime, &life.id).await;
+        for file in ["progress", "log"] {
+            let _ = std::fs::remove_file(place.path(file));
+        }
+    })
+    .await;
+}
+
+fn progress(place: &Place) -> String {
+    std::fs::read_to_string(place.path("progress")).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exec_is_ended_though_the_tasks_of_its_caller_are() {
+    on(SHIMS, async |place| {
+        let runtime = place.open(&place.config()).await;
+        let id = place.running(&runtime, "left", &Workload::ready_forever()).await;
+        let (program, mark) = marked(place, "dropped");
+        let (config, state) = (place.config(), place.path("state"));
+        let (container, cgroup) = (id.clone(), format!("/manyrun/{}", place.token()));
+        let looked = mark.clone();
+        let caller = std::thread::spawn(move || {
+            let tasks = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+            let tasks = tasks.unwrap();
+            tasks.block_on(async {
+                let context = runtime_api::OpenContext::new(state, cgroup);
+                let runtime = manyrun_tests::handler::open(&config, context).await.unwrap();
+                tokio::spawn(async move {
+                    runtime.exec_sync(&container, ExecSyncRequest::new(program.process())).await
+                });
+                seen(&looked).await;
+            });
+            tasks.shutdown_timeout(Duration::from_secs(5));
+        });
+        within(LIMIT, "the caller", tokio::task::spawn_blocking(|| caller.join())).await.unwrap().unwrap();
+        gone(&mark).await;
+        until("the end of the exec", || (execs(place, &id) == 0).then_some(())).await;
+        let outcome = runtime.exec_sync(&id, ExecSyncRequest::new(Workload::exits(3).process()));
+        assert_eq!(within(LIMIT, "exec", outcome).await.unwrap().end, ExecEnd::Exited(3));
+        delete(&runtime, &id).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_whose_monitor_is_killed_still_has_a_code() {
+    on(SHIMS, async |place| {
+        let runtime = place.open(&place.config()).await;
+        let id = place.running(&runtime, "alone", &Workload::ready_forever()).await;
+        let start = async |name: &str, program: Workload| {
+            let session = ExecId::new(name).unwrap();
+            let request = ExecSessionRequest::new(session.clone(), program.process());
+            within(LIMIT, "exec.start", runtime.exec_start(&id, request)).await.unwrap();
+            session
+        };
+        let (program, mark) = marked(place, "session");
+        let session = start("one", program).await;
+        seen(&mark).await;
+        kill_the(place, "monitor");
+        let state = within(LIMIT, "exec.state", runtime.exec_state(&id, &session)).await.unwrap();
+        assert!(matches!(state, ExecSessionState::Running { .. }), "{state:?}");
+        let stop = runtime.exec_stop(&id, &session, StopRequest::within(Duration::ZERO));
+        let stopped = within(LIMIT, "exec.stop", stop).await.unwrap();
+        assert_eq!(stopped, ExecSessionState::Stopped { code: Some(137) });
+        gone(&mark).await;
+        // It stays known, and no new one can be had.
+        let state = within(LIMIT, "exec.state", runtime.exec_state(&id, &session)).await.unwrap();
+        assert_eq!(state, stopped);
+        within(LIMIT, "exec.cleanup", runtime.exec_cleanup(&id, &session)).await.unwrap();
+        let request = ExecSessionRequest::new(session.clone(), Workload::exits(0).process());
+        let refused = within(LIMIT, "exec.start", runtime.exec_start(&id, request)).await.unwrap_err();
+        assert!(refused.report().contains("monitor"), "{}", refused.report());
+        assert!(within(LIMIT, "exec.state", runtime.exec_state(&id, &session)).await.is_err());
+        // An attached exec needs none.
+        let outcome = runtime.exec_sync(&id, ExecSyncRequest::new(Workload::says("on").process()));
+        assert_eq!(within(LIMIT, "exec", outcome).await.unwrap().stdout, b"on\n");
+        delete(&runtime, &id).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn execs_end_with_a_shim_that_is_killed() {
+    on(SHIMS, async |place| {
+        let runtime = place.open(&place.config()).await;
+        let id = place.running(&runtime, "lost", &Workload::ready_forever()).await;
+        let (program, mark) = marked(place, "exec");
+        let running = {
+            let (runtime, id) = (runtime.clone(), id.clone());
+            tokio::spawn(async move { runtime.exec_sync(&id, ExecSyncRequest::new(program.process())).await })
+        };
+        let (program, other) = marked(place, "session");
+        let session = ExecId::new("one").unwrap();
+        let request = ExecSessionRequest::new(session.clone(), program.process());
+        within(LIMIT, "exec.start", runtime.exec_start(&id, request)).await.unwrap();
+        seen(&mark).await;
+        seen(&other).await;
+        kill_the(place, "shim");
+        let outcome = within(LIMIT, "exec", running).await.unwrap().unwrap();
+        assert_eq!(outcome.end, ExecEnd::Exited(137));
+        for mark in [mark, other] {
+            gone(&mark).await;
+        }
+        let state = within(LIMIT, "exec.state", runtime.exec_state(&id, &session)).await.unwrap();
+        assert!(matches!(state, ExecSessionState::Stopped { .. }), "{state:?}");
+        delete(&runtime, &id).await;
+    })
+    .await;
+}
