@@ -133,7 +133,8 @@ impl Backend {
     pub(crate) async fn settle(&self, locked: &mut Locked) -> Result<Sight> {
         let sight = observe::look(&locked.record, &locked.dir, &self.hierarchies)?;
         match sight {
-            Sight::Unseen(_) => self.resolve(locked).await,
+            // Ending for so long that nobody will write it down: the shim knows.
+            Sight::Unseen(_) | Sight::Ending => self.resolve(locked).await,
             Sight::Lost => self.bury(locked).await,
             Sight::Alive(status)
                 if locked.record.phase == Phase::Starting && status != ContainerStatus::Created =>

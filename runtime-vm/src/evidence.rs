@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -137,8 +138,9 @@ async fn ask(
     namespace: &str,
     shim: &Path,
 ) -> Result<BTreeMap<String, Finding>> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
     let own = Identity::own();
-    let id = format!("probe-{}-{}", own.pid, own.start);
+    let id = format!("probe-{}-{}-{}", own.pid, own.start, COUNT.fetch_add(1, Ordering::Relaxed));
     // Locked, so that nobody takes it for one that was left.
     let members = Members::make(layout, &id).await?;
     let bundle = members.dir().path().join(&id);

@@ -11,6 +11,7 @@ use runtime_api::{
     RuntimeKind, SharedRuntime,
 };
 use runtime_host::cgroup::Hierarchies;
+use runtime_host::document::cannot_write;
 use runtime_host::owner::Life;
 use runtime_host::process::boot_id;
 
@@ -73,8 +74,10 @@ impl VmFactory {
     async fn prepare(&self, handler: &HandlerConfig, context: OpenContext) -> Result<Backend> {
         let config = VmConfig::from_handler(handler)?;
         // The monitor and the shim run elsewhere: what they are told must not depend on where we are.
-        let state_dir = std::path::absolute(&context.state_dir).unwrap_or(context.state_dir);
-        let layout = Layout::new(state_dir);
+        // The shims' namespace is made from it, so one directory has one name.
+        make_directory(&context.state_dir)?;
+        let state_dir = context.state_dir.canonicalize();
+        let layout = Layout::new(state_dir.map_err(|error| cannot_write(&context.state_dir, error))?);
         for directory in [layout.containers(), layout.exits(), layout.shims(), layout.root()] {
             make_directory(&directory)?;
         }

@@ -13,6 +13,7 @@
 //!
 //! ```text
 //! order.json      what to start: StartOrder
+//! monitor.json    which process the monitor is
 //! started.json    what was started: Started
 //! monitor.log     what the monitor complains about
 //! shim.log        what the shim logs, and shim.log.1, what it logged before
@@ -58,6 +59,7 @@ use serde::{Deserialize, Serialize};
 
 use runtime_api::Result;
 
+pub(crate) use client::spawned_in;
 pub use client::{MonitorClient, Starting};
 pub use fifo::Fifos;
 pub use launch::ShimLaunch;

@@ -21,6 +21,8 @@ use crate::task::TaskClient;
 pub(crate) const DIAL: Duration = Duration::from_secs(10);
 /// How long others may be at work on the members of a shim.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a directory is made that goes away.
+const TRIES: usize = 10;
 
 /// The connections of one value.
 #[derive(Debug)]
@@ -78,13 +80,20 @@ pub(crate) struct Members {
 }
 
 impl Members {
-    /// Makes the directory of a new shim and locks it. What a dead shim of this name left is removed.
+    /// Makes the directory of a new shim and locks it.
     pub(crate) async fn make(layout: &Layout, id: &str) -> Result<Self> {
         let dir = layout.shim(id);
-        std::fs::create_dir_all(dir.members()).map_err(|error| cannot_write(dir.path(), error))?;
-        Self::lock(dir).await?.ok_or_else(|| {
-            Error::new(ErrorKind::Internal(format!("directory {id} of a shim went away while it was made")))
-        })
+        // Whoever looks for directories that nobody needs may be faster than the lock.
+        for _ in 0..TRIES {
+            let made = std::fs::create_dir_all(dir.members());
+            made.map_err(|error| cannot_write(dir.path(), error))?;
+            if let Some(members) = Self::lock(dir.clone()).await?
+                && members.dir.members().is_dir()
+            {
+                return Ok(members);
+            }
+        }
+        Err(Error::new(ErrorKind::Internal(format!("directory {id} of a shim goes away while it is made"))))
     }
 
     /// Locks the members of a shim; `None` when it is gone.

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
+
 use runtime_api::{ErrorKind, ExitCause, ExitStatus, Operation, Result, Signal};
 use runtime_host::process::{Identity, end_all, kill_tree};
 
 use crate::backend::{Backend, Locked};
-use crate::monitor::{Key, MonitorClient};
+use crate::monitor::{Key, MonitorClient, StartOrder, Started, remove_leftovers, spawned_in};
 use crate::observe::{self, Sight};
 use crate::record::{Reach, Record};
 use crate::shim::{Address, dial};
@@ -14,7 +16,11 @@ use crate::shims::Members;
 use crate::task::{Fault, Target};
 
 /// How long a shim may take to remove a task.
-const DELETE_LIMIT: Duration = Duration::from_secs(30);
+const DELETE_LIMIT: Duration = Duration::from_secs(5);
+/// How long its command may take to clean up.
+const CLEAN_LIMIT: Duration = Duration::from_secs(30);
+/// How long a monitor may take to undo what it began.
+const UNDO_LIMIT: Duration = Duration::from_secs(60);
 /// How long a shim or a monitor may take to leave.
 const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 /// The code of a program that died with its machine.
@@ -25,11 +31,13 @@ impl Backend {
     pub(crate) async fn bury(&self, locked: &mut Locked) -> Result<Sight> {
         let record = &locked.record;
         tracing::warn!(id = %record.id, "the shim of a container is gone; what it left is cleaned up");
+        let lived = record.reach == Reach::Guest || record.init.is_some_and(Identity::lives);
         self.clean_up(record).await;
         let exit = match observe::exit_file(record, &locked.dir, &self.hierarchies)? {
             // It ended before its shim did, and the monitor wrote down how.
             Some(exit) => exit,
-            None => ExitStatus::new(Some(KILLED), ExitCause::MonitorLost, SystemTime::now()),
+            // It was killed with its machine, or by us; one that was gone before had a code that nobody knows.
+            None => ExitStatus::new(lived.then_some(KILLED), ExitCause::MonitorLost, SystemTime::now()),
         };
         locked.record.exit = Some(exit.clone());
         locked.save()?;
@@ -43,7 +51,7 @@ impl Backend {
             Ok(binary) => {
                 let connector = self.shims.connector();
                 connector
-                    .clean_up(binary, &self.layout.namespace(), record.id.as_str(), dir.path(), DELETE_LIMIT)
+                    .clean_up(binary, &self.layout.namespace(), record.id.as_str(), dir.path(), CLEAN_LIMIT)
                     .await
             }
             Err(error) => Err(error),
@@ -70,8 +78,9 @@ impl Backend {
         let id = record.id.as_str();
         if observe::shim_lives(shim) {
             if let Err(error) = self.delete_task(record).await {
-                if matches!(error.kind(), ErrorKind::PeerLost(_)) {
-                    gone_or_ended(shim.process).await;
+                // One that is dying is waited for. It is not killed here: it may serve others, and be out of reach for us alone.
+                if let (ErrorKind::PeerLost(_), Some(process)) = (error.kind(), shim.process) {
+                    is_gone_within(process, LEAVE_LIMIT).await;
                 }
                 tracing::warn!(%id, error = %error.report(), "the shim does not remove a container; it is cleaned up");
                 self.clean_up(record).await;
@@ -85,22 +94,23 @@ impl Backend {
     async fn delete_task(&self, record: &Record) -> Result<()> {
         let id = record.id.as_str();
         let client = self.client(record).await?;
-        let mut last = None;
-        // One that was just killed may take a moment.
-        for _ in 0..50 {
+        let begun = Instant::now();
+        loop {
             match client.delete(Target::init(id), DELETE_LIMIT).await {
                 Ok(_) => return Ok(()),
                 Err(fault) if fault.is_not_found() => return Ok(()),
-                // It died meanwhile, and whether it had done it nobody knows.
-                Err(fault @ Fault::Closed(_)) => return Err(fault.into_error(Operation::Delete)),
-                Err(fault) => last = Some(fault),
+                // It died meanwhile or hangs, and whether it had done it nobody knows.
+                Err(fault @ (Fault::Closed(_) | Fault::Late(_))) => {
+                    return Err(fault.into_error(Operation::Delete));
+                }
+                Err(fault) if begun.elapsed() > DELETE_LIMIT => {
+                    return Err(fault.into_error(Operation::Delete));
+                }
+                // One that was just killed may take a moment.
+                Err(_) => {}
             }
             self.signal(record, Signal::KILL, false).await?;
             tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        match last {
-            Some(fault) => Err(fault.into_error(Operation::Delete)),
-            None => Ok(()),
         }
     }
 
@@ -148,22 +158,36 @@ impl Backend {
         if !members.is_empty() {
             return;
         }
-        if let Ok(started) = crate::monitor::Started::read(members.dir().path()) {
-            // It undoes what it began, for nobody told it to go on.
-            gone_or_ended(Some(started.monitor)).await;
-            gone_or_ended(started.shim).await;
+        let dir = members.dir().path();
+        if let Some(monitor) = spawned_in(dir) {
+            // Nobody told it to go on, so it undoes what it began, which may take the shim a while.
+            let killed = !is_gone_within(monitor, UNDO_LIMIT).await;
+            if killed {
+                end_all([monitor]).await;
+            }
+            // One that was killed, by us or with its caller, undid nothing: then its report, if any, is still there.
+            if let Ok(order) = StartOrder::read(dir)
+                && (killed || Started::read(dir).is_ok())
+            {
+                remove_leftovers(dir, &order).await;
+            }
         }
         members.remove();
     }
 }
 
-/// Waits for a process to leave, and ends one that does not.
-async fn gone_or_ended(process: Option<Identity>) {
-    let Some((identity, open)) = process.and_then(|one| Some((one, one.open()?))) else { return };
-    if identity == Identity::own() {
-        return;
+/// Waits for a process to leave; whether it did.
+async fn is_gone_within(process: Identity, limit: Duration) -> bool {
+    match process.open() {
+        Some(open) => tokio::time::timeout(limit, open.ended()).await.is_ok(),
+        None => true,
     }
-    if tokio::time::timeout(LEAVE_LIMIT, open.ended()).await.is_err() {
-        end_all([identity]).await;
+}
+
+/// Waits for a process to leave, and ends one that does not, with what it left below itself.
+async fn gone_or_ended(process: Option<Identity>) {
+    let Some(process) = process.filter(|process| *process != Identity::own()) else { return };
+    if !is_gone_within(process, LEAVE_LIMIT).await {
+        end_all(kill_tree(process)).await;
     }
 }

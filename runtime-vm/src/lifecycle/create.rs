@@ -7,6 +7,7 @@ use runtime_api::{
     Capability, ContainerId, ContainerState, ContainerStatus, CreateRequest, Error, ErrorKind, LogConfig,
     LogDriver, Peer, Result, Signal,
 };
+use runtime_host::cgroup::Claim;
 use runtime_host::document::cannot_write;
 use runtime_host::exits::Entry;
 use runtime_host::lock::{Held, Witness};
@@ -15,7 +16,7 @@ use runtime_host::reserve::{hidden_name, reserve};
 use runtime_host::spec::{Additions, SpecDocument};
 use runtime_host::tasks::Work;
 
-use crate::backend::{Backend, reach_of, shim_of};
+use crate::backend::{Backend, reach_of};
 use crate::layout::ContainerDir;
 use crate::monitor::{Key, LogOrder, MonitorClient, Notice, ProgramOrder, StartOrder};
 use crate::observe::{self, Sight};
@@ -34,6 +35,8 @@ pub(crate) struct Making {
     dir: ContainerDir,
     entry: Arc<Entry>,
     held: Held,
+    /// Held until the container is in its cgroup, or gone.
+    _claim: Claim,
 }
 
 impl Making {
@@ -84,11 +87,18 @@ impl Making {
         })
         .await?;
         // Only now, when the id is ours: what another container of this id has in its cgroup is not in our way.
-        if let Err(error) = backend.hierarchies.check_unused(&cgroup) {
-            backend.forget(&record, &dir, &mut held, None);
-            return Err(error);
-        }
-        Ok(Self { backend, request, record, role, dir, entry, held })
+        let claimed = match Claim::take(&cgroup).await {
+            Ok(claim) => backend.hierarchies.check_unused(&cgroup).map(|()| claim),
+            Err(error) => Err(error),
+        };
+        let claim = match claimed {
+            Ok(claim) => claim,
+            Err(error) => {
+                backend.forget(&record, &dir, &mut held, None);
+                return Err(error);
+            }
+        };
+        Ok(Self { backend, request, record, role, dir, entry, held, _claim: claim })
     }
 
     /// The shim for the container: that of its sandbox, else a new one.
@@ -108,8 +118,9 @@ impl Making {
             if members.is_empty() {
                 return Err(lost());
             }
-            members.join(&self.record.id)?;
+            // On record first, so that whoever finds the record takes it out again.
             self.remember(shim.clone())?;
+            members.join(&self.record.id)?;
             return Ok(shim);
         }
         let id = self.record.id.clone();
@@ -131,9 +142,9 @@ impl Making {
             process: started.shim,
             monitor: started.monitor,
         };
-        members.join(&id)?;
         // On record before it lives without us, so that whoever finds the record finds the shim.
         self.remember(shim.clone())?;
+        members.join(&id)?;
         starting.keep().await?;
         Ok(shim)
     }
@@ -297,12 +308,22 @@ impl Backend {
         sandbox: &runtime_api::SandboxId,
         but: &ContainerId,
     ) -> Result<Option<ShimRef>> {
-        for id in self.ids()? {
+        let mut making = false;
+        // The one that made the sandbox first, then whoever is there.
+        let mut ids = self.ids()?;
+        ids.sort_by_key(|id| id.as_str() != sandbox.as_str());
+        for id in ids.into_iter().filter(|id| id != but) {
             let Ok(Some(record)) = Record::read(&self.layout.container(&id)) else { continue };
             let member = record.sandbox.as_ref() == Some(sandbox) || id.as_str() == sandbox.as_str();
-            if member && id != *but && record.phase != Phase::Deleting {
-                return Ok(Some(shim_of(&record)?.clone()));
+            match record.shim {
+                Some(shim) if member && record.phase != Phase::Deleting => return Ok(Some(shim)),
+                None if member => making = true,
+                _ => {}
             }
+        }
+        if making {
+            let holder = format!("a create in sandbox \"{sandbox}\"");
+            return Err(Error::new(ErrorKind::Busy { holder }).hint("try again when it is done"));
         }
         Ok(None)
     }

@@ -2,17 +2,21 @@
 
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
+
 use runtime_api::{
     ContainerId, ContainerStatus, DeleteRequest, Error, ErrorKind, ExitCause, ExitStatus, Operation, Result,
 };
 use runtime_host::lock::{Held, Witness};
 
 use crate::backend::{Backend, Locked};
-use crate::observe::Sight;
+use crate::observe::{self, Sight};
 use crate::record::{Phase, Record};
 
 /// How long the processes of a container may live after KILL.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
+/// How long the monitor may take to write down an end.
+const MONITOR_LIMIT: Duration = Duration::from_secs(3);
 /// How long a forced delete waits for others.
 const FORCE_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -95,9 +99,14 @@ impl Backend {
         let Some(mut witness) = Witness::open(&locked.dir)? else { return Ok(lost()) };
         let dir = locked.dir.clone();
         // The end is looked for without the lock's help, for we hold it.
+        let begun = Instant::now();
         let ended = async {
             loop {
-                let sight = self.settle(locked).await?;
+                let mut sight = observe::look(&locked.record, &locked.dir, &self.hierarchies)?;
+                // The monitor is given a moment before the shim is asked.
+                if matches!(sight, Sight::Lost | Sight::Unseen(_)) || begun.elapsed() > MONITOR_LIMIT {
+                    sight = self.resolve_or_settle(locked).await?;
+                }
                 if let Sight::Stopped(status) = sight {
                     return Ok::<_, Error>(status);
                 }
@@ -112,6 +121,14 @@ impl Backend {
                     .hint("it is still there after KILL; delete it again when it is gone"))
             }
             Err(_) => Ok(lost()),
+        }
+    }
+
+    /// Settles it, and asks the shim of what looks alive after KILL.
+    async fn resolve_or_settle(&self, locked: &mut Locked) -> Result<Sight> {
+        match self.settle(locked).await? {
+            Sight::Alive(_) => self.resolve(locked).await,
+            sight => Ok(sight),
         }
     }
 

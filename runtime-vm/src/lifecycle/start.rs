@@ -2,10 +2,10 @@
 
 use std::time::SystemTime;
 
-use runtime_api::{ContainerId, ContainerStatus, Error, ErrorKind, ExitCause, ExitStatus, Operation, Result};
+use runtime_api::{ContainerId, Error, ErrorKind, ExitCause, ExitStatus, Operation, Result};
 
 use crate::backend::Backend;
-use crate::observe::{self, Sight};
+use crate::observe;
 use crate::record::Phase;
 use crate::task::Target;
 
@@ -32,20 +32,17 @@ impl Backend {
             locked.record.phase = Phase::Started;
             return locked.save().map_err(named);
         };
-        // Whether it was started all the same, the shim tells: it may have been cut off at the deadline.
         let error = named(fault.into_error(Operation::Start));
-        let mut sight = self.resolve(&mut locked).await.map_err(named)?;
         if matches!(error.kind(), ErrorKind::Rejected { .. }) {
-            if let Sight::Alive(ContainerStatus::Created | ContainerStatus::Running) = sight {
-                // A shim keeps what cannot be started, and would refuse it again and again.
-                self.end_unstarted(&locked.record).await;
-                sight = self.resolve(&mut locked).await.map_err(named)?;
-            }
-            if matches!(sight, Sight::Stopped(_)) {
-                locked.record.exit = Some(ExitStatus::new(None, ExitCause::StartFailed, SystemTime::now()));
-                locked.record.started_at = None;
-                locked.save().map_err(named)?;
-            }
+            // Before it is ended, so that nobody is told of that end instead.
+            locked.record.exit = Some(ExitStatus::new(None, ExitCause::StartFailed, SystemTime::now()));
+            locked.record.started_at = None;
+            locked.save().map_err(named)?;
+            // A shim keeps what cannot be started, and would refuse it again and again.
+            self.end_unstarted(&locked.record).await;
+        } else {
+            // Whether it was started all the same, the shim tells: it may have been cut off at the deadline.
+            self.resolve(&mut locked).await.map_err(named)?;
         }
         Err(error)
     }

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use runtime_api::{ContainerId, ContainerState, Error, MonitorHealth, Operation, Result};
+use runtime_api::{ContainerId, ContainerState, Error, ErrorKind, MonitorHealth, Operation, Result};
 
 use crate::backend::{Backend, ENDING, shim_of};
 use crate::observe::{self, Sight};
@@ -44,8 +44,15 @@ impl Backend {
         match sight {
             // Its maker may have gone after this value looked for such, as when a value ends just now.
             Sight::Creating if self.reclaim(id).await? => Ok(None),
-            Sight::Lost | Sight::Unseen(_) => {
-                let Some(mut locked) = self.lock(id).await? else { return Ok(None) };
+            Sight::Lost | Sight::Unseen(_) | Sight::Ending => {
+                let locked = match self.lock(id).await {
+                    // Whoever is at work on it will write it down.
+                    Err(error) if matches!(error.kind(), ErrorKind::Busy { .. }) => {
+                        return Ok(Some(observe::state(&record, &sight)));
+                    }
+                    locked => locked?,
+                };
+                let Some(mut locked) = locked else { return Ok(None) };
                 let sight = self.settle(&mut locked).await?;
                 Ok(Some(observe::state(&locked.record, &sight)))
             }

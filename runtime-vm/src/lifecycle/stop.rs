@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use runtime_api::{ContainerId, ContainerStatus, Error, ExitStatus, Operation, Result, Signal};
+use runtime_api::{ContainerId, ContainerStatus, Error, ErrorKind, ExitStatus, Operation, Result, Signal};
 use runtime_host::ladder::{Asked, Ladder};
 use runtime_host::lock::Witness;
 
@@ -32,7 +32,7 @@ impl Ladder for Backend {
             }
             self.mark(&mut locked, StopStage::Terminating)?;
             let signal = locked.record.stop_signal.unwrap_or(Signal::TERM);
-            self.signal(&locked.record, signal, false).await?;
+            unless_lost(self.signal(&locked.record, signal, false).await)?;
         }
         Ok(Asked::Told(witness))
     }
@@ -59,11 +59,20 @@ impl Ladder for Backend {
             };
         }
         self.mark(&mut locked, StopStage::Killing)?;
-        self.kill_init(&mut locked, &sight, false).await?;
+        unless_lost(self.kill_init(&mut locked, &sight, false).await)?;
         Ok(None)
     }
 
     async fn still_there(&self, _id: &ContainerId, _witness: &Witness, _for_so_long: Duration) {}
+}
+
+/// A shim that is dying takes its container along, which whoever waits is told of; one that cannot be reached now is asked
+/// again.
+fn unless_lost(sent: Result<()>) -> Result<()> {
+    match sent {
+        Err(error) if matches!(error.kind(), ErrorKind::PeerLost(_)) => Ok(()),
+        other => other,
+    }
 }
 
 impl Backend {

@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use runtime_api::{ContainerId, Error, ExitStatus, Operation, Result};
 use runtime_host::lock::Witness;
 use runtime_host::process::Identity;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, ENDING};
 use crate::observe::{self, Sight};
 use crate::record::{Reach, Record};
 use crate::task::Target;
@@ -41,6 +43,7 @@ impl Backend {
         let dir = self.layout.container(id);
         let entry = self.entries.of(id);
         let mut changes = entry.changes();
+        let mut ending: Option<Instant> = None;
         loop {
             if let Some(status) = witness.status() {
                 return Ok(status);
@@ -55,6 +58,14 @@ impl Backend {
                 Sight::Stopped(status) => return Ok(status),
                 Sight::Lost => {
                     // Whoever takes the lock first writes it down; then all see the same.
+                    if let Some(mut locked) = self.lock(id).await.map_err(named)? {
+                        self.settle(&mut locked).await.map_err(named)?;
+                    }
+                    continue;
+                }
+                Sight::Ending if ending.get_or_insert_with(Instant::now).elapsed() > ENDING => {
+                    // The monitor hangs or could not write it down.
+                    ending = None;
                     if let Some(mut locked) = self.lock(id).await.map_err(named)? {
                         self.settle(&mut locked).await.map_err(named)?;
                     }

@@ -11,6 +11,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
 
 use runtime_api::{Error, ErrorKind, Peer, Result};
+use runtime_host::process::Identity;
 
 use super::control::{LINE_LIMIT, line};
 use super::leftover::remove_leftovers;
@@ -27,6 +28,14 @@ const SLACK: Duration = Duration::from_secs(60);
 const UNDOING: Duration = Duration::from_secs(60);
 /// How much of a monitor's complaints is shown.
 const COMPLAINTS: usize = 4096;
+
+/// Which process the monitor is, from its first moment on.
+const SPAWNED: &str = "monitor.json";
+
+/// The monitor that was started in a directory, whether or not it came to a report.
+pub(crate) fn spawned_in(dir: &Path) -> Option<Identity> {
+    runtime_host::document::read(&dir.join(SPAWNED), 0, |_: &Identity| 0).ok().flatten()
+}
 
 /// A way to the monitor that has a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -236,6 +245,11 @@ fn start(program: &Path, dir: &Path, order: &StartOrder) -> Result<Starting> {
             .caused_by(error)
             .hint("install it, or correct the option monitor.path")
     })?;
+    if let Some(monitor) = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Identity::of)
+        && let Err(error) = runtime_host::document::write(&dir.join(SPAWNED), &monitor)
+    {
+        tracing::warn!(error = error.report(), "a monitor is not on file until it reports");
+    }
     let stdin = child.stdin.take();
     Ok(Starting { dir: dir.to_owned(), order: order.clone(), child, stdin, started: None })
 }

@@ -80,8 +80,16 @@ pub async fn live(
     until: impl Future<Output = ()>,
 ) -> Result<()> {
     let mut until = std::pin::pin!(until);
+    // Kept, for whoever gives up on us may take the directory away before everything is undone.
+    let order = match StartOrder::read(dir) {
+        Ok(order) => order,
+        Err(error) => {
+            let _ = say(&mut report, &Report::Failed(Refusal::from(&error))).await;
+            return Err(error);
+        }
+    };
     let begun = tokio::select! {
-        begun = begin(dir, launch) => begun,
+        begun = begin(dir, &order, launch) => begun,
         // Not a word is expected before the report.
         _ = go_on.read_u8() => Err(deserted()),
         () = &mut until => Err(deserted()),
@@ -89,9 +97,7 @@ pub async fn live(
     let (monitor, launched) = match begun {
         Ok(begun) => begun,
         Err(error) => {
-            if let Ok(order) = StartOrder::read(dir) {
-                launch.undo(dir, &order).await;
-            }
+            launch.undo(dir, &order).await;
             let _ = say(&mut report, &Report::Failed(Refusal::from(&error))).await;
             return Err(error);
         }
@@ -113,7 +119,7 @@ pub async fn live(
     let Launched { tasks, told, kept, .. } = launched;
     if let Err(error) = agreed {
         drop((monitor, tasks, told, kept));
-        launch.undo(dir, &StartOrder::read(dir)?).await;
+        launch.undo(dir, &order).await;
         let _ = std::fs::remove_file(dir.join(Started::FILE));
         return Err(error);
     }
@@ -123,10 +129,9 @@ pub async fn live(
     Ok(())
 }
 
-async fn begin(dir: &Path, launch: &dyn Launch) -> Result<(Monitor, Launched)> {
-    let order = StartOrder::read(dir)?;
+async fn begin(dir: &Path, order: &StartOrder, launch: &dyn Launch) -> Result<(Monitor, Launched)> {
     let monitor = Monitor::bind(dir)?;
-    let launched = launch.launch(dir, &order).await?;
+    let launched = launch.launch(dir, order).await?;
     launched.started.write(dir)?;
     Ok((monitor, launched))
 }

@@ -68,7 +68,7 @@ impl StartOrder {
         }
     }
 
-    pub(super) fn read(dir: &Path) -> Result<Self> {
+    pub(crate) fn read(dir: &Path) -> Result<Self> {
         read(&dir.join(Self::FILE), |order: &Self| order.schema)
     }
 

@@ -6,13 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use manyrun_tests::{census, host};
+use manyrun_tests::{census, handler, host};
 use runtime_api::{
-    ContainerId, CreateRequest, DeleteRequest, ErrorKind, ExecSyncRequest, HandlerConfig, HandlerName,
-    KillRequest, OpenContext, Origin, Rejection, RuntimeExt as _, RuntimeFactory as _, RuntimeKind,
-    SharedRuntime, Signal, StopRequest,
+    ContainerId, CreateRequest, DeleteRequest, ErrorKind, ExecSyncRequest, KillRequest, OpenContext,
+    Rejection, RuntimeExt as _, SharedRuntime, Signal, StopRequest,
 };
-use runtime_oci::OciFactory;
 use runtime_test::{BundleOptions, Workload, bundle};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -28,6 +26,21 @@ async fn lives_on_runc_leave_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lives_on_crun_leave_nothing() {
     lives_leave_nothing("crun").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lives_behind_the_shim_in_go_leave_nothing() {
+    lives_leave_nothing("vm:runc").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lives_behind_the_shim_in_go_on_crun_leave_nothing() {
+    lives_leave_nothing("vm:runc@crun").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lives_behind_the_shim_in_rust_leave_nothing() {
+    lives_leave_nothing("vm:runc-rs").await;
 }
 
 async fn lives_leave_nothing(binary: &'static str) {
@@ -110,10 +123,9 @@ impl Place {
     }
 
     async fn open(&self) -> SharedRuntime {
-        let name = HandlerName::new(self.binary).unwrap();
-        let config = HandlerConfig::new(name, RuntimeKind::new("oci").unwrap(), Origin::other("this test"));
+        let config = handler::config(self.binary).unwrap();
         let context = OpenContext::new(self.state(), format!("/manyrun/{}", self.token));
-        OciFactory.open(&config, context).await.unwrap()
+        handler::open(&config, context).await.unwrap()
     }
 
     /// One life; which kind the number decides.
