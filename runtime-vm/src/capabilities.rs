@@ -1,5 +1,7 @@
 //! From evidence to answers.
 
+use std::path::Path;
+
 use runtime_api::{Capabilities, CapabilitiesBuilder, Capability, Evidence, EvidenceSource, Result};
 
 use crate::config::VmConfig;
@@ -46,6 +48,15 @@ const NO_WAY: &[(Capability, &str)] = &[
     (Capability::Notify, "the Task service passes on no notify socket"),
 ];
 
+/// Faults of versions of shims, for which there is nothing that could be asked: the binary, its version, what it takes away,
+/// and why.
+const FAULTS: &[(&str, &str, Capability, &str)] = &[(
+    "containerd-shim-runc-v2-rs",
+    "0.2.0",
+    Capability::ExecTty,
+    "the shim loses the end of what a program has printed on its terminal when it ends",
+)];
+
 /// What a handler can do.
 pub(crate) fn answers(config: &VmConfig, findings: &Findings) -> Result<Capabilities> {
     let mut builder = Capabilities::builder();
@@ -73,6 +84,13 @@ pub(crate) fn answers(config: &VmConfig, findings: &Findings) -> Result<Capabili
         };
     }
     let mut all = builder.build()?;
+    for (shim, version, capability, why) in FAULTS {
+        let name = config.shim.as_deref().ok().and_then(Path::file_name);
+        if name.is_some_and(|name| name == *shim) && findings.version.as_deref() == Some(version) {
+            let evidence = Evidence::new(EvidenceSource::Version, format!("{shim} -v"), *version);
+            all = all.without(*capability, why, &evidence);
+        }
+    }
     if let Some(why) = &findings.silent {
         // What is built on a shim is worth nothing without one.
         let evidence = Evidence::new(EvidenceSource::Probe, "the start of the shim", why.clone());

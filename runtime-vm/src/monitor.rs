@@ -33,6 +33,7 @@
 mod client;
 mod clients;
 mod control;
+mod door;
 mod end;
 pub(crate) mod fifo;
 pub mod find;

@@ -114,6 +114,11 @@ mod tests {
         let mut cat = std::process::Command::new("cat");
         let mut child = cat.args(["-", "-u", ""]).stdin(std::process::Stdio::piped()).spawn().unwrap();
         let process = Identity::of(i32::try_from(child.id()).unwrap()).unwrap();
+        // The kernel lets the parent go on a moment before it has put the arguments in their place.
+        while !process.has_arguments(|words| words.first() == Some(&b"cat".as_slice())) {
+            assert!(process.lives());
+            std::thread::yield_now();
+        }
         for (words, same) in [
             (json!(["cat", "-", "-u", ""]), true),
             (json!(["cat", "-", "-u"]), false),

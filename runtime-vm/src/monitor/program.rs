@@ -10,16 +10,17 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
-use tokio_seqpacket::{UnixSeqpacket, UnixSeqpacketListener};
+use tokio::time::{Instant, timeout_at};
+use tokio_seqpacket::UnixSeqpacket;
 
 use runtime_api::{Error, ErrorKind, Result, StdinMode};
 
 use super::clients::Clients;
+use super::door::Door;
 use super::fifo::{self, Fifos, Found, Output};
 use super::input::{self, Input};
 use super::log::{Log, LogOrder};
-use super::socket::{Placed, place};
+use super::socket::Placed;
 use super::{Channel, Key, Tasks};
 
 /// How long output may take that is still under way when the program has ended.
@@ -150,12 +151,11 @@ impl Program {
             fifos.stdin = Some(path);
         }
         let path = order.dir.join("attach");
-        let (listener, socket) =
-            place(&path, 0o700, |path| UnixSeqpacketListener::bind(path)).map_err(|error| {
-                Error::new(ErrorKind::Unavailable("it cannot be served".into()))
-                    .on(format_args!("socket {}", path.display()))
-                    .caused_by(error)
-            })?;
+        let door = Door::open(&path).map_err(|error| {
+            Error::new(ErrorKind::Unavailable("it cannot be served".into()))
+                .on(format_args!("socket {}", path.display()))
+                .caused_by(error)
+        })?;
         let (asks, asked) = mpsc::channel(8);
         let (input, given) = mpsc::channel(1);
         let (made, is_made) = watch::channel(false);
@@ -166,7 +166,7 @@ impl Program {
             outputs,
             log,
             clients: Clients::default(),
-            door: Some((listener, socket)),
+            door: Some(door),
             input: input.clone(),
             over,
             stdin: order.stdin,
@@ -270,7 +270,7 @@ struct Work {
     outputs: Vec<(Channel, Output)>,
     log: Option<Log>,
     clients: Clients,
-    door: Option<(UnixSeqpacketListener, Placed)>,
+    door: Option<Door>,
     input: mpsc::Sender<Input>,
     /// Says that no input is wanted any more.
     over: watch::Sender<bool>,
@@ -316,6 +316,9 @@ impl Work {
         self.carried += u64::try_from(text.len()).unwrap_or(0);
         if let Some(log) = &mut self.log {
             log.add(channel, text);
+        }
+        while let Some(client) = self.door.as_ref().and_then(Door::next_at_once) {
+            self.welcome(client);
         }
         self.clients.send(channel, text);
     }
@@ -395,15 +398,9 @@ async fn next(outputs: &mut [(Channel, Output)]) -> (Channel, Found) {
 }
 
 /// The next client, if there still is a door.
-async fn next_client(door: &mut Option<(UnixSeqpacketListener, Placed)>) -> UnixSeqpacket {
-    loop {
-        let Some((listener, _)) = door else { return std::future::pending().await };
-        match listener.accept().await {
-            Ok(client) => return client,
-            Err(error) => {
-                tracing::warn!(%error, "a client of an attach socket cannot be accepted");
-                sleep(Duration::from_millis(100)).await;
-            }
-        }
+async fn next_client(door: &mut Option<Door>) -> UnixSeqpacket {
+    match door {
+        Some(door) => door.next().await,
+        None => std::future::pending().await,
     }
 }

@@ -32,6 +32,27 @@ async fn output_goes_to_the_log_and_to_every_client() {
 }
 
 #[tokio::test]
+async fn whoever_is_connected_gets_what_is_printed_next() {
+    let field = Field::new();
+    let program = field.program(StdinMode::Closed).await;
+    let mut stdout = program.stdout();
+    for round in 0..200 {
+        // The monitor is busy with this while the client connects, and has had no time to accept it.
+        stdout.write_all(b"before\n").await.unwrap();
+        let client = program.attach().await;
+        let word = format!("round {round}\n");
+        stdout.write_all(word.as_bytes()).await.unwrap();
+        soon(async {
+            let mut got = Vec::new();
+            while !String::from_utf8_lossy(&got).contains(&word) {
+                got.extend_from_slice(&client.packet().await[1..]);
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn with_a_terminal_everything_is_standard_output() {
     let field = Field::new();
     let mut order = field.order(&Key::init("a"));
