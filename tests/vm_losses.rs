@@ -10,7 +10,7 @@ use manyrun_tests::place::{Place, on};
 use nix::sys::signal::{Signal as Number, kill};
 use nix::unistd::Pid;
 use runtime_api::{
-    ContainerId, ContainerStatus, CreateRequest, DeleteRequest, EventKind, ExitCause, KillRequest,
+    ContainerId, ContainerStatus, CreateRequest, DeleteRequest, ErrorKind, EventKind, ExitCause, KillRequest,
     MonitorHealth, SandboxId, SharedRuntime, Signal, StopRequest,
 };
 use runtime_test::{BundleOptions, Workload};
@@ -222,6 +222,35 @@ async fn a_killed_monitor_takes_no_exit_code_along() {
         let status = within(LIMIT, "wait", runtime.wait(&id)).await.unwrap();
         assert_eq!((status.code, status.cause), (Some(7), ExitCause::Exited));
         delete(&runtime, &id, DeleteRequest::new()).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shim_whose_binary_vanished_still_serves_its_containers() {
+    on(SHIMS, async |place| {
+        let shim = manyrun_tests::handler::shim_of(place.binary).unwrap().0;
+        let (there, copy) = (manyrun_tests::host::find(&shim).unwrap(), place.path(&shim));
+        std::fs::copy(there, &copy).unwrap();
+        let mut config = place.config();
+        config.paths = vec![copy.clone()];
+        let runtime = place.open(&config).await;
+        let running = place.running(&runtime, "running", &Workload::exits_on_term(5)).await;
+        drop(runtime);
+        std::fs::remove_file(&copy).unwrap();
+
+        let runtime = place.open(&config).await;
+        assert_eq!(within(LIMIT, "list", runtime.list()).await.unwrap().len(), 1);
+        assert_eq!(runtime.state(&running).await.unwrap().status, ContainerStatus::Running);
+        within(LIMIT, "pause", runtime.pause(&running)).await.unwrap();
+        within(LIMIT, "resume", runtime.resume(&running)).await.unwrap();
+        let request = CreateRequest::new(place.id("another"), place.bundle("forever", &Workload::forever()));
+        let error = within(LIMIT, "create", runtime.create(request)).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Unavailable(_)), "{error:?}");
+        assert!(error.to_string().contains(&shim), "{error}");
+        let status = within(LIMIT, "stop", runtime.stop(&running, StopRequest::within(LIMIT))).await.unwrap();
+        assert_eq!(status.code, Some(5));
+        delete(&runtime, &running, DeleteRequest::new()).await;
     })
     .await;
 }

@@ -67,8 +67,10 @@ pub(crate) fn answers(config: &VmConfig, findings: &Findings) -> Result<Capabili
         builder = builder.no(*capability, *why, Evidence::design(*why));
     }
     for (capability, methods) in BY_METHOD {
-        if findings.silent.is_some() {
-            builder = builder.yes(*capability, Evidence::design("taken away below"));
+        if findings.methods.is_empty() {
+            // Taken away below, unless it is only the binary that is missing.
+            let said = "the binary is missing; a shim that runs has the method or says that it has not";
+            builder = builder.yes(*capability, Evidence::design(said));
             continue;
         }
         builder = by_method(builder, *capability, methods, findings);

@@ -84,19 +84,23 @@ pub(crate) async fn gather(
     let key = key(config, boot_id);
     let file = layout.capabilities();
     let kept = document::read(&file, SCHEMA, |kept: &Kept| kept.schema).ok().flatten();
-    if let Some(kept) = kept.filter(|kept| kept.key == key) {
-        return kept.findings;
-    }
-    let Ok(shim) = config.shim.as_deref() else {
-        return Findings { silent: config.shim.clone().err(), ..Findings::default() };
+    let earlier = match kept {
+        Some(kept) if kept.key == key => return kept.findings,
+        // Of another version, perhaps: still more than nothing where the shim of today does not say anything.
+        other => other.map(|kept| kept.findings),
     };
+    // What runs behind a shim whose binary is gone goes on, and is served by it.
+    let Ok(shim) = config.shim.as_deref() else { return earlier.unwrap_or_default() };
     let mut findings = Findings { version: version(shim).await, ..Findings::default() };
     match ask(layout, config, connector, namespace, shim).await {
         Ok(methods) => findings.methods = methods,
         Err(error) => {
             // Perhaps the machine is busy. The next one to open it asks again.
-            findings.silent = Some(error.report());
-            return findings;
+            tracing::warn!(error = error.report(), "the shim does not tell what it can do");
+            return earlier.unwrap_or_else(|| {
+                findings.silent = Some(error.report());
+                findings
+            });
         }
     }
     let kept = Kept { schema: SCHEMA, key, findings };
