@@ -12,7 +12,7 @@ use runtime_host::document::cannot_write;
 use runtime_host::exits::Entry;
 use runtime_host::lock::{Held, Witness};
 use runtime_host::process::Identity;
-use runtime_host::reserve::{hidden_name, reserve};
+use runtime_host::reserve::{discard, reserve};
 use runtime_host::spec::{Additions, SpecDocument};
 use runtime_host::tasks::Work;
 
@@ -246,12 +246,7 @@ impl Backend {
         }
         // Before the directory: whoever is cut off in between leaves a delete that the next open finishes.
         let _ = std::fs::remove_file(self.layout.exit_notice(&record.id));
-        // The id is free from the moment the directory has another name; removing it takes longer.
-        let hidden = hidden_name(dir.path());
-        match std::fs::rename(dir.path(), &hidden) {
-            Ok(()) => drop(std::fs::remove_dir_all(&hidden)),
-            Err(_) => drop(std::fs::remove_dir_all(dir.path())),
-        }
+        discard(dir.path());
     }
 
     /// The cgroup of a new container.
