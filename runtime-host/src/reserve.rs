@@ -2,6 +2,7 @@
 //!
 //! Who makes or removes a hidden directory is part of its name, so that what a dead process left can be removed.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,6 +64,23 @@ pub fn discard(dir: &Path) {
         Ok(()) => drop(std::fs::remove_dir_all(&hidden)),
         Err(_) => drop(std::fs::remove_dir_all(dir)),
     }
+}
+
+/// Nobody else has business in a state directory: it holds specs and sockets.
+///
+/// # Errors
+/// `PermissionDenied`; `Internal` when it cannot be made.
+pub fn make_directory(path: &Path) -> Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
+        let kind = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+            _ => ErrorKind::Internal("the state directory cannot be made".into()),
+        };
+        Error::new(kind)
+            .on(format_args!("directory {}", path.display()))
+            .caused_by(error)
+            .hint("run as root, or choose a state directory that you may write to")
+    })
 }
 
 /// Removes directories that were being made or removed by a process that is gone. Who it was is part of the name.

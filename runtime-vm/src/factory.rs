@@ -1,19 +1,19 @@
 //! Opening a handler.
 
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use runtime_api::{
-    Error, ErrorKind, HandlerConfig, MonitorInfo, OpenContext, Result, RuntimeFactory, RuntimeInfo,
-    RuntimeKind, SharedRuntime,
+    Error, HandlerConfig, MonitorInfo, OpenContext, Result, RuntimeFactory, RuntimeInfo, RuntimeKind,
+    SharedRuntime,
 };
 use runtime_host::cgroup::Hierarchies;
 use runtime_host::document::cannot_write;
 use runtime_host::owner::Life;
 use runtime_host::process::boot_id;
+use runtime_host::reserve::make_directory;
 
 use crate::backend::Backend;
 use crate::capabilities;
@@ -137,18 +137,4 @@ impl RuntimeFactory for VmFactory {
 #[expect(clippy::expect_used, reason = "a literal that the rule for kinds accepts")]
 fn kind() -> RuntimeKind {
     RuntimeKind::new(KIND).expect("the literal follows the rule")
-}
-
-/// Nobody else has business in a state directory: it holds specs and sockets.
-fn make_directory(path: &Path) -> Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
-        let kind = match error.kind() {
-            std::io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
-            _ => ErrorKind::Internal("the state directory cannot be made".into()),
-        };
-        Error::new(kind)
-            .on(format_args!("directory {}", path.display()))
-            .caused_by(error)
-            .hint("run as root, or choose a state directory that you may write to")
-    })
 }
