@@ -8,7 +8,8 @@
 //!
 //! Inside, [`model`] is a synchronous state machine without I/O, locks or tasks. It can serve as the oracle for other
 //! runtimes: whatever it says of a sequence of operations is what the contract says. The rest gives it a clock, log
-//! files and clients.
+//! files and clients. [`program`] reads what it is to run. A fake of something else than a runtime value, such as a shim,
+//! is built on these two.
 //!
 //! What it does not model: shares of the processor, namespaces, mounts. Its containers live in this process: a new value
 //! over the same state directory finds them, a new process does not.
@@ -22,7 +23,7 @@ mod log;
 pub mod model;
 mod process;
 mod profile;
-mod program;
+pub mod program;
 mod runtime;
 mod terminal;
 mod world;

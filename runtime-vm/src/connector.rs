@@ -4,9 +4,12 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::process::Command;
+use tokio::time::timeout;
 
 use runtime_api::{Error, ErrorKind, Result};
 
@@ -15,7 +18,10 @@ use crate::shim::{Address, ShimCommand, dial};
 use crate::task::answer::Deleted;
 use crate::task::{TaskApi, TaskClient};
 
-/// Starts and reaches shims.
+/// How long a shim may take to say its version.
+const VERSION_LIMIT: Duration = Duration::from_secs(10);
+
+/// Starts and reaches shims. What is not about processes is the same for all: a shim listens at an address.
 #[async_trait]
 pub trait Connector: fmt::Debug + Send + Sync + 'static {
     /// Starts a monitor in `dir` and lets it start the shim. Nothing is left when this fails or is dropped.
@@ -28,7 +34,30 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// Why nobody answers there.
-    async fn dial(&self, address: &str, target: &Dialled<'_>, limit: Duration) -> Result<TaskClient>;
+    async fn dial(&self, address: &str, target: &Dialled<'_>, limit: Duration) -> Result<TaskClient> {
+        let address = Address::parse(address).map_err(|error| {
+            Error::new(ErrorKind::ConfigInvalid(format!("{address:?} is no address of a shim")))
+                .caused_by(error)
+        })?;
+        // One that was there and is not any more will not come back: there is nothing to be patient for.
+        let dialled = timeout(limit, dial::once(&address)).await;
+        let stream =
+            dialled.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(|error| {
+                Error::new(ErrorKind::PeerLost(runtime_api::Peer::Shim)).on(&address).caused_by(error)
+            })?;
+        Ok(TaskClient::over(stream, target.api, target.namespace))
+    }
+
+    /// What the shim says of its version, where it says anything: a line with `Version` that it prints for `-v`.
+    async fn version(&self, shim: &Path) -> Option<String> {
+        let mut command = Command::new(shim);
+        command.arg("-v").stdin(Stdio::null()).kill_on_drop(true);
+        let said = timeout(VERSION_LIMIT, command.output()).await.ok()?.ok()?;
+        let text = [said.stdout, said.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let line = text.lines().find_map(|line| line.trim().strip_prefix("Version:"))?;
+        Some(line.trim().to_owned()).filter(|version| !version.is_empty())
+    }
 
     /// Lets the shim's own command clean up after a shim that died.
     ///
@@ -91,20 +120,6 @@ impl Connector for Processes {
             Error::new(ErrorKind::Unavailable(why.clone())).hint("install manyrun-vm-io beside this program")
         })?;
         Ok(Box::new(MonitorClient::spawn(monitor, dir, &order).await?))
-    }
-
-    async fn dial(&self, address: &str, target: &Dialled<'_>, limit: Duration) -> Result<TaskClient> {
-        let address = Address::parse(address).map_err(|error| {
-            Error::new(ErrorKind::ConfigInvalid(format!("{address:?} is no address of a shim")))
-                .caused_by(error)
-        })?;
-        // One that was there and is not any more will not come back: there is nothing to be patient for.
-        let dialled = tokio::time::timeout(limit, dial::once(&address)).await;
-        let stream =
-            dialled.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(|error| {
-                Error::new(ErrorKind::PeerLost(runtime_api::Peer::Shim)).on(&address).caused_by(error)
-            })?;
-        Ok(TaskClient::over(stream, target.api, target.namespace))
     }
 
     async fn clean_up(

@@ -6,14 +6,11 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::process::Command;
-use tokio::time::timeout;
 
 use runtime_api::{ContainerId, Error, Result};
 use runtime_host::document;
@@ -28,8 +25,6 @@ use crate::task::any::{linux_resources, process};
 use crate::task::code::Meaning;
 use crate::task::{Answer, ExecTask, Fault, Target, TaskApi, TaskClient, TaskIo};
 
-/// How long a shim may take to say its version.
-const VERSION_LIMIT: Duration = Duration::from_secs(10);
 /// How long it may take to start.
 const START: Duration = Duration::from_secs(10);
 /// How long it may take for each question.
@@ -91,7 +86,7 @@ pub(crate) async fn gather(
     };
     // What runs behind a shim whose binary is gone goes on, and is served by it.
     let Ok(shim) = config.shim.as_deref() else { return earlier.unwrap_or_default() };
-    let mut findings = Findings { version: version(shim).await, ..Findings::default() };
+    let mut findings = Findings { version: connector.version(shim).await, ..Findings::default() };
     match ask(layout, config, connector, namespace, shim).await {
         Ok(methods) => findings.methods = methods,
         Err(error) => {
@@ -121,17 +116,6 @@ fn key(config: &VmConfig, boot_id: &str) -> Vec<String> {
     });
     let user = rustix::process::geteuid().as_raw().to_string();
     vec![env!("CARGO_PKG_VERSION").to_owned(), boot_id.to_owned(), shim, user]
-}
-
-/// What the shim prints for `-v`: a line with `Version`.
-async fn version(shim: &Path) -> Option<String> {
-    let mut command = Command::new(shim);
-    command.arg("-v").stdin(Stdio::null()).kill_on_drop(true);
-    let said = timeout(VERSION_LIMIT, command.output()).await.ok()?.ok()?;
-    let text = [said.stdout, said.stderr].concat();
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let line = text.lines().find_map(|line| line.trim().strip_prefix("Version:"))?;
-    Some(line.trim().to_owned()).filter(|version| !version.is_empty())
 }
 
 /// Starts a shim for nothing but questions. It is undone at the end, however that comes.

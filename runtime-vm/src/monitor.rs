@@ -7,7 +7,7 @@
 //! Whoever uses one starts it by [`MonitorClient::spawn`], which starts the shim as well, and asks it through that client. For
 //! each program: [`add`](MonitorClient::add), then tell the shim of the program and its fifos, then
 //! [`watch`](MonitorClient::watch), and [`remove`](MonitorClient::remove) in the end. A fake of a shim runs one as a task:
-//! [`Monitor::bind`] in a directory, and [`Monitor::serve`] with its own [`Tasks`].
+//! [`live`] with its own [`Launch`], or [`Monitor::bind`] in a directory, and [`Monitor::serve`] with its own [`Tasks`].
 //!
 //! The monitor of a shim has a directory:
 //!
@@ -35,6 +35,7 @@ mod clients;
 mod control;
 mod door;
 mod end;
+mod event_socket;
 pub(crate) mod fifo;
 pub mod find;
 pub(crate) mod input;
@@ -62,6 +63,7 @@ use runtime_api::Result;
 
 pub(crate) use client::spawned_in;
 pub use client::{MonitorClient, Starting};
+pub use event_socket::EventSocket;
 pub use fifo::Fifos;
 pub use launch::ShimLaunch;
 pub use leftover::remove_leftovers;
@@ -72,6 +74,7 @@ pub use process::run;
 pub use program::{Notice, ProgramOrder, ProgramState};
 pub use request::MonitorState;
 pub use serve::{Monitor, Told};
+pub use shim_tasks::ShimTasks;
 
 /// Which program: the init of a container, or an exec in it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

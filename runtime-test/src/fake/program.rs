@@ -14,12 +14,17 @@ use super::model::{Limits, Program, Who};
 
 /// What a bundle says, as far as the model listens.
 #[derive(Clone, Debug)]
-pub(super) struct BundleSpec {
-    pub(super) program: Program,
-    pub(super) rootfs: PathBuf,
-    pub(super) annotations: BTreeMap<String, String>,
-    pub(super) limits: Limits,
-    pub(super) terminal: bool,
+pub struct BundleSpec {
+    /// What it runs.
+    pub program: Program,
+    /// The root file system.
+    pub rootfs: PathBuf,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// What it may use.
+    pub limits: Limits,
+    /// Whether the program has a terminal.
+    pub terminal: bool,
 }
 
 impl BundleSpec {
@@ -39,7 +44,7 @@ impl BundleSpec {
     ///
     /// # Errors
     /// `ConfigInvalid`, which names the file and what is wrong with it; `Rejected` for what is not modelled.
-    pub(super) fn read(bundle: &Path) -> Result<Self> {
+    pub fn read(bundle: &Path) -> Result<Self> {
         let path = bundle.join("config.json");
         let invalid = |why: String| Error::new(ErrorKind::ConfigInvalid(why)).on(path.display());
         let text = fs::read(&path).map_err(|error| {
@@ -55,8 +60,8 @@ impl BundleSpec {
         let spec: Spec = serde_json::from_value(value)
             .map_err(|error| invalid("it is no OCI spec".to_owned()).caused_by(error))?;
         let process = spec.process().as_ref().ok_or_else(|| invalid("process is missing".to_owned()))?;
-        let argv = process.args().clone().unwrap_or_default();
-        if argv.is_empty() {
+        let program = program_of(process);
+        if program.argv.is_empty() {
             return Err(invalid("process.args is empty".to_owned()));
         }
         let root = spec.root().as_ref().ok_or_else(|| invalid("root is missing".to_owned()))?;
@@ -64,13 +69,32 @@ impl BundleSpec {
         if !rootfs.is_dir() {
             return Err(invalid(format!("root.path: {} is no directory", rootfs.display())));
         }
-        let env = process.env().clone().unwrap_or_default();
         let annotations = spec.annotations().clone().unwrap_or_default().into_iter().collect();
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         let limits = resources.map(Limits::of).unwrap_or_default();
         let terminal = process.terminal().unwrap_or(false);
-        let program = Program { argv, env, cwd: process.cwd().clone(), who: who(process) };
         Ok(Self { program, rootfs, annotations, limits, terminal })
+    }
+}
+
+/// Reads an OCI process document, which an exec is told by where its runtime is a process of its own.
+///
+/// # Errors
+/// `InvalidArgument` for what is none, and where there is nothing to run.
+pub fn read_process(document: &[u8]) -> Result<Program> {
+    let invalid = |why: &str| Error::new(ErrorKind::InvalidArgument(why.to_owned()));
+    let process: oci_spec::runtime::Process =
+        serde_json::from_slice(document).map_err(|error| invalid("it is no OCI process").caused_by(error))?;
+    let program = program_of(&process);
+    if program.argv.is_empty() { Err(invalid("process.args is empty")) } else { Ok(program) }
+}
+
+fn program_of(process: &oci_spec::runtime::Process) -> Program {
+    Program {
+        argv: process.args().clone().unwrap_or_default(),
+        env: process.env().clone().unwrap_or_default(),
+        cwd: process.cwd().clone(),
+        who: who(process),
     }
 }
 
@@ -141,7 +165,7 @@ pub(super) fn for_exec(container: &Program, request: ProcessRequest) -> Result<P
 ///
 /// # Errors
 /// `Rejected`.
-pub(super) fn check(rootfs: &Path, program: &Program) -> Result<()> {
+pub fn check(rootfs: &Path, program: &Program) -> Result<()> {
     let rejected = |class, message: String| Err(Error::new(ErrorKind::Rejected { class, message }));
     let name = &program.argv[0];
     let Some(path) = find(rootfs, program) else {

@@ -1,11 +1,10 @@
 //! The start of a real shim by a monitor, and the removal of what came of it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -16,15 +15,11 @@ use super::life::{Launch, Launched};
 use super::order::{StartOrder, Started};
 use super::reap::Reaper;
 use super::shim_tasks::ShimTasks;
-use super::socket::Short;
-use super::{Key, Tasks as _, Told, shim_log};
+use super::{EventSocket, Tasks as _, shim_log};
 use crate::shim::{Address, LogPipe, ShimCommand, StartReply, dial};
 use crate::task::answer::Connected;
-use crate::task::events::{EventServer, ShimEvent, TaskEvent};
 use crate::task::{TaskApi, TaskClient};
 
-/// The longest path of a socket that others can be told as it is.
-const PATH: usize = 107;
 /// How long a shim that is not wanted may take to leave when it is asked.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How long its command `delete` may take.
@@ -67,10 +62,10 @@ impl ShimLaunch {
 impl Launch for ShimLaunch {
     async fn launch(&self, dir: &Path, order: &StartOrder) -> Result<Launched> {
         let mut helpers = JoinSet::new();
-        let (server, place, tells) = serve_events(&dir.join("events"), &mut helpers).await?;
+        let (events, tells) = EventSocket::serve(dir).await?;
         let log = LogPipe::open(&order.bundle)?.into_reader()?;
         helpers.spawn(shim_log::keep(log, dir.to_owned()));
-        let command = command(order, Some(server.address()));
+        let command = command(order, Some(events.address()));
         self.know(|known| known.begun = true);
         let reply = {
             let _quiet = self.reaper.hold().await;
@@ -109,7 +104,7 @@ impl Launch for ShimLaunch {
             // A shim that is killed leaves it.
             dial::remove_dead(&reply.address).await;
         });
-        Ok(Launched { tasks, told: tells, started, kept: Box::new((server, place, helpers)) })
+        Ok(Launched { tasks, told: tells, started, kept: Box::new((events, helpers)) })
     }
 
     async fn undo(&self, _dir: &Path, order: &StartOrder) {
@@ -185,43 +180,4 @@ fn prefer_to_live() {
     let mut limit = rustix::process::getrlimit(resource);
     limit.current = limit.maximum;
     let _ = rustix::process::setrlimit(resource, limit);
-}
-
-/// Serves the socket for a shim's events, and passes on those that matter.
-async fn serve_events(
-    path: &Path,
-    helpers: &mut JoinSet<()>,
-) -> Result<(EventServer, Option<Short>, mpsc::Receiver<Told>)> {
-    let (short, place): (Option<Short>, PathBuf) = if path.as_os_str().len() <= PATH {
-        (None, path.to_owned())
-    } else {
-        // The shim reaches it through a descriptor of this process.
-        let short = Short::to(path).map_err(|error| {
-            Error::new(ErrorKind::Unavailable("it cannot be served".into()))
-                .on(format_args!("socket {}", path.display()))
-                .caused_by(error)
-        })?;
-        let place = short.path_for_others();
-        (Some(short), place)
-    };
-    // One of a monitor that was killed.
-    let _ = std::fs::remove_file(path);
-    let (server, mut events) = EventServer::listen(&place).await?;
-    let (sender, told) = mpsc::channel(64);
-    helpers.spawn(async move {
-        while let Some(event) = events.recv().await {
-            if sender.send(told_by(event)).await.is_err() {
-                return;
-            }
-        }
-    });
-    Ok((server, short, told))
-}
-
-fn told_by(event: ShimEvent) -> Told {
-    match event.what {
-        TaskEvent::OutOfMemory { id } => Told::OutOfMemory { container: id },
-        TaskEvent::Exited { id, exec, .. } => Told::Exited(Key { container: id, exec }),
-        _ => Told::Other,
-    }
 }

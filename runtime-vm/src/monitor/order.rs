@@ -72,7 +72,11 @@ impl StartOrder {
         read(&dir.join(Self::FILE), |order: &Self| order.schema)
     }
 
-    pub(super) fn write(&self, dir: &Path) -> Result<()> {
+    /// Writes it into the directory of a monitor, for [`live`](super::live).
+    ///
+    /// # Errors
+    /// Why the file cannot be written.
+    pub fn write(&self, dir: &Path) -> Result<()> {
         document::write(&dir.join(Self::FILE), self)
     }
 }

@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// A connection to a shim that is made again when it breaks.
 #[derive(Debug)]
-pub(super) struct ShimTasks {
+pub struct ShimTasks {
     address: Address,
     api: TaskApi,
     client: Mutex<TaskClient>,
@@ -29,7 +29,10 @@ pub(super) struct ShimTasks {
 }
 
 impl ShimTasks {
-    pub(super) fn new(address: Address, client: TaskClient, shim: Option<Identity>) -> Self {
+    /// The tasks of the shim at this address, to which `client` is connected. A shim whose process is not known is gone when
+    /// nobody listens there any more.
+    #[must_use]
+    pub fn new(address: Address, client: TaskClient, shim: Option<Identity>) -> Self {
         Self { address, api: client.api(), client: Mutex::new(client), shim }
     }
 

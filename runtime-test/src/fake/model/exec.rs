@@ -224,6 +224,45 @@ impl Model {
         self.run_due();
     }
 
+    /// The code with which an exec's program ended, although its children may still hold its output open.
+    #[must_use]
+    pub fn exec_code(&self, key: ExecKey) -> Option<i32> {
+        let exec = self.execs.get(&key)?;
+        match (exec.exited, &exec.outcome.end) {
+            (Some((code, _)), _) => Some(code),
+            (None, ExecEnd::Exited(code)) if exec.done => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// Whether all that an exec wrote is known, and nothing will come any more.
+    #[must_use]
+    pub fn exec_is_over(&self, key: ExecKey) -> bool {
+        self.execs.get(&key).is_none_or(|exec| exec.done)
+    }
+
+    /// Signals an exec's program, if it still runs.
+    pub fn signal_exec(&mut self, key: ExecKey, number: i32) {
+        let Some(exec) = self.execs.get(&key).filter(|exec| !exec.done && exec.exited.is_none()) else {
+            return;
+        };
+        let (container, main) = (exec.container, exec.main);
+        self.send_to_process(container, Some(main), number);
+        self.run_due();
+    }
+
+    /// Kills an exec's program with all that descends from it.
+    pub fn kill_exec(&mut self, key: ExecKey) {
+        const KILLED: i32 = 137;
+        let Some(exec) = self.execs.get(&key).filter(|exec| !exec.done && exec.exited.is_none()) else {
+            return;
+        };
+        let (container, main) = (exec.container, exec.main);
+        self.kill_tree(container, main, false);
+        self.exec_process_ended(main, KILLED);
+        self.run_due();
+    }
+
     /// How much of an exec's standard input was not read yet; nothing once nobody will read it.
     #[must_use]
     pub fn unread_exec_input(&self, key: ExecKey) -> Option<usize> {
