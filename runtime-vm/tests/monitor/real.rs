@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use runtime_api::{ErrorKind, Peer, Signal, StdinMode};
-use runtime_host::process::Identity;
 use runtime_test::bundle::{self, BundleOptions};
 use runtime_test::{Step, Workload};
 use runtime_vm::monitor::{Key, LogOrder, MonitorClient, ProgramOrder, Started};
@@ -285,8 +284,14 @@ async fn the_death_of_a_shim_is_seen_at_once() {
         let begun = std::time::Instant::now();
         client.everything().await;
         println!("the clients know of the shim's death after {:?}", begun.elapsed());
-        assert!(!life.client.status().await.unwrap().shim);
-        assert!(Identity::of(shim.pid) != Some(shim) && !Path::new(&format!("/proc/{}", shim.pid)).exists());
+        // The kernel closes a dying process's files, which is what the clients see, before it tells that it has ended.
+        soon(async {
+            while life.client.status().await.unwrap().shim {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        until(|| !Path::new(&format!("/proc/{}", shim.pid)).exists()).await;
         assert!(!program.dir.join("exit").exists());
         let address = Address::parse(&life.started.address).unwrap();
         let socket = address.path().unwrap().to_owned();
