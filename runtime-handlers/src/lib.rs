@@ -11,6 +11,7 @@
 //! This crate sees no backend. The program that wants them registers their factories.
 #![forbid(unsafe_code)]
 
+mod document;
 mod facade;
 mod memory_store;
 mod nearest;
@@ -37,4 +38,4 @@ pub use facade::{Listed, Listing, Runtime};
 pub use memory_store::MemoryStore;
 pub use registry::Registry;
 pub use snapshot::{Snapshot, default_base};
-pub use table::{HandlerTable, Note};
+pub use table::{HandlerTable, Note, Unavailable, Written};

@@ -11,19 +11,18 @@
 //! Later files are merged over earlier ones: tables key by key, everything else (arrays too) is replaced. An unknown key,
 //! a wrong type, a broken file, an unknown or circular `inherits` are errors that name the file, the line and the table.
 
-mod document;
 mod handler;
 mod keys;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use runtime_api::{HandlerName, Origin, Result};
+use runtime_api::{HandlerName, Result};
 
+use crate::document::schema::complain;
+use crate::document::{self, Located, Section, Value, merge};
 use crate::nearest::nearest;
-use crate::table::{HandlerTable, Note};
-use document::{Located, Section, Value, merge};
-use keys::complain;
+use crate::table::{HandlerTable, Note, Written};
 
 /// The text of one file.
 #[non_exhaustive]
@@ -103,7 +102,8 @@ fn note_changes(before: &Section, document: &Section, notes: &mut Vec<Note>) {
     for (name, (located, _)) in runtimes(document) {
         if let Some((first, _)) = earlier.get(name) {
             let text = format!("it changes the handler that {} begins", first.place.short());
-            notes.push(Note::new(located.place.origin(&format!("runtimes.{name}")), text));
+            let note = Note::new(located.place.origin(&format!("runtimes.{name}")), text);
+            notes.push(Note { handler: HandlerName::new(name).ok(), ..note });
         }
     }
 }
@@ -127,10 +127,24 @@ fn add_handler(
     }
     if !parsed.fits_runtime_class() {
         let text = "a Kubernetes RuntimeClass cannot name this handler: it is not a DNS label";
-        notes.push(Note::new(origin, text));
+        notes.push(Note::new(origin, text).about(&parsed));
     }
+    let mut written = Vec::new();
+    note_places(&section, "", &mut written);
+    table.written.insert(parsed.clone(), written);
     table.handlers.insert(parsed, config);
     Ok(())
+}
+
+/// Where each key was written, inner tables included.
+fn note_places(section: &Section, prefix: &str, into: &mut Vec<Written>) {
+    for (name, item) in section {
+        let key = format!("{prefix}{name}");
+        match &item.value {
+            Value::Table(inner) => note_places(inner, &format!("{key}."), into),
+            _ => into.push(Written::new(key, name, item.place.here())),
+        }
+    }
 }
 
 /// A handler's keys laid over those of its parents. `inherits` and `enabled` themselves are not inherited, so that a
@@ -174,14 +188,6 @@ fn default_handler(document: &Section, table: &HandlerTable) -> Result<Option<Ha
         complain(key, "top level", &format!("the default {text:?} is no handler that can be used"))
             .hint(advice)
     })
-}
-
-impl Note {
-    /// Whether the note is about this handler's table.
-    #[must_use]
-    pub fn is_about(&self, handler: &HandlerName) -> bool {
-        matches!(&self.origin, Origin::File { table, .. } if *table == format!("runtimes.{handler}"))
-    }
 }
 
 #[cfg(test)]

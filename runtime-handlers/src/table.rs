@@ -14,18 +14,69 @@ pub struct Note {
     pub origin: Origin,
     /// What is worth telling.
     pub text: String,
+    /// The handler that it concerns.
+    pub handler: Option<HandlerName>,
 }
 
 impl Note {
     /// A remark about `origin`.
     pub fn new(origin: Origin, text: impl Into<String>) -> Self {
-        Self { origin, text: text.into() }
+        Self { origin, text: text.into(), handler: None }
+    }
+
+    /// Says which handler it concerns.
+    #[must_use]
+    pub fn about(mut self, handler: &HandlerName) -> Self {
+        self.handler = Some(handler.clone());
+        self
+    }
+
+    /// Whether the note concerns this handler.
+    #[must_use]
+    pub fn is_about(&self, handler: &HandlerName) -> bool {
+        self.handler.as_ref() == Some(handler)
     }
 }
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.origin, self.text)
+    }
+}
+
+/// Where one key of a handler was written.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The key as the native dialect calls it, such as `monitor.path`.
+    pub key: String,
+    /// What it is called there.
+    pub written_as: String,
+    /// The place.
+    pub origin: Origin,
+}
+
+impl Written {
+    /// `key`, which was written as `written_as` at `origin`.
+    pub fn new(key: impl Into<String>, written_as: impl Into<String>, origin: Origin) -> Self {
+        Self { key: key.into(), written_as: written_as.into(), origin }
+    }
+}
+
+/// A handler that is configured and cannot be used. Containers that it made are listed and deleted all the same.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unavailable {
+    /// Why not.
+    pub reason: String,
+    /// Where it is configured, or what is wrong there.
+    pub origin: Origin,
+}
+
+impl Unavailable {
+    /// A handler of `origin` that cannot be used.
+    pub fn new(reason: impl Into<String>, origin: Origin) -> Self {
+        Self { reason: reason.into(), origin }
     }
 }
 
@@ -39,6 +90,10 @@ pub struct HandlerTable {
     pub handlers: BTreeMap<HandlerName, HandlerConfig>,
     /// Handlers that are configured with `enabled = false`, with the place.
     pub switched_off: BTreeMap<HandlerName, Origin>,
+    /// Handlers that are configured and cannot be used.
+    pub unavailable: BTreeMap<HandlerName, Unavailable>,
+    /// Where each key of a handler was written. Keys that nobody wrote have their defaults.
+    pub written: BTreeMap<HandlerName, Vec<Written>>,
     /// What is worth telling.
     pub notes: Vec<Note>,
     /// The files that were read, in the order in which they were merged; empty for built-in defaults.
@@ -53,6 +108,8 @@ impl HandlerTable {
             default: None,
             handlers: handlers.into_iter().map(|config| (config.name.clone(), config)).collect(),
             switched_off: BTreeMap::new(),
+            unavailable: BTreeMap::new(),
+            written: BTreeMap::new(),
             notes: Vec::new(),
             sources: Vec::new(),
         }
@@ -84,6 +141,7 @@ impl HandlerTable {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], which names the handler, where it was looked for, and the handlers there are;
+    /// [`ErrorKind::Unavailable`], which says why a handler that is there cannot be used;
     /// [`ErrorKind::InvalidArgument`] when none is named and there is no default.
     pub fn select(&self, name: Option<&HandlerName>) -> Result<&HandlerConfig> {
         let Some(name) = name.or(self.default.as_ref()) else {
@@ -93,6 +151,11 @@ impl HandlerTable {
                 .hint(format!("name one of: {}; or set default in {}", self.known(), self.places())));
         };
         self.handlers.get(name).ok_or_else(|| {
+            if let Some(broken) = self.unavailable.get(name) {
+                return Error::new(ErrorKind::Unavailable(broken.reason.clone()))
+                    .during_step("select handler")
+                    .on(format_args!("\"{name}\" ({})", broken.origin));
+            }
             let missing = Error::new(ErrorKind::NotFound)
                 .during_step("select handler")
                 .on(format_args!("\"{name}\" in {}", self.places()));

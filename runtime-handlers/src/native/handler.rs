@@ -2,20 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use runtime_api::{Capability, Error, HandlerConfig, HandlerName, Result, RuntimeKind};
+use runtime_api::{Capability, HandlerConfig, HandlerName, Result, RuntimeKind};
 use serde_json::Value as Json;
 
-use super::document::{Located, Section, Value};
-use super::keys::complain;
+use crate::document::schema::complain;
+use crate::document::view::View;
+use crate::document::{Located, Section};
 use crate::nearest::nearest;
-use crate::quantity;
 
 /// Reads the values. `at` is where the handler begins.
 pub(super) fn convert(name: HandlerName, section: &Section, at: &Located) -> Result<HandlerConfig> {
     let title = format!("runtimes.{name}");
-    let view = View { section: Some(section), table: title.clone() };
+    let view = View::new(section, &title);
     let Some((kind, key)) = view.text("kind") else {
         return Err(complain(at, &title, "the key \"kind\" is missing (such as kind = \"oci\")"));
     };
@@ -112,114 +111,4 @@ fn disabled(view: &View<'_>) -> Result<Vec<(Capability, String)>> {
             }
         })
         .collect()
-}
-
-/// A table by key, with errors that name the place. An absent table answers like an empty one.
-struct View<'a> {
-    section: Option<&'a Section>,
-    table: String,
-}
-
-impl<'a> View<'a> {
-    fn get(&self, name: &str) -> Option<&'a Located> {
-        self.section?.get(name)
-    }
-
-    fn inner(&self, name: &str) -> Self {
-        let section = match self.get(name) {
-            Some(Located { value: Value::Table(section), .. }) => Some(section),
-            _ => None,
-        };
-        Self { section, table: format!("{}.{name}", self.table) }
-    }
-
-    fn wrong(&self, at: &Located, what: &str) -> Error {
-        complain(at, &self.table, what)
-    }
-
-    fn text(&self, name: &str) -> Option<(&'a str, &'a Located)> {
-        match self.get(name) {
-            Some(key @ Located { value: Value::Text(text), .. }) => Some((text, key)),
-            _ => None,
-        }
-    }
-
-    fn texts(&self, name: &str) -> Vec<(&'a str, &'a Located)> {
-        let Some(Located { value: Value::Array(items), .. }) = self.get(name) else { return Vec::new() };
-        items
-            .iter()
-            .filter_map(|item| match &item.value {
-                Value::Text(text) => Some((text.as_str(), item)),
-                _ => None,
-            })
-            .collect()
-    }
-
-    fn map(&self, name: &str) -> impl Iterator<Item = (&'a str, &'a str, &'a Located)> + use<'a> {
-        let section = self.inner(name).section;
-        section.into_iter().flatten().filter_map(|(key, item)| match &item.value {
-            Value::Text(text) => Some((key.as_str(), text.as_str(), item)),
-            _ => None,
-        })
-    }
-
-    fn flag(&self, name: &str) -> bool {
-        matches!(self.get(name), Some(Located { value: Value::Bool(true), .. }))
-    }
-
-    fn path(&self, name: &str) -> Result<Option<PathBuf>> {
-        self.text(name).map(|(text, key)| self.absolute(text, key)).transpose()
-    }
-
-    fn paths(&self, name: &str) -> Result<Vec<PathBuf>> {
-        self.texts(name).into_iter().map(|(text, key)| self.absolute(text, key)).collect()
-    }
-
-    fn absolute(&self, text: &str, key: &Located) -> Result<PathBuf> {
-        let path = PathBuf::from(text);
-        if path.is_absolute() {
-            return Ok(path);
-        }
-        Err(self.wrong(key, &format!("the path {text:?} is not absolute; leave it out to search PATH")))
-    }
-
-    fn filled(&self, name: &str) -> Result<Option<String>> {
-        match self.text(name) {
-            Some(("", key)) => Err(self.wrong(key, &format!("key {name:?} is empty; leave it out"))),
-            Some((text, _)) => Ok(Some(text.to_owned())),
-            None => Ok(None),
-        }
-    }
-
-    fn one_of(&self, name: &str, only: &str) -> Result<Option<String>> {
-        match self.text(name) {
-            Some((text, key)) if text != only => {
-                Err(self.wrong(key, &format!("key {name:?} can only be {only:?}, not {text:?}")))
-            }
-            Some((text, _)) => Ok(Some(text.to_owned())),
-            None => Ok(None),
-        }
-    }
-
-    fn time(&self, name: &str) -> Result<Option<Duration>> {
-        let Some(key) = self.get(name) else { return Ok(None) };
-        let read = match &key.value {
-            Value::Text(text) => quantity::time(text),
-            Value::Integer(number) => quantity::seconds(*number),
-            _ => return Ok(None),
-        };
-        read.map(Some).map_err(|why| self.wrong(key, &format!("key {name:?}: {why}")))
-    }
-
-    fn bytes(&self, name: &str) -> Result<Option<u64>> {
-        let Some(key) = self.get(name) else { return Ok(None) };
-        let read = match &key.value {
-            Value::Text(text) => quantity::bytes(text),
-            Value::Integer(number) => {
-                u64::try_from(*number).map_err(|_| format!("the size {number} is negative"))
-            }
-            _ => return Ok(None),
-        };
-        read.map(Some).map_err(|why| self.wrong(key, &format!("key {name:?}: {why}")))
-    }
 }

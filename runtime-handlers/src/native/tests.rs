@@ -143,6 +143,13 @@ fn handlers_inherit_from_each_other() {
     let x = table.select(Some(&name("x"))).unwrap();
     assert_eq!((x.args.len(), x.monitor.no_sync_log), (1, true));
     assert_eq!(x.monitor.cgroup.as_deref(), Some("m"));
+    let places: Vec<_> =
+        table.written[&name("x")].iter().map(|each| format!("{} {}", each.key, each.origin)).collect();
+    assert!(places.contains(&"args /etc/manyrun/handlers.toml:4 [runtimes.base]".to_owned()), "{places:?}");
+    assert!(
+        places.contains(&"monitor.no_sync_log /etc/manyrun/handlers.toml:9 [runtimes.x.monitor]".to_owned()),
+        "{places:?}"
+    );
     let error = table.select(Some(&name("base"))).unwrap_err();
     assert!(error.is_not_found());
     assert!(error.advice().unwrap().contains("enabled = false at /etc/manyrun/handlers.toml:3"), "{error:?}");

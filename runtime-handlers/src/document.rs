@@ -1,5 +1,8 @@
 //! A TOML document in which every value remembers where it was written, so that merged tables still have good errors.
 
+pub(crate) mod schema;
+pub(crate) mod view;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,36 +11,43 @@ use runtime_api::{Error, ErrorKind, Origin, Result};
 use serde_json::Number;
 use toml::de::{DeTable, DeValue};
 
-/// The file and line of one key.
+/// The file, the table and the line of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) file: Arc<Path>,
-    pub(super) line: u32,
+pub(crate) struct Place {
+    pub(crate) file: Arc<Path>,
+    /// The table that the key stands in; empty for the top level.
+    pub(crate) table: Arc<str>,
+    pub(crate) line: u32,
 }
 
 impl Place {
-    pub(super) fn origin(&self, table: &str) -> Origin {
+    pub(crate) fn origin(&self, table: &str) -> Origin {
         Origin::file(&*self.file, table, Some(self.line))
     }
 
+    /// The place with the table that the key stands in.
+    pub(crate) fn here(&self) -> Origin {
+        self.origin(if self.table.is_empty() { "top level" } else { &self.table })
+    }
+
     /// `/etc/manyrun/handlers.toml:12`
-    pub(super) fn short(&self) -> String {
+    pub(crate) fn short(&self) -> String {
         format!("{}:{}", self.file.display(), self.line)
     }
 }
 
 /// A value and the place of its key.
 #[derive(Clone, Debug)]
-pub(super) struct Located {
-    pub(super) value: Value,
-    pub(super) place: Place,
+pub(crate) struct Located {
+    pub(crate) value: Value,
+    pub(crate) place: Place,
 }
 
 /// Keys with their values.
-pub(super) type Section = BTreeMap<String, Located>;
+pub(crate) type Section = BTreeMap<String, Located>;
 
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Text(String),
     Integer(i64),
     Float(f64),
@@ -49,7 +59,7 @@ pub(super) enum Value {
 
 impl Value {
     /// What people call this type.
-    pub(super) fn type_name(&self) -> &'static str {
+    pub(crate) fn type_name(&self) -> &'static str {
         match self {
             Self::Text(_) => "a string",
             Self::Integer(_) => "an integer",
@@ -62,7 +72,7 @@ impl Value {
     }
 
     /// The same as JSON; dates become strings. `None` for a float that JSON cannot write.
-    pub(super) fn to_json(&self) -> Option<serde_json::Value> {
+    pub(crate) fn to_json(&self) -> Option<serde_json::Value> {
         use serde_json::Value as Json;
         Some(match self {
             Self::Text(text) | Self::Time(text) => Json::String(text.clone()),
@@ -83,7 +93,7 @@ impl Value {
 }
 
 /// Reads one file's text.
-pub(super) fn parse(file: &Path, text: &str) -> Result<Section> {
+pub(crate) fn parse(file: &Path, text: &str) -> Result<Section> {
     let file: Arc<Path> = file.into();
     let lines = Lines::new(text);
     let document = DeTable::parse(text).map_err(|error| {
@@ -96,7 +106,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Section> {
             .during_step("read handlers")
     })?;
     let reader = Reader { file, lines };
-    reader.section(document.get_ref())
+    reader.section(document.get_ref(), &"".into())
 }
 
 /// Byte offsets to line numbers.
@@ -119,22 +129,22 @@ struct Reader {
 }
 
 impl Reader {
-    fn place(&self, offset: usize) -> Place {
-        Place { file: Arc::clone(&self.file), line: self.lines.at(offset) }
+    fn place(&self, offset: usize, table: &Arc<str>) -> Place {
+        Place { file: Arc::clone(&self.file), table: Arc::clone(table), line: self.lines.at(offset) }
     }
 
-    fn section(&self, table: &DeTable<'_>) -> Result<Section> {
+    fn section(&self, table: &DeTable<'_>, name: &Arc<str>) -> Result<Section> {
         table
             .iter()
             .map(|(key, value)| {
-                let place = self.place(key.span().start);
-                let value = self.value(value.get_ref(), &place)?;
+                let place = self.place(key.span().start, name);
+                let value = self.value(value.get_ref(), key.get_ref(), &place)?;
                 Ok((key.get_ref().to_string(), Located { value, place }))
             })
             .collect()
     }
 
-    fn value(&self, value: &DeValue<'_>, place: &Place) -> Result<Value> {
+    fn value(&self, value: &DeValue<'_>, key: &str, place: &Place) -> Result<Value> {
         let broken = |what: &str, text: &str| {
             Error::new(ErrorKind::ConfigInvalid(format!("the {what} {text} is out of range")))
                 .on(place.short())
@@ -156,18 +166,27 @@ impl Reader {
                 items
                     .iter()
                     .map(|item| {
-                        let place = self.place(item.span().start);
-                        Ok(Located { value: self.value(item.get_ref(), &place)?, place })
+                        let place = self.place(item.span().start, &place.table);
+                        Ok(Located { value: self.value(item.get_ref(), key, &place)?, place })
                     })
                     .collect::<Result<_>>()?,
             ),
-            DeValue::Table(table) => Value::Table(self.section(table)?),
+            DeValue::Table(table) => {
+                Value::Table(self.section(table, &inner_name(&place.table, key).into())?)
+            }
         })
     }
 }
 
+/// The name of a table in a table, with quotes where TOML needs them.
+pub(crate) fn inner_name(table: &str, key: &str) -> String {
+    let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    let key = if bare { key.to_owned() } else { format!("{key:?}") };
+    if table.is_empty() { key } else { format!("{table}.{key}") }
+}
+
 /// Lays `over` over `base`: tables merge key by key, everything else is replaced.
-pub(super) fn merge(base: &mut Section, over: Section) {
+pub(crate) fn merge(base: &mut Section, over: Section) {
     for (key, later) in over {
         match (base.get_mut(&key).map(|earlier| &mut earlier.value), later.value) {
             (Some(Value::Table(earlier)), Value::Table(section)) => merge(earlier, section),
@@ -191,6 +210,17 @@ mod tests {
         assert_eq!(b["c"].place.line, 4);
         let Value::Array(items) = &b["c"].value else { panic!("c is an array") };
         assert_eq!(items[1].place.line, 6);
+        assert_eq!(items[1].place.here().to_string(), "x.toml:6 [b]");
+        assert_eq!(section["a"].place.here().to_string(), "x.toml:1 [top level]");
+    }
+
+    #[test]
+    fn tables_are_named_as_they_are_written() {
+        let section = parse(Path::new("x"), "[plugins.'io.x'.a-b]\nc = 1\n[[d.e]]\nf = 1\n").unwrap();
+        let Value::Table(plugins) = &section["plugins"].value else { panic!("a table") };
+        let Value::Table(io) = &plugins["io.x"].value else { panic!("a table") };
+        let Value::Table(ab) = &io["a-b"].value else { panic!("a table") };
+        assert_eq!(&*ab["c"].place.table, "plugins.\"io.x\".a-b");
     }
 
     #[test]

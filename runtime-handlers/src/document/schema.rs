@@ -1,0 +1,138 @@
+//! Which keys a table may have, as data, and what is said about others.
+
+use runtime_api::{Error, ErrorKind, Result};
+
+use super::{Located, Section, Value};
+use crate::nearest::nearest;
+use crate::table::Note;
+
+/// What a key's value must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Text,
+    Bool,
+    Integer,
+    Texts,
+    /// A string with a unit, or an integer.
+    Quantity,
+    /// Free keys, each with a string.
+    TextMap,
+    /// Free keys with any values.
+    Free,
+    Table(&'static [Key]),
+}
+
+/// One accepted key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) shape: Shape,
+}
+
+pub(crate) const fn key(name: &'static str, shape: Shape) -> Key {
+    Key { name, shape }
+}
+
+/// An error that names the file, the line and the table of `at`.
+pub(crate) fn complain(at: &Located, table: &str, what: &str) -> Error {
+    Error::new(ErrorKind::ConfigInvalid(what.to_owned()))
+        .on(at.place.origin(table))
+        .during_step("read handlers")
+}
+
+/// What becomes of a key that nobody knows.
+#[derive(Debug)]
+pub(crate) enum Unknown<'a> {
+    /// It is an error: the file is ours.
+    Refused,
+    /// It is told: the program whose file it is takes no notice of it either.
+    Noted(&'a mut Vec<Note>),
+}
+
+/// Checks names and types.
+///
+/// # Errors
+/// `ConfigInvalid` for a value of the wrong type, and for an unknown key where such are refused.
+pub(crate) fn check_section(
+    section: &Section,
+    keys: &[Key],
+    table: &str,
+    unknown: &mut Unknown<'_>,
+) -> Result<()> {
+    for (name, item) in section {
+        if let Some(key) = keys.iter().find(|key| key.name == name) {
+            check_shape(item, *key, table, unknown)?;
+            continue;
+        }
+        let what = unknown_key(name, keys);
+        match unknown {
+            Unknown::Refused => return Err(complain(item, table, &what)),
+            Unknown::Noted(notes) => {
+                notes.push(Note::new(item.place.origin(table), format!("{what}; it has no effect")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gives keys their written form where a reader does not mind capital letters.
+pub(crate) fn fold_case(section: &mut Section, keys: &[Key]) {
+    let folded: Vec<_> = section
+        .keys()
+        .filter_map(|name| {
+            let key = keys.iter().find(|key| key.name.eq_ignore_ascii_case(name))?;
+            (key.name != name).then(|| (name.clone(), key.name.to_owned()))
+        })
+        .collect();
+    for (typed, meant) in folded {
+        if let Some(item) = section.remove(&typed) {
+            section.entry(meant).or_insert(item);
+        }
+    }
+}
+
+fn unknown_key(name: &str, keys: &[Key]) -> String {
+    if let Some(close) = nearest(name, keys.iter().map(|key| key.name)) {
+        return format!("unknown key {name:?}; did you mean {close:?}?");
+    }
+    let known: Vec<_> = keys.iter().map(|key| key.name).collect();
+    format!("unknown key {name:?}; known keys are {}", known.join(", "))
+}
+
+fn check_shape(item: &Located, key: Key, table: &str, unknown: &mut Unknown<'_>) -> Result<()> {
+    let (fits, wanted) = match (key.shape, &item.value) {
+        (Shape::Table(keys), Value::Table(section)) => {
+            return check_section(section, keys, &format!("{table}.{}", key.name), unknown);
+        }
+        (Shape::TextMap, Value::Table(section)) => {
+            let wrong = section.values().find(|each| !matches!(each.value, Value::Text(_)));
+            return match wrong {
+                None => Ok(()),
+                Some(wrong) => Err(wrong_type(wrong, key.name, "a table of strings", table)),
+            };
+        }
+        (Shape::Texts, Value::Array(items)) => {
+            let wrong = items.iter().find(|each| !matches!(each.value, Value::Text(_)));
+            return match wrong {
+                None => Ok(()),
+                Some(wrong) => Err(wrong_type(wrong, key.name, "an array of strings", table)),
+            };
+        }
+        (Shape::Text, value) => (matches!(value, Value::Text(_)), "a string"),
+        (Shape::Bool, value) => (matches!(value, Value::Bool(_)), "a boolean"),
+        (Shape::Integer, value) => (matches!(value, Value::Integer(_)), "an integer"),
+        (Shape::Quantity, value) => {
+            (matches!(value, Value::Text(_) | Value::Integer(_)), "a string or an integer")
+        }
+        (Shape::Free, value) => (matches!(value, Value::Table(_)), "a table"),
+        (Shape::Table(_), _) => (false, "a table"),
+        (Shape::TextMap, _) => (false, "a table of strings"),
+        (Shape::Texts, _) => (false, "an array of strings"),
+    };
+    if fits { Ok(()) } else { Err(wrong_type(item, key.name, wanted, table)) }
+}
+
+fn wrong_type(item: &Located, name: &str, wanted: &str, table: &str) -> Error {
+    let what = format!("key {name:?} must be {wanted}, but there is {}", item.value.type_name());
+    complain(item, table, &what)
+}

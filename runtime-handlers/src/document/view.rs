@@ -1,0 +1,126 @@
+//! A table by key, with values of the wanted type.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use runtime_api::{Error, Result};
+
+use super::schema::complain;
+use super::{Located, Section, Value};
+use crate::quantity;
+
+/// A table by key, with errors that name the place. An absent table answers like an empty one.
+#[derive(Clone, Debug)]
+pub(crate) struct View<'a> {
+    section: Option<&'a Section>,
+    table: String,
+}
+
+impl<'a> View<'a> {
+    /// The table that messages call `table`.
+    pub(crate) fn new(section: &'a Section, table: &str) -> Self {
+        Self { section: Some(section), table: table.to_owned() }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&'a Located> {
+        self.section?.get(name)
+    }
+
+    pub(crate) fn inner(&self, name: &str) -> Self {
+        let section = match self.get(name) {
+            Some(Located { value: Value::Table(section), .. }) => Some(section),
+            _ => None,
+        };
+        Self { section, table: format!("{}.{name}", self.table) }
+    }
+
+    pub(crate) fn wrong(&self, at: &Located, what: &str) -> Error {
+        complain(at, &self.table, what)
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Option<(&'a str, &'a Located)> {
+        match self.get(name) {
+            Some(key @ Located { value: Value::Text(text), .. }) => Some((text, key)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn texts(&self, name: &str) -> Vec<(&'a str, &'a Located)> {
+        let Some(Located { value: Value::Array(items), .. }) = self.get(name) else { return Vec::new() };
+        items
+            .iter()
+            .filter_map(|item| match &item.value {
+                Value::Text(text) => Some((text.as_str(), item)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub(crate) fn map(&self, name: &str) -> impl Iterator<Item = (&'a str, &'a str, &'a Located)> + use<'a> {
+        let section = self.inner(name).section;
+        section.into_iter().flatten().filter_map(|(key, item)| match &item.value {
+            Value::Text(text) => Some((key.as_str(), text.as_str(), item)),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        matches!(self.get(name), Some(Located { value: Value::Bool(true), .. }))
+    }
+
+    pub(crate) fn path(&self, name: &str) -> Result<Option<PathBuf>> {
+        self.text(name).map(|(text, key)| self.absolute(text, key)).transpose()
+    }
+
+    pub(crate) fn paths(&self, name: &str) -> Result<Vec<PathBuf>> {
+        self.texts(name).into_iter().map(|(text, key)| self.absolute(text, key)).collect()
+    }
+
+    pub(crate) fn absolute(&self, text: &str, key: &Located) -> Result<PathBuf> {
+        let path = PathBuf::from(text);
+        if path.is_absolute() {
+            return Ok(path);
+        }
+        Err(self.wrong(key, &format!("the path {text:?} is not absolute; leave it out to search PATH")))
+    }
+
+    pub(crate) fn filled(&self, name: &str) -> Result<Option<String>> {
+        match self.text(name) {
+            Some(("", key)) => Err(self.wrong(key, &format!("key {name:?} is empty; leave it out"))),
+            Some((text, _)) => Ok(Some(text.to_owned())),
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) fn one_of(&self, name: &str, only: &str) -> Result<Option<String>> {
+        match self.text(name) {
+            Some((text, key)) if text != only => {
+                Err(self.wrong(key, &format!("key {name:?} can only be {only:?}, not {text:?}")))
+            }
+            Some((text, _)) => Ok(Some(text.to_owned())),
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) fn time(&self, name: &str) -> Result<Option<Duration>> {
+        let Some(key) = self.get(name) else { return Ok(None) };
+        let read = match &key.value {
+            Value::Text(text) => quantity::time(text),
+            Value::Integer(number) => quantity::seconds(*number),
+            _ => return Ok(None),
+        };
+        read.map(Some).map_err(|why| self.wrong(key, &format!("key {name:?}: {why}")))
+    }
+
+    pub(crate) fn bytes(&self, name: &str) -> Result<Option<u64>> {
+        let Some(key) = self.get(name) else { return Ok(None) };
+        let read = match &key.value {
+            Value::Text(text) => quantity::bytes(text),
+            Value::Integer(number) => {
+                u64::try_from(*number).map_err(|_| format!("the size {number} is negative"))
+            }
+            _ => return Ok(None),
+        };
+        read.map(Some).map_err(|why| self.wrong(key, &format!("key {name:?}: {why}")))
+    }
+}
