@@ -11,6 +11,9 @@ use runtime_api::{Error, ErrorKind, Origin, Result};
 use serde_json::Number;
 use toml::de::{DeTable, DeValue};
 
+/// The line of what stands in no file.
+const BUILT_IN: u32 = 0;
+
 /// The file, the table and the line of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -22,6 +25,9 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn origin(&self, table: &str) -> Origin {
+        if self.line == BUILT_IN {
+            return Origin::other(self.file.display().to_string());
+        }
         Origin::file(&*self.file, table, Some(self.line))
     }
 
@@ -32,6 +38,9 @@ impl Place {
 
     /// `/etc/manyrun/handlers.toml:12`
     pub(crate) fn short(&self) -> String {
+        if self.line == BUILT_IN {
+            return self.file.display().to_string();
+        }
         format!("{}:{}", self.file.display(), self.line)
     }
 }
@@ -107,6 +116,26 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Section> {
     })?;
     let reader = Reader { file, lines };
     reader.section(document.get_ref(), &"".into())
+}
+
+/// Reads what a program has built in. `name` takes the place of a file.
+pub(crate) fn built_in(name: &str, text: &str) -> Result<Section> {
+    fn forget_lines(section: &mut Section) {
+        for item in section.values_mut() {
+            forget_line(item);
+        }
+    }
+    fn forget_line(item: &mut Located) {
+        item.place.line = BUILT_IN;
+        match &mut item.value {
+            Value::Table(section) => forget_lines(section),
+            Value::Array(items) => items.iter_mut().for_each(forget_line),
+            _ => {}
+        }
+    }
+    let mut section = parse(Path::new(name), text)?;
+    forget_lines(&mut section);
+    Ok(section)
 }
 
 /// Byte offsets to line numbers.

@@ -1,6 +1,7 @@
 //! Choosing a container runtime, and reaching containers by their id.
 //!
-//! - [`HandlerTable`] says which handlers there are; [`native`] reads it from TOML, [`load`] finds the files.
+//! - [`HandlerTable`] says which handlers there are; [`native`] reads it from TOML, [`crio`] from the configuration of CRI-O;
+//!   [`load`] finds the files.
 //! - [`Registry`] knows the factories, one per kind of backend. There is no fallback for an unknown kind.
 //! - [`stack::standard`] puts the layers [`trace`], [`guard`], [`deadline`] and [`narrow`] in front of a backend; a layer
 //!   of your own is an [`intercept::Interceptor`].
@@ -19,11 +20,14 @@ mod quantity;
 mod registry;
 mod reservation;
 mod snapshot;
+mod source;
 mod table;
 #[cfg(test)]
 mod testing;
 
 pub mod annotation;
+pub mod convert;
+pub mod crio;
 pub mod deadline;
 pub mod guard;
 pub mod intercept;
@@ -38,4 +42,5 @@ pub use facade::{Listed, Listing, Runtime};
 pub use memory_store::MemoryStore;
 pub use registry::Registry;
 pub use snapshot::{Snapshot, default_base};
+pub use source::Source;
 pub use table::{HandlerTable, Note, Unavailable, Written};

@@ -1,13 +1,16 @@
 //! Finding and reading the configuration files.
 
+mod files;
+
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use runtime_api::{Error, ErrorKind, Result};
+use runtime_api::{ErrorKind, Result};
 
-use crate::native::{self, Source};
-use crate::table::HandlerTable;
+use crate::native;
+use crate::{crio, table::HandlerTable};
+pub(crate) use files::{read, unreadable};
 
 /// Where the configuration is unless somebody says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/manyrun/handlers.toml";
@@ -38,6 +41,30 @@ pub fn file(path: &Path) -> Result<HandlerTable> {
     native::parse(&sources)
 }
 
+/// Reads the configuration of CRI-O: `crio.conf` and everything below `crio.conf.d` beside it, or a directory that holds
+/// them, or a directory of drop-ins.
+///
+/// # Errors
+/// As [`file()`], for what [`crio::parse`] refuses.
+pub fn crio(path: &Path) -> Result<HandlerTable> {
+    let mut sources = Vec::new();
+    let main = if path.is_dir() { path.join("crio.conf") } else { path.to_owned() };
+    let drop_ins = files::beside(&main, ".d");
+    if path.is_dir() && !exists(&main)? && !exists(&drop_ins)? {
+        for file in files::walk(path)? {
+            sources.push(read(&file)?);
+        }
+        return crio::parse(&sources);
+    }
+    if !path.is_dir() || exists(&main)? {
+        sources.push(read(&main)?);
+    }
+    for file in files::walk(&drop_ins)? {
+        sources.push(read(&file)?);
+    }
+    crio::parse(&sources)
+}
+
 fn search_from(named: Option<&Path>, variable: Option<&OsStr>, default: &Path) -> Result<HandlerTable> {
     if let Some(path) = named {
         return file(path);
@@ -60,9 +87,7 @@ fn search_from(named: Option<&Path>, variable: Option<&OsStr>, default: &Path) -
 }
 
 fn drop_ins(path: &Path) -> Result<Vec<PathBuf>> {
-    let mut folder = path.as_os_str().to_owned();
-    folder.push(".d");
-    let folder = PathBuf::from(folder);
+    let folder = files::beside(path, ".d");
     let entries = match std::fs::read_dir(&folder) {
         Ok(entries) => entries,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -84,30 +109,6 @@ fn drop_ins(path: &Path) -> Result<Vec<PathBuf>> {
 
 fn exists(path: &Path) -> Result<bool> {
     path.try_exists().map_err(|error| unreadable(path, error))
-}
-
-fn read(path: &Path) -> Result<Source> {
-    // A configuration of megabytes is a mistake, such as a device or a disk image.
-    const LIMIT: u64 = 4 * 1024 * 1024;
-    let size = std::fs::metadata(path).map_err(|error| unreadable(path, error))?.len();
-    if size > LIMIT {
-        let what = format!("the file has {size} bytes; at most {LIMIT} are read");
-        return Err(Error::new(ErrorKind::ConfigInvalid(what))
-            .during_step("read handlers")
-            .on(path.display()));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, error))?;
-    Ok(Source::new(path, text))
-}
-
-fn unreadable(path: &Path, error: io::Error) -> Error {
-    let kind = match error.kind() {
-        io::ErrorKind::NotFound => ErrorKind::NotFound,
-        io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
-        io::ErrorKind::InvalidData => ErrorKind::ConfigInvalid("the file is not UTF-8 text".to_owned()),
-        _ => ErrorKind::ConfigInvalid("the file cannot be read".to_owned()),
-    };
-    Error::new(kind).during_step("read handlers").on(path.display()).caused_by(error)
 }
 
 #[cfg(test)]

@@ -15,31 +15,14 @@ mod handler;
 mod keys;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use runtime_api::{HandlerName, Result};
 
 use crate::document::schema::complain;
 use crate::document::{self, Located, Section, Value, merge};
 use crate::nearest::nearest;
+pub use crate::source::Source;
 use crate::table::{HandlerTable, Note, Written};
-
-/// The text of one file.
-#[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// The file, for messages; it is not opened.
-    pub path: PathBuf,
-    /// What it says.
-    pub text: String,
-}
-
-impl Source {
-    /// `text`, as read from `path`.
-    pub fn new(path: impl Into<PathBuf>, text: impl Into<String>) -> Self {
-        Self { path: path.into(), text: text.into() }
-    }
-}
 
 /// Reads the native dialect: a file and its drop-ins, the first one lowest.
 ///

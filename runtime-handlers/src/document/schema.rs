@@ -64,11 +64,10 @@ pub(crate) fn check_section(
             check_shape(item, *key, table, unknown)?;
             continue;
         }
-        let what = unknown_key(name, keys);
         match unknown {
-            Unknown::Refused => return Err(complain(item, table, &what)),
+            Unknown::Refused => return Err(complain(item, table, &unknown_key(name, "", keys))),
             Unknown::Noted(notes) => {
-                notes.push(Note::new(item.place.origin(table), format!("{what}; it has no effect")));
+                notes.push(Note::new(item.place.origin(table), unknown_key(name, " has no effect", keys)));
             }
         }
     }
@@ -91,12 +90,12 @@ pub(crate) fn fold_case(section: &mut Section, keys: &[Key]) {
     }
 }
 
-fn unknown_key(name: &str, keys: &[Key]) -> String {
+fn unknown_key(name: &str, consequence: &str, keys: &[Key]) -> String {
     if let Some(close) = nearest(name, keys.iter().map(|key| key.name)) {
-        return format!("unknown key {name:?}; did you mean {close:?}?");
+        return format!("unknown key {name:?}{consequence}; did you mean {close:?}?");
     }
     let known: Vec<_> = keys.iter().map(|key| key.name).collect();
-    format!("unknown key {name:?}; known keys are {}", known.join(", "))
+    format!("unknown key {name:?}{consequence}; known keys are {}", known.join(", "))
 }
 
 fn check_shape(item: &Located, key: Key, table: &str, unknown: &mut Unknown<'_>) -> Result<()> {

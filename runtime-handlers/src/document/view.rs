@@ -68,12 +68,21 @@ impl<'a> View<'a> {
         matches!(self.get(name), Some(Located { value: Value::Bool(true), .. }))
     }
 
-    pub(crate) fn path(&self, name: &str) -> Result<Option<PathBuf>> {
-        self.text(name).map(|(text, key)| self.absolute(text, key)).transpose()
+    /// An absolute path, or a bare name for `PATH`.
+    fn binary(&self, text: &str, key: &Located) -> Result<PathBuf> {
+        let path = PathBuf::from(text);
+        let bare = !text.is_empty() && !text.contains('/') && text != "." && text != "..";
+        if bare { Ok(path) } else { self.absolute(text, key) }
     }
 
-    pub(crate) fn paths(&self, name: &str) -> Result<Vec<PathBuf>> {
-        self.texts(name).into_iter().map(|(text, key)| self.absolute(text, key)).collect()
+    /// Binaries: absolute paths, or bare names for `PATH`.
+    pub(crate) fn binaries(&self, name: &str) -> Result<Vec<PathBuf>> {
+        let one = self.text(name).into_iter();
+        one.chain(self.texts(name)).map(|(text, key)| self.binary(text, key)).collect()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> Result<Option<PathBuf>> {
+        self.text(name).map(|(text, key)| self.absolute(text, key)).transpose()
     }
 
     pub(crate) fn absolute(&self, text: &str, key: &Located) -> Result<PathBuf> {
@@ -81,7 +90,7 @@ impl<'a> View<'a> {
         if path.is_absolute() {
             return Ok(path);
         }
-        Err(self.wrong(key, &format!("the path {text:?} is not absolute; leave it out to search PATH")))
+        Err(self.wrong(key, &format!("the path {text:?} is not absolute")))
     }
 
     pub(crate) fn filled(&self, name: &str) -> Result<Option<String>> {

@@ -20,10 +20,8 @@ pub(super) fn convert(name: HandlerName, section: &Section, at: &Located) -> Res
     };
     let kind = RuntimeKind::new(kind).map_err(|error| view.wrong(key, &error.kind().to_string()))?;
     let mut config = HandlerConfig::new(name, kind, at.place.origin(&title));
-    config.paths = match view.path("path")? {
-        Some(path) => vec![path],
-        None => view.paths("paths")?,
-    };
+    config.paths = view.binaries("path")?;
+    config.paths.extend(view.binaries("paths")?);
     config.platform_paths = platform_paths(&view)?;
     config.root = view.path("root")?;
     config.args = view.texts("args").into_iter().map(|(text, _)| text.to_owned()).collect();

@@ -72,7 +72,7 @@ fn wrong_values_are_refused_at_their_line() {
         ("kind = 1", "must be a string, but there is an integer"),
         ("paths = '/x'", "must be an array of strings"),
         ("paths = ['/x', 1]", "must be an array of strings"),
-        ("path = 'crun'", "is not absolute"),
+        ("path = 'bin/crun'", "is not absolute"),
         ("min_memory = '12M'", "is not a size"),
         ("min_memory = -1", "is negative"),
         ("enabled = 'yes'", "must be a boolean"),

@@ -1,0 +1,226 @@
+//! The configuration of CRI-O: `crio.conf` and what lies in `crio.conf.d`. Parsing does no I/O; [`crate::load`] reads the
+//! files.
+//!
+//! It is read as CRI-O reads it. Of `[crio.runtime]` a later file replaces single keys; of
+//! `[crio.runtime.runtimes.NAME]` it replaces the *whole* entry, and a note tells which keys got lost that way. The entry
+//! `crun` is built in until a file names one. `default_runtime` must be there, or be empty for `crun`.
+//!
+//! What makes CRI-O drop a handler makes it [`Unavailable`] here; where it is the default handler, that is an error, as
+//! there. Unknown keys of a handler are noted, keys outside the tables of runtimes are not looked at. Whether files
+//! exist is not asked here.
+//!
+//! Handlers of the type `pod` are unavailable. Monitors get no cgroup of their own under systemd.
+
+mod annotations;
+mod handler;
+mod keys;
+mod memory;
+
+use std::collections::BTreeMap;
+
+use runtime_api::{Error, ErrorKind, HandlerName, Result};
+
+use crate::document::schema::{Unknown, check_section, complain, fold_case};
+use crate::document::{self, Located, Section, Value};
+use crate::nearest::nearest;
+use crate::source::Source;
+use crate::table::{HandlerTable, Note, Unavailable};
+
+pub(crate) use annotations::known as known_annotations;
+
+/// The default handler unless a file names another one.
+const DEFAULT: &str = "crun";
+/// What messages call the entry that stands in no file.
+const BUILT_IN: &str = "CRI-O default";
+/// The entry `crun` that is there before any file is read.
+const CRUN: &str = r#"
+runtime_type = "oci"
+runtime_root = "/run/crun"
+allowed_annotations = ["io.containers.trace-syscall", "devices.crio.io"]
+monitor_env = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
+container_min_memory = "500KiB"
+container_create_timeout = 240
+"#;
+
+/// Reads `crio.conf` and its drop-ins, in the order in which CRI-O reads them.
+///
+/// # Errors
+/// [`ConfigInvalid`](runtime_api::ErrorKind::ConfigInvalid), which names the file, the line and the table: for a file
+/// that is no TOML, for a value of the wrong type, and for a default handler that cannot be used.
+pub fn parse(sources: &[Source]) -> Result<HandlerTable> {
+    let mut table = HandlerTable::new([]);
+    table.sources = sources.iter().map(|source| source.path.clone()).collect();
+    let mut merged = Merged::default();
+    for source in sources {
+        let document = document::parse(&source.path, &source.text)?;
+        merged.lay_over(document, &mut table.notes)?;
+    }
+    let crun = document::built_in(BUILT_IN, CRUN)?;
+    let default = merged.default_handler(&crun)?;
+    for (name, located) in &merged.handlers {
+        merged.add(name, located, &default, &mut table)?;
+    }
+    let found = HandlerName::new(default.as_str()).ok();
+    if let Some((name, broken)) = found.as_ref().and_then(|name| table.unavailable.get_key_value(name)) {
+        return Err(Error::new(ErrorKind::ConfigInvalid(broken.reason.clone()))
+            .on(format_args!("{}, the default handler \"{name}\"", broken.origin))
+            .during_step("read handlers"));
+    }
+    table.default = found;
+    Ok(table)
+}
+
+/// What the files say together.
+#[derive(Default)]
+struct Merged {
+    /// `[crio.runtime]` without its handlers.
+    runtime: Section,
+    handlers: BTreeMap<String, Located>,
+}
+
+impl Merged {
+    fn lay_over(&mut self, mut document: Section, notes: &mut Vec<Note>) -> Result<()> {
+        let Some(mut crio) = inner(&mut document, "crio", "top level")? else { return Ok(()) };
+        let Some(mut runtime) = inner(&mut crio, "runtime", "crio")? else { return Ok(()) };
+        fold_case(&mut runtime, keys::RUNTIME);
+        runtime.retain(|name, _| keys::RUNTIME.iter().any(|key| key.name == name));
+        check_section(&runtime, keys::RUNTIME, "crio.runtime", &mut Unknown::Refused)?;
+        let handlers = inner(&mut runtime, "runtimes", "crio.runtime")?.unwrap_or_default();
+        self.runtime.extend(runtime);
+        for (name, located) in handlers {
+            self.replace(name, located, notes)?;
+        }
+        Ok(())
+    }
+
+    fn replace(&mut self, name: String, mut located: Located, notes: &mut Vec<Note>) -> Result<()> {
+        let table = title(&name);
+        let Value::Table(section) = &mut located.value else {
+            let what = format!("{name:?} must be a table, not {}", located.value.type_name());
+            return Err(complain(&located, "crio.runtime.runtimes", &what));
+        };
+        fold_case(section, keys::HANDLER);
+        let handler = HandlerName::new(name.as_str()).ok();
+        let mut unknown = Vec::new();
+        check_section(section, keys::HANDLER, &table, &mut Unknown::Noted(&mut unknown))?;
+        if let Some(Located { value: Value::Table(earlier), place }) = self.handlers.get(&name) {
+            let lost: Vec<_> =
+                earlier.keys().filter(|key| !section.contains_key(*key)).map(String::as_str).collect();
+            let keys = match lost.as_slice() {
+                [] => String::new(),
+                lost => format!("; what that says of {} is gone", lost.join(", ")),
+            };
+            let text = format!("it replaces the whole entry of {}{keys}", place.short());
+            unknown.push(Note::new(located.place.origin(&table), text));
+        }
+        notes.extend(unknown.into_iter().map(|note| Note { handler: handler.clone(), ..note }));
+        self.handlers.insert(name, located);
+        Ok(())
+    }
+
+    /// The name of the default handler. Adds the built-in entry where no file has one.
+    fn default_handler(&mut self, crun: &Section) -> Result<String> {
+        if !self.handlers.contains_key(DEFAULT) {
+            let place = crun["runtime_type"].place.clone();
+            self.handlers.insert(DEFAULT.to_owned(), Located { value: Value::Table(crun.clone()), place });
+        }
+        let Some(key) = self.runtime.get("default_runtime") else { return Ok(DEFAULT.to_owned()) };
+        let Value::Text(name) = &key.value else { return Ok(DEFAULT.to_owned()) };
+        if name.is_empty() {
+            return Ok(DEFAULT.to_owned());
+        }
+        if self.handlers.contains_key(name) {
+            return Ok(name.clone());
+        }
+        let close = nearest(name, self.handlers.keys().map(String::as_str))
+            .map_or_else(String::new, |close| format!("; did you mean {close:?}?"));
+        let what =
+            format!("key \"default_runtime\" is {name:?}, but there is no table [{}]{close}", title(name));
+        Err(complain(key, "crio.runtime", &what))
+    }
+
+    fn add(&self, name: &str, located: &Located, default: &str, table: &mut HandlerTable) -> Result<()> {
+        let place = located.place.origin(&title(name));
+        let parsed = match HandlerName::new(name) {
+            Ok(parsed) => parsed,
+            Err(error) if name == default => {
+                return Err(complain(located, &title(name), &error.kind().to_string()));
+            }
+            Err(error) => {
+                let text = format!("this handler is left out: {}", error.kind());
+                table.notes.push(Note::new(place, text));
+                return Ok(());
+            }
+        };
+        let (Value::Table(own), Some(Value::Table(defaults))) =
+            (&located.value, self.handlers.get(default).map(|default| &default.value))
+        else {
+            return Ok(());
+        };
+        let translation = handler::Translation::new(&parsed, located, &self.runtime);
+        let done = translation.run(own, (default, defaults));
+        table.notes.extend(done.notes.into_iter().map(|note| note.about(&parsed)));
+        table.written.insert(parsed.clone(), done.written);
+        match done.config {
+            Ok(config) => {
+                table.handlers.insert(parsed, config);
+            }
+            Err(broken) => {
+                table.unavailable.insert(parsed, Unavailable::new(broken.what, broken.origin));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes the table of this name out of another.
+fn inner(section: &mut Section, name: &str, table: &str) -> Result<Option<Section>> {
+    match section.remove(name) {
+        None => Ok(None),
+        Some(Located { value: Value::Table(inner), .. }) => Ok(Some(inner)),
+        Some(other) => {
+            let what = format!("key {name:?} must be a table, but there is {}", other.value.type_name());
+            Err(complain(&other, table, &what))
+        }
+    }
+}
+
+fn title(handler: &str) -> String {
+    document::inner_name("crio.runtime.runtimes", handler)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_files_there_is_what_is_built_in() {
+        let table = parse(&[]).unwrap();
+        let crun = table.select(None).unwrap();
+        assert_eq!((crun.name.as_str(), crun.origin.to_string().as_str()), (DEFAULT, BUILT_IN));
+        assert_eq!(crun.min_memory, Some(500 << 10));
+    }
+
+    #[test]
+    fn a_later_file_replaces_single_keys_of_the_runtime_table() {
+        let first = Source::new("a", "[crio.runtime]\nno_pivot = true\ncgroup_manager = 'cgroupfs'\n");
+        let second = Source::new("b", "[crio.runtime]\nCgroup_Manager = 'systemd'\n");
+        let table = parse(&[first, second]).unwrap();
+        let options = &table.select(None).unwrap().options;
+        assert_eq!(options["no_pivot"], true);
+        assert_eq!(options["systemd_cgroup"], true);
+    }
+
+    #[test]
+    fn what_is_no_table_is_refused_where_it_stands() {
+        for (text, place) in [
+            ("crio = 1", "f:1 [top level]"),
+            ("[crio]\nruntime = 1", "f:2 [crio]"),
+            ("[crio.runtime]\nruntimes = 1", "f:2 [crio.runtime]"),
+            ("[crio.runtime.runtimes]\nx = 1", "f:2 [crio.runtime.runtimes]"),
+        ] {
+            let error = parse(&[Source::new("f", text)]).unwrap_err();
+            assert_eq!(error.subject(), Some(place), "{text}: {error}");
+        }
+    }
+}

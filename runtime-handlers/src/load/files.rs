@@ -1,0 +1,77 @@
+//! Reading single files, and finding those in a directory.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use runtime_api::{Error, ErrorKind, Result};
+
+use crate::source::Source;
+
+/// More files than this in one directory of drop-ins are a mistake, such as the root of a file system.
+const MOST_FILES: usize = 10_000;
+
+/// The path with something behind its name: `crio.conf.d` beside `crio.conf`.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Every file below a directory, each directory in the order of its names. A directory that is not there is empty. Links
+/// to directories are not followed, but for the first one; they are taken for files.
+pub(super) fn walk(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    if directory.try_exists().map_err(|error| unreadable(directory, error))? {
+        walk_into(directory, &mut files)?;
+    }
+    Ok(files)
+}
+
+fn walk_into(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = std::fs::read_dir(directory).map_err(|error| unreadable(directory, error))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| unreadable(directory, error))?;
+        let kind = entry.file_type().map_err(|error| unreadable(&entry.path(), error))?;
+        found.push((entry.path(), kind.is_dir()));
+    }
+    found.sort();
+    for (path, is_directory) in found {
+        if is_directory {
+            walk_into(&path, files)?;
+        } else {
+            files.push(path);
+        }
+        if files.len() > MOST_FILES {
+            let what = format!("there are more than {MOST_FILES} files");
+            return Err(Error::new(ErrorKind::ConfigInvalid(what))
+                .during_step("read handlers")
+                .on(directory.display()));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn read(path: &Path) -> Result<Source> {
+    // A configuration of megabytes is a mistake, such as a device or a disk image.
+    const LIMIT: u64 = 4 * 1024 * 1024;
+    let size = std::fs::metadata(path).map_err(|error| unreadable(path, error))?.len();
+    if size > LIMIT {
+        let what = format!("the file has {size} bytes; at most {LIMIT} are read");
+        return Err(Error::new(ErrorKind::ConfigInvalid(what))
+            .during_step("read handlers")
+            .on(path.display()));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, error))?;
+    Ok(Source::new(path, text))
+}
+
+pub(crate) fn unreadable(path: &Path, error: io::Error) -> Error {
+    let kind = match error.kind() {
+        io::ErrorKind::NotFound => ErrorKind::NotFound,
+        io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+        io::ErrorKind::InvalidData => ErrorKind::ConfigInvalid("the file is not UTF-8 text".to_owned()),
+        _ => ErrorKind::ConfigInvalid("the file cannot be read".to_owned()),
+    };
+    Error::new(kind).during_step("read handlers").on(path.display()).caused_by(error)
+}
