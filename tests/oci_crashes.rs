@@ -72,6 +72,11 @@ async fn a_caller_that_lets_go_on_crun() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_lets_go_on_youki() {
+    drops::campaign("youki", amount() / FEWER).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_that_lets_go_on_runsc() {
     drops::campaign("runsc", amount() / FEWER).await;
 }

@@ -1,16 +1,18 @@
 //! Execs whose small parent is killed, and execs by a runtime that hangs.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use manyrun_tests::host;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runtime_api::{DeleteRequest, ErrorKind, ExecEnd, ExecRequest, ExecSyncRequest, Streams};
 use runtime_test::{Step, Workload};
 use serde_json::{Value, json};
 
-use crate::place::{parent_of, with_arguments};
-use crate::wrapper::{Hangs, Wrapper};
+use crate::place::{Place, parent_of, with_arguments};
+use crate::wrapper::{Hangs, Wrapper, write_script};
 use crate::{LIMIT, on, until, within};
 
 fn name_of(pid: i32) -> String {
@@ -99,6 +101,50 @@ async fn an_exec_that_is_dropped_before_its_command_began_leaves_nothing() {
         assert!(within(LIMIT, "exec", exec).await.unwrap_err().is_cancelled());
         let is_gone = || with_arguments(&["exec", "--detach", id.as_str()]).is_none().then_some(());
         until("the end of the runtime", is_gone).await;
+        within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
+        runtime.shutdown().await;
+    })
+    .await;
+}
+
+/// In front of the real runtime: an exec is not over before the directory is gone that holds the pid of its command.
+fn leaves_with_the_directory(place: &Place) -> PathBuf {
+    let path = place.path("wrapper");
+    let (real, mark) = (host::find(place.binary).unwrap(), place.path("waits"));
+    let (real, mark) = (real.display(), mark.display());
+    write_script(
+        &path,
+        &format!(
+            "#!/bin/sh\ncase \" $* \" in *\" --help \"*) exec {real} \"$@\" ;; esac\n\
+            for word; do [ \"$last\" = --pid-file ] && file=$word; last=$word; done\n\
+            case \" $* \" in *\" exec \"*) ;; *) exec {real} \"$@\" ;; esac\n\
+            {real} \"$@\" || exit\n: > {mark}\nwhile [ -e \"$file\" ]; do :; done\n"
+        ),
+    );
+    path
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exec_that_is_dropped_while_its_runtime_leaves_takes_its_command_along() {
+    on(&["runc", "crun", "youki"], async |place| {
+        let mut config = place.config();
+        config.paths = vec![leaves_with_the_directory(place)];
+        let runtime = place.open(&config).await;
+        let id = place.running(&runtime, "leaves", &Workload::ready_forever()).await;
+        let told = format!("{}-told", place.token());
+        let argument = format!("out:{told}");
+        let exec = {
+            let (runtime, id) = (Arc::clone(&runtime), id.clone());
+            let request =
+                ExecSyncRequest::new(Workload::new([Step::Out(told.clone()), Step::Forever]).process());
+            tokio::spawn(async move { runtime.exec_sync(&id, request).await })
+        };
+        let is_left = || with_arguments(&[&argument]).filter(|_| place.path("waits").exists());
+        let command = until("the command", is_left).await;
+        exec.abort();
+        assert!(within(LIMIT, "exec", exec).await.unwrap_err().is_cancelled());
+        until("the end of the command", || (with_arguments(&[&argument]) != Some(command)).then_some(()))
+            .await;
         within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
         runtime.shutdown().await;
     })

@@ -249,9 +249,12 @@ impl Drop for Running {
         if self.over {
             return;
         }
-        let (Some(inside), Some(place)) = (self.inside.take(), self.place.take()) else {
+        let Some(inside) = self.inside.take() else {
+            // The directory goes with the fields, after this: a reaper that finds no pid there takes the runtime for one
+            // that began nothing.
             return self.kill_now();
         };
+        let place = self.place.take();
         // The runtime is needed, and a drop cannot wait for it. A thread of its own goes on when the caller's tasks are
         // ended; when the whole process is, the next open finds the directory and ends the command.
         let reaper = self.reaper;
