@@ -10,6 +10,7 @@
 
 mod arguments;
 
+use std::collections::HashSet;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
@@ -72,6 +73,11 @@ impl Identity {
         Stat::read(self.pid).is_none_or(|stat| !stat.lives || stat.start != self.start || stat.exiting)
     }
 
+    /// Whether the process does nothing of itself: it is stopped, or dead.
+    fn rests(self) -> bool {
+        Stat::read(self.pid).is_none_or(|stat| !stat.lives || stat.stopped || stat.start != self.start)
+    }
+
     /// Whether the process was started with arguments as wanted.
     pub fn has_arguments(self, wanted: impl Fn(&[&[u8]]) -> bool) -> bool {
         let line = made_by_kernel(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
@@ -129,6 +135,7 @@ const PF_EXITING: u64 = 4;
 /// What `/proc/PID/stat` says.
 struct Stat {
     lives: bool,
+    stopped: bool,
     exiting: bool,
     parent: i32,
     start: u64,
@@ -155,7 +162,8 @@ impl Stat {
         let flags: u64 = fields.nth(4)?.parse().ok()?;
         let start = fields.nth(12)?.parse().ok()?;
         let exiting = flags & PF_EXITING != 0;
-        Some(Self { lives: !matches!(state, "Z" | "X" | "x"), exiting, parent, start })
+        let lives = !matches!(state, "Z" | "X" | "x");
+        Some(Self { lives, stopped: matches!(state, "T" | "t"), exiting, parent, start })
     }
 }
 
@@ -271,30 +279,71 @@ pub fn tree(root: Identity) -> Vec<Identity> {
 
 /// Every process that lives, and the pid of its parent.
 fn all_with_parents() -> Vec<(Identity, i32)> {
+    /// How often a torn table is read again.
+    const READS: usize = 4;
     let mut all = Vec::new();
-    if let Ok(entries) = std::fs::read_dir("/proc") {
-        for entry in entries.flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
-                continue;
-            };
-            if let Some(stat) = Stat::read(pid).filter(|stat| stat.lives) {
-                all.push((Identity { pid, start: stat.start }, stat.parent));
-            }
+    for _ in 0..READS {
+        let read = read_table();
+        all = read.living;
+        if !is_torn(&all, &read.pids) {
+            break;
         }
     }
     all
 }
 
+/// The table of processes, as far as it can be read at one time.
+#[derive(Default)]
+struct Table {
+    /// Those that live, and the pids of their parents.
+    living: Vec<(Identity, i32)>,
+    /// All of them.
+    pids: HashSet<i32>,
+}
+
+fn read_table() -> Table {
+    let mut table = Table::default();
+    if let Ok(entries) = std::fs::read_dir("/proc") {
+        for entry in entries.flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+                continue;
+            };
+            let Some(stat) = Stat::read(pid) else { continue };
+            table.pids.insert(pid);
+            if stat.lives {
+                table.living.push((Identity { pid, start: stat.start }, stat.parent));
+            }
+        }
+    }
+    table
+}
+
+/// Whether a parent was gone before it was its turn: its children are in no tree of this table, though they are below
+/// somebody else by now. Parents that cannot be seen from here are 0.
+fn is_torn(living: &[(Identity, i32)], pids: &HashSet<i32>) -> bool {
+    living.iter().any(|(_, parent)| *parent != 0 && !pids.contains(parent))
+}
+
 /// Kills a process and everything below it, and gives what was found. Each is stopped first and the tree is read again
-/// until nothing new turns up, so that a program that forks all the time cannot outrun the walk.
+/// until nothing new turns up, so that a program that forks all the time cannot outrun the walk. What does not rest yet
+/// may be about to fork, so nothing new counts only when all were at rest before.
 pub fn kill_tree(root: Identity) -> Vec<Identity> {
     const ROUNDS: usize = 32;
+    /// How often those are waited for that do not rest, as one does not that waits for a child of its own.
+    const PATIENCE: usize = 16;
     let stop = Signal::from_number(19).unwrap_or(Signal::KILL);
     let mut stopped: Vec<Identity> = Vec::new();
+    let mut waits = 0;
     for _ in 0..ROUNDS {
+        let rests = stopped.iter().all(|each| each.rests());
         let fresh: Vec<_> = tree(root).into_iter().filter(|each| !stopped.contains(each)).collect();
         if fresh.is_empty() {
-            break;
+            if rests || waits == PATIENCE {
+                break;
+            }
+            waits += 1;
+            // To read the table takes about as long as a process that is not at rest should need.
+            std::thread::yield_now();
         }
         for each in fresh {
             // A process that is gone by now needs no signal, and one that may not be signalled will not be killed either.
@@ -356,6 +405,31 @@ mod tests {
         assert!(!stat.exiting);
         assert!(Stat::parse(b"42 (x) S 7 1 1 0 -1 4194564 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0").unwrap().exiting);
         assert!(!Stat::parse(b"42 (x) Z 7 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0").unwrap().lives);
+    }
+
+    #[test]
+    fn a_table_without_a_parent_is_torn() {
+        let at = |pid| Identity { pid, start: 1 };
+        let living = [(at(1), 0), (at(5), 1), (at(6), 5)];
+        assert!(!is_torn(&living, &HashSet::from([1, 5, 6])));
+        // The parent is a zombie with threads that live: it is there.
+        assert!(!is_torn(&[(at(1), 0), (at(6), 5)], &HashSet::from([1, 5, 6])));
+        assert!(is_torn(&[(at(1), 0), (at(6), 5)], &HashSet::from([1, 6])));
+    }
+
+    #[test]
+    fn a_process_rests_once_it_is_stopped_or_dead() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let identity = Identity::of(i32::try_from(child.id()).unwrap()).unwrap();
+        assert!(!identity.rests());
+        assert!(identity.signal(Signal::from_number(19).unwrap()).unwrap());
+        while !identity.rests() {
+            std::thread::yield_now();
+        }
+        assert!(identity.lives());
+        assert_eq!(kill_tree(identity), [identity]);
+        child.wait().unwrap();
+        assert!(identity.rests());
     }
 
     #[test]

@@ -21,7 +21,7 @@ use tokio::process::Command;
 const NO_PID: i32 = 255;
 
 /// Makes `command`, a runtime's detached exec, leave with the code of what it started; `pid_file` is where the runtime
-/// writes that pid. If the runtime fails, its own code is the code.
+/// writes that pid. If the runtime fails, its own code is the code, and what it began is killed.
 pub(crate) fn stay_until_the_command_ends(command: &mut Command, pid_file: CString) {
     // SAFETY: the closure runs in the forked child of a program with threads, where only async-signal-safe functions
     // may be called: see `split`. It allocates nothing and takes no lock; the path was made beforehand.
@@ -55,51 +55,106 @@ fn reap(runtime: libc::pid_t, pid_file: &CStr) -> ! {
         // A program that ignores the end of its children would make the kernel throw their codes away.
         libc::signal(libc::SIGCHLD, libc::SIG_DFL);
     }
-    let mut code = wait_for(runtime);
+    let mut code = wait_for(runtime).unwrap_or(NO_PID);
     if code == 0 {
-        code = read_pid(pid_file).map_or(NO_PID, wait_for);
+        code = read_pid(pid_file).and_then(wait_for).unwrap_or_else(|| {
+            // The command, if there is one, is found below this process and nowhere else.
+            until_nobody_is_left(false);
+            NO_PID
+        });
     } else {
         // Some runtimes write the pid and fail all the same: the file tells whether the command ran.
         // SAFETY: `unlink` is async-signal-safe and the path ends in NUL.
         unsafe { libc::unlink(pid_file.as_ptr()) };
+        // Nobody is told of a command that a failed runtime had begun.
+        until_nobody_is_left(true);
     }
     // SAFETY: `_exit` runs no handlers and flushes no buffers, which belong to the process that was forked.
     unsafe { libc::_exit(code) }
 }
 
-/// The code of a child, 128 + n for signal n. Only this child is waited for: the command becomes ours, perhaps already
-/// dead, a moment before the runtime's own end can be seen, and must not be reaped in its place. Other orphans go to
-/// init when this process leaves.
-fn wait_for(child: libc::pid_t) -> i32 {
+/// The code of a child, 128 + n for signal n; nothing if it is no child of ours, so that nobody can tell. Only this child
+/// is waited for: the command becomes ours, perhaps already dead, a moment before the runtime's own end can be seen, and
+/// must not be reaped in its place. Other orphans go to init when this process leaves.
+fn wait_for(child: libc::pid_t) -> Option<i32> {
     loop {
         let mut status = 0;
         // SAFETY: waitpid writes to `status` and to nothing else.
         if unsafe { libc::waitpid(child, &raw mut status, 0) } == child {
             let signal = libc::WTERMSIG(status);
-            return if libc::WIFSIGNALED(status) { 128 + signal } else { libc::WEXITSTATUS(status) };
+            let signalled = libc::WIFSIGNALED(status);
+            return Some(if signalled { 128 + signal } else { libc::WEXITSTATUS(status) });
         }
-        // SAFETY: errno of this thread, right after the call that set it.
-        if unsafe { *libc::__errno_location() } != libc::EINTR {
-            // It is no child of ours, so nobody can tell its code.
-            return NO_PID;
+        if !was_interrupted() {
+            return None;
         }
     }
 }
 
-/// Reads a decimal number from a file, without the allocator.
+/// Waits until there is no child any more, and no orphan that became one. With `killing` all of them are killed: children
+/// that were not reaped are nobody else, whatever their pid.
+fn until_nobody_is_left(killing: bool) {
+    let pause = libc::timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+    loop {
+        if killing && !kill_children() {
+            return;
+        }
+        // A child that was just born is seen in the next round, so no wait is for long.
+        let options = if killing { libc::WNOHANG } else { 0 };
+        // SAFETY: no status is asked for, and `nanosleep` reads what is ours.
+        let waited = unsafe { libc::waitpid(-1, std::ptr::null_mut(), options) };
+        match waited {
+            -1 if !was_interrupted() => return,
+            // SAFETY: as above.
+            0 => unsafe { libc::nanosleep(&raw const pause, std::ptr::null_mut()) },
+            _ => 0,
+        };
+    }
+}
+
+/// Kills the children; whether they could be told.
+fn kill_children() -> bool {
+    let mut text = [0_u8; 4096];
+    let Some(read) = read_file(c"/proc/thread-self/children", &mut text) else { return false };
+    // A pid that was cut off at the end of the buffer is not taken for one: a space follows each.
+    for pid in read.split_inclusive(|byte| *byte == b' ').filter(|word| word.ends_with(b" ")) {
+        if let Some(pid) = number(pid) {
+            // SAFETY: `kill` has no memory arguments.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+    }
+    true
+}
+
+fn was_interrupted() -> bool {
+    // SAFETY: errno of this thread, right after the call that set it.
+    unsafe { *libc::__errno_location() == libc::EINTR }
+}
+
+/// Reads a pid from a file.
 fn read_pid(path: &CStr) -> Option<libc::pid_t> {
-    let mut text = [0_u8; 16];
+    number(read_file(path, &mut [0; 16])?)
+}
+
+/// The beginning of a file, without the allocator.
+fn read_file<'a>(path: &CStr, into: &'a mut [u8]) -> Option<&'a [u8]> {
     // SAFETY: `path` ends in NUL, and the read is bounded by the buffer's length.
     let read = unsafe {
         let file = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
         if file < 0 {
             return None;
         }
-        libc::read(file, text.as_mut_ptr().cast(), text.len())
+        let read = libc::read(file, into.as_mut_ptr().cast(), into.len());
+        libc::close(file);
+        read
     };
-    let digits = text.get(..usize::try_from(read).ok()?)?;
+    into.get(..usize::try_from(read).ok()?)
+}
+
+/// The decimal number at the beginning of a text, if it is a pid.
+fn number(text: &[u8]) -> Option<libc::pid_t> {
     let mut pid: libc::pid_t = 0;
-    for digit in digits.iter().take_while(|byte| byte.is_ascii_digit()) {
+    for digit in text.iter().take_while(|byte| byte.is_ascii_digit()) {
         pid = pid.checked_mul(10)?.checked_add(libc::pid_t::from(digit - b'0'))?;
     }
     (pid > 0).then_some(pid)
@@ -110,6 +165,11 @@ mod tests {
     use super::*;
     use std::os::unix::ffi::OsStrExt as _;
     use std::process::Stdio;
+    use std::time::Duration;
+
+    use runtime_host::process::{Identity, children, kill_tree};
+
+    const LIMIT: Duration = Duration::from_secs(20);
 
     /// A shell plays the runtime: it starts `script` detached, writes its pid and leaves. Unlike a runtime it would reap
     /// a script that ends before it leaves itself, so scripts sleep a little.
@@ -120,7 +180,7 @@ mod tests {
         let runtime = format!("sh -c '{script}' & echo -n $! > {}; exit {runtime_code}", pid_file.display());
         command.args(["-c", &runtime]).stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
         stay_until_the_command_ends(&mut command, CString::new(pid_file.as_os_str().as_bytes()).unwrap());
-        let ended = tokio::time::timeout(std::time::Duration::from_secs(20), command.status()).await;
+        let ended = tokio::time::timeout(LIMIT, command.status()).await;
         let code = ended.as_ref().ok().and_then(|status| status.as_ref().ok()?.code());
         (code, ended.is_ok(), pid_file.exists())
     }
@@ -133,8 +193,58 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_runtime_that_fails_is_not_waited_for_any_longer() {
-        assert_eq!(run("exec sleep 2", 3).await, (Some(3), true, false));
+    async fn what_a_runtime_began_that_failed_is_killed() {
+        let at = tempfile::tempdir().unwrap();
+        let told = at.path().join("told");
+        let script =
+            format!("sleep 60 & sleep 60 & jobs -p >{0}.new; mv {0}.new {0}; exec sleep 60", told.display());
+        let mut command = Command::new("/bin/sh");
+        let runtime =
+            format!("sh -c '{script}' & until [ -e {} ]; do sleep 0.01; done; exit 3", told.display());
+        command.args(["-c", &runtime]).stdin(Stdio::null()).stdout(Stdio::null());
+        stay_until_the_command_ends(&mut command, c"/nonexistent/pid".to_owned());
+        let ended = tokio::time::timeout(LIMIT, command.status()).await.unwrap().unwrap();
+        assert_eq!(ended.code(), Some(3));
+        let told = std::fs::read_to_string(told).unwrap();
+        assert_eq!(told.lines().count(), 2, "{told}");
+        for pid in told.lines() {
+            assert!(!std::path::Path::new("/proc").join(pid).exists(), "{pid} lives");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_whose_pid_is_not_told_is_not_left() {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "sleep 60 & exit 0"]).stdin(Stdio::null()).stdout(Stdio::null());
+        stay_until_the_command_ends(&mut command, c"/nonexistent/pid".to_owned());
+        let mut child = command.spawn().unwrap();
+        let reaper = Identity::of(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+        let below = async {
+            loop {
+                // The runtime has left once the command is below the reaper.
+                let name = |each: &Identity| std::fs::read_to_string(format!("/proc/{}/comm", each.pid));
+                let found = children(reaper);
+                if let Some(command) =
+                    found.iter().find(|each| name(each).is_ok_and(|name| name == "sleep\n"))
+                {
+                    return *command;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let command = tokio::time::timeout(LIMIT, below).await.unwrap();
+        assert!(kill_tree(reaper).contains(&command));
+        tokio::time::timeout(LIMIT, child.wait()).await.unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_pid_is_a_number_above_zero() {
+        assert_eq!(number(b"17 "), Some(17));
+        assert_eq!(number(b"17\n"), Some(17));
+        assert_eq!(
+            (number(b""), number(b"0"), number(b"x"), number(b"99999999999")),
+            (None, None, None, None)
+        );
     }
 
     #[tokio::test]

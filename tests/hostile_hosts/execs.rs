@@ -107,10 +107,11 @@ async fn an_exec_that_is_dropped_before_its_command_began_leaves_nothing() {
     .await;
 }
 
-/// In front of the real runtime: an exec is not over before the directory is gone that holds the pid of its command.
-fn leaves_with_the_directory(place: &Place) -> PathBuf {
+/// In front of the real runtime, which has begun a command and has left before this goes on with `tail`. There `$file` is
+/// where the command's pid is.
+fn goes_on_after_an_exec(place: &Place, tail: &str) -> PathBuf {
     let path = place.path("wrapper");
-    let (real, mark) = (host::find(place.binary).unwrap(), place.path("waits"));
+    let (real, mark) = (host::find(place.binary).unwrap(), place.path("begun"));
     let (real, mark) = (real.display(), mark.display());
     write_script(
         &path,
@@ -118,17 +119,39 @@ fn leaves_with_the_directory(place: &Place) -> PathBuf {
             "#!/bin/sh\ncase \" $* \" in *\" --help \"*) exec {real} \"$@\" ;; esac\n\
             for word; do [ \"$last\" = --pid-file ] && file=$word; last=$word; done\n\
             case \" $* \" in *\" exec \"*) ;; *) exec {real} \"$@\" ;; esac\n\
-            {real} \"$@\" || exit\n: > {mark}\nwhile [ -e \"$file\" ]; do :; done\n"
+            {real} \"$@\" || exit\ncp \"$file\" {mark}.new; mv {mark}.new {mark}\n{tail}\n"
         ),
     );
     path
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exec_whose_runtime_fails_after_it_began_leaves_no_command() {
+    on(&["runc", "crun", "youki"], async |place| {
+        let mut config = place.config();
+        config.paths = vec![goes_on_after_an_exec(place, "exit 1")];
+        let runtime = place.open(&config).await;
+        let id = place.running(&runtime, "fails", &Workload::ready_forever()).await;
+        let argument = format!("out:{}-told", place.token());
+        let told = Workload::new([Step::Out(format!("{}-told", place.token())), Step::Forever]);
+        let exec = runtime.exec_sync(&id, ExecSyncRequest::new(told.process()));
+        let error = within(LIMIT, "exec", exec).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Rejected { .. }), "{error:?}");
+        let begun = std::fs::read_to_string(place.path("begun")).unwrap();
+        assert!(begun.trim().parse::<i32>().is_ok(), "it began: {begun:?}");
+        assert_eq!(with_arguments(&[&argument]), None);
+        within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
+        runtime.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exec_that_is_dropped_while_its_runtime_leaves_takes_its_command_along() {
     on(&["runc", "crun", "youki"], async |place| {
         let mut config = place.config();
-        config.paths = vec![leaves_with_the_directory(place)];
+        let leaves_with_the_directory = "while [ -e \"$file\" ]; do :; done";
+        config.paths = vec![goes_on_after_an_exec(place, leaves_with_the_directory)];
         let runtime = place.open(&config).await;
         let id = place.running(&runtime, "leaves", &Workload::ready_forever()).await;
         let told = format!("{}-told", place.token());
@@ -139,7 +162,7 @@ async fn an_exec_that_is_dropped_while_its_runtime_leaves_takes_its_command_alon
                 ExecSyncRequest::new(Workload::new([Step::Out(told.clone()), Step::Forever]).process());
             tokio::spawn(async move { runtime.exec_sync(&id, request).await })
         };
-        let is_left = || with_arguments(&[&argument]).filter(|_| place.path("waits").exists());
+        let is_left = || with_arguments(&[&argument]).filter(|_| place.path("begun").exists());
         let command = until("the command", is_left).await;
         exec.abort();
         assert!(within(LIMIT, "exec", exec).await.unwrap_err().is_cancelled());
