@@ -138,6 +138,7 @@ impl Connector for Processes {
         if let Some(address) = address.and_then(|text| Address::parse(&text).ok()) {
             dial::remove_dead(&address).await;
         }
+        dial::remove_dead(&Address::usual(namespace, id)).await;
         cleaned
     }
 }

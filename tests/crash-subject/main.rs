@@ -1,11 +1,12 @@
-//! A caller that lives a container's life and is killed while it does: what `oci_crashes` and `vm_execs` aim at.
+//! A caller that lives a container's life while it is killed, or what it relies on: what `crashes` and `vm_execs` aim at.
 //!
 //! ```text
-//! crash-subject RUNTIME STATE CGROUP PROGRESS BUNDLES LOG ID SCENARIO [KILL]
+//! crash-subject RUNTIME STATE CGROUP PROGRESS BUNDLES LOG ID SCENARIO [MOMENT [halt]]
 //! ```
 //! It waits for a line on standard input, opens a value over STATE, lives the life, and appends `begin N`, `end N` and
-//! `failed N WHY` to PROGRESS. KILL says when it kills itself: `after:N` when step N is over, `during:N:MICROS` so long
-//! after step N has begun. Without it somebody else decides. The scenario `none` opens the value and ends.
+//! `failed N WHY` to PROGRESS. MOMENT says when it kills itself: `after:N` when step N is over, `during:N:MICROS` so long
+//! after step N has begun; with `halt` it only stops then, until somebody lets it go on. Without it somebody else decides.
+//! The scenario `none` opens the value and ends.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -65,19 +66,21 @@ fn run(arguments: &[String]) -> Result<()> {
     })
 }
 
-/// When it kills itself.
+/// When it kills or stops itself.
 enum Moment {
     Never,
-    After(usize),
+    After(usize, Signal),
     During(usize, Sender<()>),
 }
 
 impl Moment {
     fn parse(when: &[String]) -> Result<Self> {
-        let Some(when) = when.first() else { return Ok(Self::Never) };
-        let parts: Vec<&str> = when.split(':').collect();
+        let Some(moment) = when.first() else { return Ok(Self::Never) };
+        let halts = when.get(1).is_some_and(|word| word == "halt");
+        let signal = if halts { Signal::SIGSTOP } else { Signal::SIGKILL };
+        let parts: Vec<&str> = moment.split(':').collect();
         match parts.as_slice() {
-            ["after", step] => Ok(Self::After(step.parse()?)),
+            ["after", step] => Ok(Self::After(step.parse()?, signal)),
             ["during", step, micros] => {
                 let (begun, waiting) = channel();
                 let delay = Duration::from_micros(micros.parse()?);
@@ -85,12 +88,12 @@ impl Moment {
                     // Nothing more is ever sent: the second wait is a sleep.
                     if waiting.recv().is_ok() && waiting.recv_timeout(delay) == Err(RecvTimeoutError::Timeout)
                     {
-                        end();
+                        end(signal);
                     }
                 });
                 Ok(Self::During(step.parse()?, begun))
             }
-            _ => Err(format!("no moment: {when}").into()),
+            _ => Err(format!("no moment: {moment}").into()),
         }
     }
 
@@ -103,12 +106,14 @@ impl Moment {
     }
 
     fn ends(&self, number: usize) {
-        if matches!(self, Self::After(step) if *step == number) {
-            end();
+        if let Self::After(step, signal) = self
+            && *step == number
+        {
+            end(*signal);
         }
     }
 }
 
-fn end() {
-    let _ = kill(getpid(), Signal::SIGKILL);
+fn end(signal: Signal) {
+    let _ = kill(getpid(), signal);
 }

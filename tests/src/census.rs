@@ -33,6 +33,17 @@ pub async fn settled(token: &str, directory: &Path, limit: Duration) -> BTreeSet
     }
 }
 
+/// What bears a token where shims and runtimes keep things by default.
+#[must_use]
+pub fn below_run(token: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for place in ["/run/containerd", "/run/runc", "/run/crun"] {
+        let kept = entries(Path::new(place)).into_iter().filter(|entry| name_of(entry).contains(token));
+        found.extend(kept.map(|entry| format!("{entry} in {place}")));
+    }
+    found
+}
+
 /// Every entry below `directory`, as `type path`, with paths below it.
 #[must_use]
 pub fn entries(directory: &Path) -> BTreeSet<String> {

@@ -6,6 +6,7 @@
 )]
 
 use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runtime_api::{ContainerId, CreateRequest, HandlerConfig, OpenContext, SharedRuntime};
 use runtime_test::{BundleOptions, Workload, bundle};
+use sha2::{Digest as _, Sha256};
 
 use crate::patience::{LIMIT, within};
 use crate::{census, handler, host};
@@ -74,6 +76,20 @@ impl Place {
         self.path("state/containers").join(id.as_str())
     }
 
+    /// Whether the runtime is behind a shim.
+    #[must_use]
+    pub fn has_shim(&self) -> bool {
+        handler::shim_of(self.binary).is_some()
+    }
+
+    /// Where containerd's shims put the socket of the one that is started for this container.
+    #[must_use]
+    pub fn socket_of(&self, id: &ContainerId) -> PathBuf {
+        let state = self.path("state").canonicalize().unwrap();
+        let namespace = format!("manyrun-{}", &digest(state.as_os_str().as_bytes())[..12]);
+        Path::new("/run/containerd/s").join(digest(format!("{namespace}/{id}").as_bytes()))
+    }
+
     /// A bundle for a workload.
     #[must_use]
     pub fn bundle(&self, name: &str, workload: &Workload) -> PathBuf {
@@ -127,6 +143,10 @@ impl Place {
         let kept = self.kept();
         assert!(kept.is_empty(), "left in the state directory: {kept:#?}");
     }
+}
+
+fn digest(of: &[u8]) -> String {
+    Sha256::digest(of).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A shim keeps what it knows of the containers of one state directory below a directory of that name.

@@ -129,6 +129,7 @@ impl Launch for ShimLaunch {
             }
         }
         end_whatever(|| std::future::ready(below())).await;
+        dial::remove_dead(&Address::usual(&order.namespace, &order.id)).await;
         let _ = std::fs::remove_file(order.bundle.join(LogPipe::NAME));
     }
 }

@@ -28,6 +28,8 @@ pub async fn remove_leftovers(dir: &Path, order: &StartOrder) {
             tracing::debug!(error = error.report(), "the shim's delete failed");
         }
     }
+    // One that was killed before it told its address.
+    dial::remove_dead(&Address::usual(&order.namespace, &order.id)).await;
     for file in ["control", "events", Started::FILE] {
         let _ = std::fs::remove_file(dir.join(file));
     }

@@ -59,6 +59,16 @@ impl Address {
         }
     }
 
+    /// Where containerd's libraries, in Go and in Rust, put the socket of a shim that is told no address of a daemon. A shim
+    /// that is killed in its start has bound it, and nobody was told.
+    #[must_use]
+    pub fn usual(namespace: &str, id: &str) -> Self {
+        use sha2::{Digest as _, Sha256};
+        let digest = Sha256::digest(format!("{namespace}/{id}"));
+        let name: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self::Path(PathBuf::from("/run/containerd/s").join(name))
+    }
+
     /// Its file, where it has one.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {

@@ -1,8 +1,8 @@
-//! Kills a process before its system call of a given number. Only calls that change something outside are counted: what
-//! anybody else can see is the same at all moments between two of them.
+//! Stops a process before its system call of a given number, or when it stops itself. Only calls that change something
+//! outside are counted: what anybody else can see is the same at all moments between two of them.
 
 use std::io::Write as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use nix::libc;
 use nix::sys::ptrace;
@@ -10,10 +10,18 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// Runs a command that waits for a line on its standard input, and kills it before its call of number `last`. Gives the
-/// number of calls, which is smaller when it ended by itself. `also` is called while it stands still, just before.
+/// What becomes of a process that was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    Kill,
+    /// It goes on to its end, whatever that is.
+    GoOn,
+}
+
+/// Runs a command that waits for a line on its standard input, up to its call of number `last`. `also` is called while it
+/// stands still there. Gives the number of calls, which is smaller when it ended by itself.
 #[expect(clippy::zombie_processes, reason = "whoever traces a process waits for it by its pid")]
-pub(crate) fn run_until_call(mut command: Command, last: u64, also: impl FnOnce()) -> u64 {
+pub(crate) fn run_until_call(mut command: Command, last: u64, also: impl FnOnce(), then: Then) -> u64 {
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
     // With the last flag nobody is left behind if this test is killed.
@@ -29,8 +37,10 @@ pub(crate) fn run_until_call(mut command: Command, last: u64, also: impl FnOnce(
                     count += 1;
                     if count >= last {
                         also();
-                        kill(pid, Signal::SIGKILL).unwrap();
-                        end(pid);
+                        if then == Then::GoOn {
+                            ptrace::detach(pid, None).unwrap();
+                        }
+                        end(pid, then);
                         return count;
                     }
                 }
@@ -52,22 +62,40 @@ pub(crate) fn run_until_call(mut command: Command, last: u64, also: impl FnOnce(
     }
 }
 
-fn end(pid: Pid) {
-    loop {
-        match waitpid(pid, Some(WaitPidFlag::__WALL)) {
-            Ok(WaitStatus::Signaled(..)) => return,
-            Ok(WaitStatus::Exited(_, code)) => panic!("it ended with {code} before it was killed"),
-            Ok(_) => {}
-            Err(error) => panic!("the end of the caller cannot be read: {error}"),
+/// Runs a command that waits for a line on its standard input and stops itself. `also` is called while it stands still, or
+/// when it has ended before.
+#[expect(clippy::zombie_processes, reason = "it is waited for by its pid, which tells of its stop as well")]
+pub(crate) fn run_until_halt(mut command: Command, also: impl FnOnce(), then: Then) {
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    match waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap() {
+        WaitStatus::Stopped(..) => {
+            also();
+            if then == Then::GoOn {
+                kill(pid, Signal::SIGCONT).unwrap();
+            }
+            end(pid, then);
         }
+        WaitStatus::Exited(_, 0) => also(),
+        other => panic!("the caller failed by itself: {other:?}"),
     }
 }
 
-/// Runs a command that waits for a line on its standard input and kills itself.
-pub(crate) fn run(mut command: Command) -> Child {
-    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
-    child
+fn end(pid: Pid, then: Then) {
+    if then == Then::Kill {
+        kill(pid, Signal::SIGKILL).unwrap();
+    }
+    loop {
+        match waitpid(pid, Some(WaitPidFlag::__WALL)).unwrap() {
+            WaitStatus::Signaled(_, Signal::SIGKILL, _) if then == Then::Kill => return,
+            // That it failed stands in what it wrote down.
+            WaitStatus::Exited(..) if then == Then::GoOn => return,
+            WaitStatus::Exited(_, code) => panic!("it ended with {code} before it was killed"),
+            WaitStatus::Signaled(_, signal, _) => panic!("it died of {signal}"),
+            _ => {}
+        }
+    }
 }
 
 /// Whether a process that stands before a call is about to change something outside of itself.

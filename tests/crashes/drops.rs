@@ -9,7 +9,7 @@ use manyrun_tests::life::{Life, SCENARIOS, Step};
 use manyrun_tests::patience::{LIMIT, within};
 use runtime_api::{ContainerStatus, SharedRuntime};
 
-use crate::case::{Again, Case, Injury, Moment, Random};
+use crate::case::{Again, Case, Moment, Random, Victims};
 use crate::field::Field;
 use crate::kills::Aftermath;
 use crate::truth::Progress;
@@ -32,8 +32,13 @@ pub(crate) async fn campaign(binary: &'static str, amount: u64) {
         let (keep, force) = (random.one_of(2) == 0, random.one_of(3) == 0);
         let what = format!("{} step {step} after {waits} waits, keep {keep}, force {force}", scenario.name);
         println!("{what}");
-        let case =
-            Case { scenario, moment: Moment::After(step), injury: Injury::Nobody, again: Again::Once, force };
+        let case = Case {
+            scenario,
+            moment: Moment::After(step),
+            victims: Victims::CALLER,
+            again: Again::Once,
+            force,
+        };
         within(Duration::from_secs(120), &what, one(&mut field, &case, step, waits, keep)).await;
     }
     println!("{amount} callers let go on {binary}");
@@ -41,13 +46,13 @@ pub(crate) async fn campaign(binary: &'static str, amount: u64) {
 }
 
 async fn one(field: &mut Field, case: &Case, step: usize, waits: u64, keep: bool) {
-    let life = field.life(case);
+    let life = field.life(case.scenario);
     let runtime = field.place.open(&field.place.config()).await;
     // The exec that hangs would go on with its task, which holds on to the value.
     for before in case.scenario.steps[..step].iter().filter(|before| **before != Step::Hang) {
         within(LIMIT, "a step", life.step(&runtime, *before)).await.unwrap();
     }
-    let mut progress = Progress { begun: step + 1, ended: step };
+    let mut progress = Progress { begun: step + 1, ended: step, failed: false };
     if case.scenario.steps[step] == Step::Hang {
         // Here it is the exec itself that is let go of.
         let exec = AtMost { left: waits, inner: Box::pin(runtime.exec_sync(&life.id, life.hang())) };
@@ -60,7 +65,8 @@ async fn one(field: &mut Field, case: &Case, step: usize, waits: u64, keep: bool
             progress.ended += 1;
         }
     }
-    let aftermath = Aftermath { field, life: &life, case, progress, half_deleted: keep };
+    let aftermath =
+        Aftermath { field, life: &life, case, progress, killed: case.victims, half_deleted: keep };
     if keep {
         settle(&runtime, &life).await;
         aftermath.check_with(&runtime).await;

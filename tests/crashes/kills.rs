@@ -1,4 +1,4 @@
-//! One caller, killed, and what the next one finds.
+//! One life in which somebody is killed, and what the next one who opens finds.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,31 +7,28 @@ use std::time::Duration;
 use manyrun_tests::census;
 use manyrun_tests::life::{FILL, LAST_LINE, Life, Scenario, Step};
 use manyrun_tests::patience::{LIMIT, until, within};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use runtime_api::{
-    Capability, ContainerStatus, DeleteRequest, ErrorKind, ExecSessionState, ExecSyncRequest, SharedRuntime,
-    StopRequest,
+    Capability, ContainerState, ContainerStatus, DeleteRequest, ErrorKind, ExecSessionState, ExecSyncRequest,
+    ExitStatus, MonitorHealth, SharedRuntime, StopRequest,
 };
 use runtime_test::Workload;
+use tokio::task::JoinHandle;
 
-use crate::case::{Again, Case, Injury, Moment};
+use crate::case::{Again, Case, Moment, Victims};
 use crate::field::Field;
-use crate::tracer;
+use crate::tracer::{self, Then};
 use crate::truth::{Progress, Seen, allowed, ending};
+use crate::victims::{is_populated, kill_init, kill_servants};
+
+/// How long a caller may take that goes on when what it relies on was killed.
+const LIFE: Duration = Duration::from_secs(60);
 
 /// How many calls a whole life takes.
 pub(crate) async fn count_calls(field: &mut Field, scenario: &'static Scenario) -> u64 {
-    let case = Case {
-        scenario,
-        moment: Moment::Call(u64::MAX),
-        injury: Injury::Nobody,
-        again: Again::Once,
-        force: false,
-    };
-    let life = field.life(&case);
+    let life = field.life(scenario);
     let command = subject(field, &life, scenario.name, &[]);
-    let trace = tokio::task::spawn_blocking(move || tracer::run_until_call(command, u64::MAX, || {}));
+    let whole = move || tracer::run_until_call(command, u64::MAX, || {}, Then::GoOn);
+    let trace = tokio::task::spawn_blocking(whole);
     let calls = within(LIMIT, "a whole life", trace).await.unwrap();
     println!("{}: {calls} calls", scenario.name);
     calls
@@ -46,80 +43,49 @@ fn subject(field: &Field, life: &Life, scenario: &str, when: &[String]) -> Comma
 }
 
 pub(crate) async fn run(field: &mut Field, case: &Case) {
-    let life = field.life(case);
-    let progress = kill_the_caller(field, &life, case).await;
-    let injury = case.injury;
-    if matches!(injury, Injury::Init | Injury::Both) {
+    let life = field.life(case.scenario);
+    let (progress, killed) = kill_at_the_moment(field, &life, case).await;
+    if killed.init {
         kill_init(field, &life);
     }
     if let Again::Twice(call) = case.again {
         let command = subject(field, &life, "none", &[]);
-        let trace = tokio::task::spawn_blocking(move || tracer::run_until_call(command, call, || {}));
+        let second = move || tracer::run_until_call(command, call, || {}, Then::Kill);
+        let trace = tokio::task::spawn_blocking(second);
         within(LIMIT, "the second caller", trace).await.unwrap();
     }
-    Aftermath { field, life: &life, case, progress, half_deleted: false }.check().await;
+    Aftermath { field, life: &life, case, progress, killed, half_deleted: false }.check().await;
 }
 
-/// Runs the caller until it is dead; gives how far it came.
-async fn kill_the_caller(field: &Field, life: &Life, case: &Case) -> Progress {
+/// Runs the caller up to the moment of the case, and kills; gives how far it came, and who was killed.
+async fn kill_at_the_moment(field: &Field, life: &Life, case: &Case) -> (Progress, Victims) {
     let progress = field.place.path("progress");
     let _ = std::fs::remove_file(&progress);
-    let monitors = matches!(case.injury, Injury::Monitor | Injury::Both).then(|| life.id.to_string());
-    let also = move || monitors.iter().for_each(|id| kill_monitors(id));
-    let dead = match case.moment {
-        Moment::Call(call) => {
-            let command = subject(field, life, case.scenario.name, &[]);
-            tokio::task::spawn_blocking(move || {
-                tracer::run_until_call(command, call, also);
-            })
-        }
-        Moment::After(_) | Moment::During(..) => {
-            let when = match case.moment {
-                Moment::After(step) => format!("after:{step}"),
-                Moment::During(step, micros) => format!("during:{step}:{micros}"),
-                Moment::Call(_) => String::new(),
-            };
-            let command = subject(field, life, case.scenario.name, &[when]);
-            tokio::task::spawn_blocking(move || {
-                tracer::run(command).wait().unwrap();
-                also();
-            })
-        }
+    let (id, victims) = (life.id.to_string(), case.victims);
+    let mut killed = victims;
+    let also = move |killed: &mut Victims| {
+        let there = kill_servants(&id, victims);
+        // conmon's codes are lost with it, whether or not it was there yet.
+        killed.shim = there.shim;
     };
-    within(LIMIT, "the life of the caller", dead).await.unwrap();
-    Progress::read(&std::fs::read_to_string(progress).unwrap_or_default())
-}
-
-/// Kills every conmon of a container.
-fn kill_monitors(id: &str) {
-    for pid in processes() {
-        let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
-        let is_monitor = read("comm") == b"conmon\n";
-        if is_monitor && read("cmdline").split(|byte| *byte == 0).any(|word| word == id.as_bytes()) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-    }
-}
-
-/// Kills the init, if there is one.
-fn kill_init(field: &Field, life: &Life) {
-    let file = field.container(&life.id).join("pidfile");
-    let Some(pid) = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<i32>().ok())
-    else {
-        return;
+    let then = if victims.caller { Then::Kill } else { Then::GoOn };
+    let when = match case.moment {
+        Moment::Call(_) => vec![],
+        Moment::After(step) => vec![format!("after:{step}"), "halt".to_owned()],
+        Moment::During(step, micros) => vec![format!("during:{step}:{micros}"), "halt".to_owned()],
     };
-    let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    // A sandbox need not be in the container's cgroup, but is told whose it is.
-    let is_told = command.split(|byte| *byte == 0).any(|word| word == life.id.as_str().as_bytes());
-    if is_told || cgroup.lines().any(|line| line.ends_with(&format!("/{}", life.id))) {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-    }
-}
-
-fn processes() -> impl Iterator<Item = i32> {
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+    let command = subject(field, life, case.scenario.name, &when);
+    let moment = case.moment;
+    let dead = tokio::task::spawn_blocking(move || {
+        match moment {
+            Moment::Call(call) => drop(tracer::run_until_call(command, call, || also(&mut killed), then)),
+            _ => tracer::run_until_halt(command, || also(&mut killed), then),
+        }
+        killed
+    });
+    let killed = within(LIFE, "the life of the caller", dead).await.unwrap();
+    let text = std::fs::read_to_string(progress).unwrap_or_default();
+    (Progress::read(&text, !victims.caller), killed)
 }
 
 /// The look of the next one who opens.
@@ -128,6 +94,8 @@ pub(crate) struct Aftermath<'a> {
     pub(crate) life: &'a Life,
     pub(crate) case: &'a Case,
     pub(crate) progress: Progress,
+    /// Who was killed of those who were to be.
+    pub(crate) killed: Victims,
     /// Whether a delete may be found half done: no value was opened since, so nobody has finished it.
     pub(crate) half_deleted: bool,
 }
@@ -143,7 +111,8 @@ impl Aftermath<'_> {
 
     /// Everything but what the end of the value leaves.
     pub(crate) async fn check_with(&self, runtime: &SharedRuntime) {
-        let mut allowed = allowed(self.case.scenario, self.progress, self.case.injury);
+        let mut allowed =
+            allowed(self.case.scenario, self.progress, self.killed, self.field.place.has_shim());
         let half_deleted = self.half_deleted && self.interrupted(&[Step::Delete, Step::Force]);
         if half_deleted {
             allowed.push(Seen::Stopped(Some(137)));
@@ -154,9 +123,11 @@ impl Aftermath<'_> {
         let first = self.look(runtime).await;
         assert!(
             allowed.contains(&first),
-            "found {first:?}, expected one of {allowed:?}; {:?}",
-            self.progress
+            "found {first:?}, expected one of {allowed:?}; {:?}, killed: {}",
+            self.progress,
+            self.killed
         );
+        self.assert_true(runtime, first).await;
         let log = &self.life.log;
         let undone = self.progress.begun <= 1 && first == Seen::Unknown;
         assert!(!(undone && log.exists()), "an undone create leaves its log");
@@ -167,8 +138,7 @@ impl Aftermath<'_> {
         self.assert_session(runtime, first).await;
         self.assert_stays(runtime, first).await;
         if self.case.force || half_deleted {
-            let delete = runtime.delete(&self.life.id, DeleteRequest::force());
-            within(LIMIT, "delete", delete).await.unwrap();
+            self.force(runtime).await;
         } else {
             self.live_on(runtime).await;
         }
@@ -180,28 +150,77 @@ impl Aftermath<'_> {
     }
 
     async fn look(&self, runtime: &SharedRuntime) -> Seen {
-        let listed = within(LIMIT, "list", runtime.list()).await.unwrap();
-        self.field.assert_bystander_lives(&listed);
-        let state = match within(LIMIT, "state", runtime.state(&self.life.id)).await {
-            Ok(state) => Some(state),
-            Err(error) if error.is_not_found() => None,
-            Err(error) => panic!("state: {}", error.report()),
-        };
-        let seen = Seen::of(state.as_ref());
+        let state = self.state(runtime).await;
+        let seen = Seen::of(state.as_ref(), self.killed);
         let started = !matches!(seen, Seen::Unknown | Seen::Alive(ContainerStatus::Created));
         if let Some(state) = state.filter(|_| started && self.progress.began(self.case.scenario, Step::Start))
         {
-            let killed_before = state.exit.is_some() && self.case.injury != Injury::Nobody;
+            let killed_before = state.exit.is_some() && self.killed.others();
             assert!(state.started_at.is_some() || killed_before, "it ran without a start: {state:?}");
         }
         seen
     }
 
+    /// How it stands, by the list and by itself.
+    async fn state(&self, runtime: &SharedRuntime) -> Option<ContainerState> {
+        let listed = within(LIMIT, "list", runtime.list()).await.unwrap();
+        self.field.assert_bystander_lives(&listed);
+        let listed = listed.into_iter().find(|state| state.id == self.life.id);
+        match within(LIMIT, "state", runtime.state(&self.life.id)).await {
+            Ok(state) => {
+                let told_before = listed.as_ref().and_then(|listed| listed.exit.as_ref());
+                assert!(told_before.is_none() || told_before == state.exit.as_ref(), "{listed:?}, {state:?}");
+                Some(state)
+            }
+            Err(error) if error.is_not_found() => None,
+            Err(error) => panic!("state: {}", error.report()),
+        }
+    }
+
+    /// What is told is so: of its processes, and to those who wait.
+    async fn assert_true(&self, runtime: &SharedRuntime, first: Seen) {
+        let id = self.life.id.as_str();
+        if runtime.capabilities().has(Capability::HostVisiblePid) {
+            if first.is_alive() {
+                assert!(is_populated(id) || self.may_end() || self.half_deleted, "it has no process");
+            } else {
+                until("the end of its processes", || (!is_populated(id)).then_some(())).await;
+            }
+        }
+        if matches!(first, Seen::Stopped(_)) && !self.half_deleted {
+            let status = within(LIMIT, "wait", runtime.wait(&self.life.id)).await.unwrap();
+            assert_eq!(self.state(runtime).await.and_then(|state| state.exit), Some(status));
+        }
+    }
+
+    /// Whether it may end by itself from here on.
+    fn may_end(&self) -> bool {
+        let survives = !self.killed.others() || self.has_lost_its_monitor_only();
+        ending(self.case.scenario, self.progress) || !survives
+    }
+
+    /// A shim goes on without the monitor.
+    fn has_lost_its_monitor_only(&self) -> bool {
+        self.field.place.has_shim() && self.killed.monitor && !self.killed.shim && !self.killed.init
+    }
+
+    /// Waits for its end, in a task that has begun to.
+    async fn waiting(&self, runtime: &SharedRuntime) -> JoinHandle<runtime_api::Result<ExitStatus>> {
+        let (runtime, id) = (SharedRuntime::clone(runtime), self.life.id.clone());
+        let waiting = tokio::spawn(async move { runtime.wait(&id).await });
+        tokio::task::yield_now().await;
+        waiting
+    }
+
+    /// Deletes it with force, in whatever state it is. Whoever waits is told of its end.
+    async fn force(&self, runtime: &SharedRuntime) {
+        let delete = runtime.delete(&self.life.id, DeleteRequest::force());
+        within(LIMIT, "delete", delete).await.unwrap();
+    }
+
     /// Nobody changes it any more: whatever the dead caller had begun is over.
     async fn assert_stays(&self, runtime: &SharedRuntime, first: Seen) {
-        let may_end = ending(self.case.scenario, self.progress)
-            || self.case.injury != Injury::Nobody
-            || self.half_deleted && self.interrupted(&[Step::Delete, Step::Force]);
+        let may_end = self.may_end() || self.half_deleted && self.interrupted(&[Step::Delete, Step::Force]);
         // Between the runtime's word and the program there is a moment that nobody can see.
         let may_begin = self.interrupted(&[Step::Start]);
         for _ in 0..10 {
@@ -218,7 +237,7 @@ impl Aftermath<'_> {
     /// The container's life goes on to its end, whatever it is.
     async fn live_on(&self, runtime: &SharedRuntime) {
         let (id, scenario) = (&self.life.id, self.case.scenario);
-        let may_end = ending(scenario, self.progress) || self.case.injury != Injury::Nobody;
+        let may_end = self.may_end();
         let mut seen = self.look(runtime).await;
         let succeeded = |what: &str, done: runtime_api::Result<()>| match done {
             Ok(()) => {}
@@ -237,26 +256,42 @@ impl Aftermath<'_> {
             let request = ExecSyncRequest::new(Workload::says("again").process());
             let outcome = within(LIMIT, "exec", runtime.exec_sync(id, request)).await.unwrap();
             assert_eq!(outcome.stdout, b"again\n");
-            within(LIMIT, "log.reopen", runtime.reopen_log(id)).await.unwrap();
-            assert!(self.life.log.exists(), "the log was not opened anew");
+            self.reopen_log(runtime).await;
             self.end_session(runtime).await;
         }
         if seen != Seen::Unknown {
+            let waiting = self.waiting(runtime).await;
             let stop = runtime.stop(id, StopRequest::within(scenario.grace));
             let status = within(LIMIT, "stop", stop).await.unwrap();
+            assert_eq!(within(LIMIT, "wait", waiting).await.unwrap().unwrap(), status);
             let seen = self.look(runtime).await;
             assert_eq!(seen, Seen::Stopped(status.code));
-            let lost = matches!(self.case.injury, Injury::Monitor | Injury::Both);
+            let teller_died =
+                if self.field.place.has_shim() { self.killed.shim } else { self.killed.monitor };
             let fits = [scenario.code, 137].map(Some).contains(&status.code)
-                || lost && status.code.is_none()
+                || teller_died && status.code.is_none()
                 || Life::may_die_of_term(runtime, status.code);
             assert!(fits, "{status}");
             within(LIMIT, "delete", runtime.delete(id, DeleteRequest::new())).await.unwrap();
         }
     }
 
+    /// The log is opened anew, unless there is nobody who could.
+    async fn reopen_log(&self, runtime: &SharedRuntime) {
+        let health = within(LIMIT, "monitor.probe", runtime.probe_monitor(&self.life.id)).await.unwrap();
+        let reopened = within(LIMIT, "log.reopen", runtime.reopen_log(&self.life.id)).await;
+        if health == MonitorHealth::Lost {
+            assert!(self.killed.monitor, "the monitor is lost");
+            let error = reopened.unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::PeerLost(_)), "{}", error.report());
+        } else {
+            reopened.unwrap();
+            assert!(self.life.log.exists(), "the log was not opened anew");
+        }
+    }
+
     fn assert_log_is_whole(&self, log: &Path) {
-        if self.case.injury != Injury::Nobody {
+        if self.killed.others() {
             return;
         }
         let text = std::fs::read_to_string(log).unwrap();
@@ -294,7 +329,7 @@ impl Aftermath<'_> {
         let (scenario, progress) = (self.case.scenario, self.progress);
         let ends = progress.began(scenario, Step::EndSession);
         let goes = ends || self.interrupted(&[Step::Force, Step::Delete]) || first == Seen::Unknown;
-        let dies = goes || progress.began(scenario, Step::Stop) || self.case.injury != Injury::Nobody;
+        let dies = goes || progress.began(scenario, Step::Stop) || self.killed.others();
         let found = self.session(runtime).await;
         match found {
             None => {
@@ -337,6 +372,10 @@ impl Aftermath<'_> {
     pub(crate) async fn assert_nothing_left(&self) {
         let state = self.field.place.path("state");
         let found = census::settled(self.life.id.as_str(), &state, Duration::from_secs(20)).await;
+        let mut found: Vec<_> = found.into_iter().chain(census::below_run(self.life.id.as_str())).collect();
+        found.extend(
+            self.field.place.socket_of(&self.life.id).exists().then(|| "its shim's socket".to_owned()),
+        );
         assert!(found.is_empty(), "left: {found:#?}");
     }
 }

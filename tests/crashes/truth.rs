@@ -1,9 +1,9 @@
-//! What may be found after a caller was killed.
+//! What may be found after somebody was killed.
 
 use manyrun_tests::life::{Scenario, Step};
 use runtime_api::{ContainerState, ContainerStatus, ExitCause};
 
-use crate::case::Injury;
+use crate::case::Victims;
 
 /// How a container stands, as far as a case decides it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +20,17 @@ const RUNNING: Seen = Alive(ContainerStatus::Running);
 const PAUSED: Seen = Alive(ContainerStatus::Paused);
 
 impl Seen {
-    pub(crate) fn of(state: Option<&ContainerState>) -> Self {
+    pub(crate) fn of(state: Option<&ContainerState>, victims: Victims) -> Self {
         let Some(state) = state else { return Unknown };
         let Some(exit) = &state.exit else { return Alive(state.status) };
-        // A lost code has one cause only, and a cause has a code.
-        let wanted = if exit.code.is_none() { ExitCause::MonitorLost } else { ExitCause::Exited };
-        assert_eq!(exit.cause, wanted, "{state:?}");
+        // A lost code has one cause only, and a cause has a code. But one that its shim left behind was killed.
+        let lost = exit.cause == ExitCause::MonitorLost;
+        let fits = match exit.code {
+            None => lost,
+            Some(137) if victims.shim => lost || exit.cause == ExitCause::Exited,
+            Some(_) => exit.cause == ExitCause::Exited,
+        };
+        assert!(fits, "{state:?}");
         Stopped(exit.code)
     }
 
@@ -39,16 +44,28 @@ impl Seen {
 pub(crate) struct Progress {
     pub(crate) begun: usize,
     pub(crate) ended: usize,
+    /// Whether the step that it came to last failed.
+    pub(crate) failed: bool,
 }
 
 impl Progress {
-    pub(crate) fn read(text: &str) -> Self {
+    /// `may_fail` says that something may have been killed under the caller.
+    pub(crate) fn read(text: &str, may_fail: bool) -> Self {
         let mut progress = Self::default();
         for line in text.lines() {
             let number = || line.split(' ').nth(1).and_then(|word| word.parse::<usize>().ok()).unwrap();
             match line.split(' ').next() {
                 Some("begin") => progress.begun = number() + 1,
                 Some("end") => progress.ended = number() + 1,
+                Some("failed") if may_fail => {
+                    println!("the caller: {line}");
+                    // A life whose code is another one says that something "is wrong".
+                    let is_a_defect = line.contains("internal error") && !line.ends_with("is wrong");
+                    assert!(!is_a_defect, "{line}");
+                    progress.failed = true;
+                }
+                // The advice of an error may have lines of its own.
+                _ if progress.failed => {}
                 _ => panic!("the caller failed before it was killed: {line}"),
             }
         }
@@ -72,7 +89,7 @@ impl Progress {
 }
 
 /// What the container may be.
-pub(crate) fn allowed(scenario: &Scenario, progress: Progress, injury: Injury) -> Vec<Seen> {
+pub(crate) fn allowed(scenario: &Scenario, progress: Progress, killed: Victims, has_shim: bool) -> Vec<Seen> {
     let mut now = vec![Unknown];
     for (number, step) in scenario.steps[..progress.begun].iter().enumerate() {
         let after = after(scenario, *step, &now);
@@ -87,15 +104,18 @@ pub(crate) fn allowed(scenario: &Scenario, progress: Progress, injury: Injury) -
         now.push(Stopped(Some(scenario.code)));
     }
     let was_alive = now.iter().any(|seen| seen.is_alive());
-    let init_dies = matches!(injury, Injury::Init | Injury::Both);
-    let monitor_dies = matches!(injury, Injury::Monitor | Injury::Both);
-    if init_dies && was_alive {
-        // One that was dead already, or that is frozen, does not notice.
+    if was_alive && (killed.init || killed.shim) {
+        // One that was dead already, or that is frozen, does not notice. What its shim left behind was killed.
         now.push(Stopped(Some(137)));
     }
-    // Without a monitor nobody reads what the program says, and a program that cannot speak may end.
+    if killed.shim {
+        now.retain(|seen| !seen.is_alive());
+    }
+    // A shim keeps what its monitor did not write down; conmon takes it along. Without the one or the other nobody reads what
+    // the program says, and a program that cannot speak may end.
+    let teller_dies = if has_shim { killed.shim } else { killed.monitor };
     let started = progress.began(scenario, Step::Start);
-    if monitor_dies && was_alive && (init_dies || ends_by_itself || started) {
+    if teller_dies && was_alive && (killed.init || ends_by_itself || started) {
         now.push(Stopped(None));
     }
     now

@@ -3,13 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use manyrun_tests::life::Life;
+use manyrun_tests::life::{Life, Scenario};
 use manyrun_tests::patience::{LIMIT, until, within};
 use manyrun_tests::place::Place;
 use runtime_api::{ContainerId, ContainerState, ContainerStatus, CreateRequest, DeleteRequest, LogConfig};
 use runtime_test::Workload;
-
-use crate::case::Case;
 
 pub(crate) struct Field {
     pub(crate) place: Place,
@@ -32,6 +30,9 @@ impl Field {
             .unwrap();
         within(LIMIT, "start", runtime.start(&id)).await.unwrap();
         let bystander = runtime.state(&id).await.unwrap();
+        if place.has_shim() {
+            assert!(place.socket_of(&id).exists(), "shims have their sockets elsewhere by now");
+        }
         runtime.shutdown().await;
         Self { place, lives: 0, bystander }
     }
@@ -41,11 +42,11 @@ impl Field {
     }
 
     /// A life that was not there before.
-    pub(crate) fn life(&mut self, case: &Case) -> Life {
+    pub(crate) fn life(&mut self, scenario: &'static Scenario) -> Life {
         self.lives += 1;
         let id = self.place.id(&format!("life{}", self.lives));
         let log = self.place.path("logs").join(id.as_str());
-        Life { scenario: case.scenario, id, bundles: self.place.path("bundles"), log }
+        Life { scenario, id, bundles: self.place.path("bundles"), log }
     }
 
     pub(crate) fn cgroup(&self) -> String {
