@@ -1,6 +1,15 @@
 //! A sandbox's containers share a shim; shims and monitors that are killed; what reaches a shim besides its containers.
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test fails it")]
 
+#[path = "vm_losses/guests.rs"]
+mod guests;
+#[path = "vm_losses/hung.rs"]
+mod hung;
+#[path = "vm_losses/proxy.rs"]
+mod proxy;
+#[path = "vm_losses/strangers.rs"]
+mod strangers;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,8 +19,8 @@ use manyrun_tests::place::{Place, on};
 use nix::sys::signal::{Signal as Number, kill};
 use nix::unistd::Pid;
 use runtime_api::{
-    ContainerId, ContainerStatus, CreateRequest, DeleteRequest, ErrorKind, EventKind, ExitCause, KillRequest,
-    MonitorHealth, SandboxId, SharedRuntime, Signal, StopRequest,
+    ContainerId, ContainerStatus, CreateRequest, DeleteRequest, ErrorKind, EventKind, ExitCause,
+    HandlerConfig, KillRequest, MonitorHealth, SandboxId, SharedRuntime, Signal, StopRequest,
 };
 use runtime_test::{BundleOptions, Workload};
 use tokio::time::Instant;
@@ -251,6 +260,44 @@ async fn a_shim_whose_binary_vanished_still_serves_its_containers() {
         let status = within(LIMIT, "stop", runtime.stop(&running, StopRequest::within(LIMIT))).await.unwrap();
         assert_eq!(status.code, Some(5));
         delete(&runtime, &running, DeleteRequest::new()).await;
+    })
+    .await;
+}
+
+/// A handler whose runtime does, before and after what it is asked for, what a script says.
+fn wrapped(place: &Place, before: &str, after: &str) -> HandlerConfig {
+    let wrapper = place.path("wrapper");
+    let below = manyrun_tests::handler::shim_of(place.binary).unwrap().1;
+    let script = format!("#!/bin/sh\n{before}\n{below} \"$@\"\ncode=$?\n{after}\nexit $code\n");
+    std::fs::write(&wrapper, script).unwrap();
+    std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut config = place.config();
+    config.options.insert("BinaryName".to_owned(), wrapper.to_string_lossy().into_owned().into());
+    config
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_that_lost_its_caller_is_undone_by_a_resume() {
+    on(SHIMS, async |place| {
+        let mark = place.path("mark");
+        let after = format!("case \"$*\" in *' pause '*) touch {}; sleep 1;; esac", mark.display());
+        let config = wrapped(place, "", &after);
+        let runtime = place.open(&config).await;
+        let id = place.running(&runtime, "paused", &Workload::ready_forever()).await;
+        // A process that is killed closes its connection, as a value does that is dropped.
+        let paused = tokio::spawn({
+            let id = id.clone();
+            async move { runtime.pause(&id).await }
+        });
+        until("that it is frozen", || mark.exists().then_some(())).await;
+        paused.abort();
+        let _ = paused.await;
+        let runtime = place.open(&config).await;
+        let status = async || runtime.state(&id).await.unwrap().status;
+        assert_eq!(status().await, ContainerStatus::Paused);
+        within(LIMIT, "resume", runtime.resume(&id)).await.unwrap();
+        assert_eq!(status().await, ContainerStatus::Running);
+        delete(&runtime, &id, DeleteRequest::force()).await;
     })
     .await;
 }

@@ -136,6 +136,13 @@ impl Hierarchies {
         (path != "/").then(|| path.to_owned())
     }
 
+    /// Which cgroup of that hierarchy has a path now: device and inode. One that was removed and made again is another one.
+    pub fn identity(&self, path: &str) -> Option<(u64, u64)> {
+        use std::os::unix::fs::MetadataExt as _;
+        let place = std::fs::metadata(inside(self.freezing()?, path)).ok()?;
+        Some((place.dev(), place.ino()))
+    }
+
     /// Every process in a cgroup of that hierarchy and below it.
     pub fn members(&self, path: &str) -> Vec<i32> {
         self.freezing().map(|root| processes(&inside(root, path))).unwrap_or_default()

@@ -214,6 +214,13 @@ impl Backend {
         }
     }
 
+    /// The cgroup that holds a container's processes and nobody else's, unless another one has its name by now.
+    pub(crate) fn cgroup_of<'a>(&self, record: &'a Record) -> Option<&'a str> {
+        let cgroup = record.own_cgroup.as_deref().filter(|_| record.reach == Reach::Host)?;
+        let is_it = self.hierarchies.identity(cgroup) == Some(record.own_cgroup_identity?);
+        is_it.then_some(cgroup)
+    }
+
     /// A connection to the shim that serves a container.
     pub(crate) async fn client(&self, record: &Record) -> Result<TaskClient> {
         self.shims.client(shim_of(record)?, &self.layout.namespace(), &record.id).await

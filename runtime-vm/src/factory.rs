@@ -67,8 +67,9 @@ impl VmFactory {
     pub async fn open_vm(&self, config: &HandlerConfig, context: OpenContext) -> Result<VmRuntime> {
         let named = |error: Error| error.during_step("open handler").on(format_args!("\"{}\"", config.name));
         let backend = self.prepare(config, context).await.map_err(named)?;
-        backend.recover().await.map_err(named)?;
-        VmRuntime::new(backend).map_err(named)
+        let runtime = VmRuntime::new(backend).map_err(named)?;
+        runtime.recover().await.map_err(named)?;
+        Ok(runtime)
     }
 
     async fn prepare(&self, handler: &HandlerConfig, context: OpenContext) -> Result<Backend> {

@@ -11,3 +11,4 @@ mod stop;
 mod wait;
 
 pub(crate) use create::Making;
+pub(crate) use state::list;

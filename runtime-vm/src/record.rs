@@ -131,6 +131,9 @@ pub(crate) struct Record {
     /// The cgroup in which the init was found.
     #[serde(default)]
     pub(crate) own_cgroup: Option<String>,
+    /// Which one that is: another may get its name when it is gone.
+    #[serde(default)]
+    pub(crate) own_cgroup_identity: Option<(u64, u64)>,
     /// Where the root file system is.
     #[serde(default)]
     pub(crate) root: Option<PathBuf>,
@@ -170,6 +173,7 @@ impl Record {
             cgroup: None,
             chose_cgroup: false,
             own_cgroup: None,
+            own_cgroup_identity: None,
             root: None,
             terminal: false,
             log: None,

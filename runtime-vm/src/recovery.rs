@@ -1,31 +1,62 @@
 //! What an earlier process left half done is finished or undone when a value opens.
 
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use runtime_api::{ContainerId, ExitCause, ExitStatus, Result};
 use runtime_host::lock::Witness;
 use runtime_host::reserve::sweep_hidden;
+use runtime_host::tasks::Tasks;
 
 use crate::backend::Backend;
 use crate::observe::{self, Sight};
 use crate::record::{Phase, Record};
 
+/// How long an open waits for all of it. A shim that hangs takes longer, and nobody else is to wait for that one: what is
+/// not over by then goes on as long as the value.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Looks through the state directory, at all containers side by side.
+pub(crate) async fn recover(backend: &Arc<Backend>, tasks: &Tasks) -> Result<()> {
+    sweep_hidden(&backend.layout.containers());
+    let ids = backend.ids()?;
+    let (done, over) = oneshot::channel();
+    let backend = Arc::clone(backend);
+    tasks.spawn(async move {
+        let mut at_work = JoinSet::new();
+        for id in ids {
+            let backend = Arc::clone(&backend);
+            at_work.spawn(async move { backend.recover_or_report(&id).await });
+        }
+        while at_work.join_next().await.is_some() {}
+        for entry in std::fs::read_dir(backend.layout.shims()).into_iter().flatten().flatten() {
+            let backend = Arc::clone(&backend);
+            at_work.spawn(async move {
+                if let Some(id) = entry.file_name().to_str() {
+                    // Whoever is at work on it now needs it, or tidies up.
+                    backend.remove_unused_shim(id, Duration::ZERO).await;
+                }
+            });
+        }
+        while at_work.join_next().await.is_some() {}
+        let _ = done.send(());
+    });
+    if timeout(PATIENCE, over).await.is_err() {
+        tracing::warn!("some of what was left half done takes long; it goes on");
+    }
+    Ok(())
+}
+
 impl Backend {
-    /// Looks through the state directory. A container that resists is reported and left; it must not keep the others
-    /// from being used.
-    pub(crate) async fn recover(&self) -> Result<()> {
-        sweep_hidden(&self.layout.containers());
-        for id in self.ids()? {
-            if let Err(error) = self.recover_one(&id).await {
-                tracing::warn!(%id, error = %error.report(), "a container could not be recovered");
-            }
+    /// A container that resists is reported and left; it must not keep the others from being used.
+    async fn recover_or_report(&self, id: &ContainerId) {
+        if let Err(error) = self.recover_one(id).await {
+            tracing::warn!(%id, error = %error.report(), "a container could not be recovered");
         }
-        for entry in std::fs::read_dir(self.layout.shims()).into_iter().flatten().flatten() {
-            if let Some(id) = entry.file_name().to_str() {
-                self.remove_unused_shim(id).await;
-            }
-        }
-        Ok(())
     }
 
     async fn recover_one(&self, id: &ContainerId) -> Result<()> {

@@ -17,7 +17,8 @@ use runtime_host::ladder;
 use runtime_host::tasks::{Tasks, shut_down};
 
 use crate::backend::Backend;
-use crate::lifecycle::Making;
+use crate::lifecycle::{Making, list};
+use crate::recovery::recover;
 use crate::sessions::Opening;
 
 /// The containers behind one kind of shim, over one state directory.
@@ -34,6 +35,11 @@ impl VmRuntime {
         let tasks: Arc<Tasks> = Arc::default();
         tasks.spawn(runtime_host::exits::pass_on(watch, Arc::clone(&backend.entries)));
         Ok(Self { backend: Arc::new(backend), tasks, events: Arc::default() })
+    }
+
+    /// Finishes or undoes what earlier processes left half done.
+    pub(crate) async fn recover(&self) -> Result<()> {
+        recover(&self.backend, &self.tasks).await
     }
 }
 
@@ -63,7 +69,7 @@ impl RuntimeImpl for VmRuntime {
     }
 
     async fn list(&self) -> Result<Vec<ContainerState>> {
-        self.backend.list().await
+        list(&self.backend, &self.tasks).await
     }
 
     async fn kill(&self, id: &ContainerId, request: KillRequest) -> Result<()> {

@@ -1,12 +1,15 @@
 //! The shims of a state directory: how a connection is had, and which containers each of them serves.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, sleep};
 
 use runtime_api::{ContainerId, Error, ErrorKind, Peer, Result};
@@ -15,12 +18,12 @@ use runtime_host::document::cannot_write;
 use crate::connector::{Connector, Dialled};
 use crate::layout::{Layout, ShimDir};
 use crate::record::ShimRef;
-use crate::task::TaskClient;
+use crate::task::{Target, TaskClient};
 
 /// How long a connection may take.
 pub(crate) const DIAL: Duration = Duration::from_secs(10);
 /// How long others may be at work on the members of a shim.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a directory is made that goes away.
 const TRIES: usize = 10;
 
@@ -29,11 +32,32 @@ const TRIES: usize = 10;
 pub(crate) struct Shims {
     connector: Arc<dyn Connector>,
     open: Mutex<HashMap<String, TaskClient>>,
+    waits: Waits,
+}
+
+/// The waits for ends. A shim cannot be told that nobody waits any more, so that each call that is given up stays there: a
+/// container has one, which is kept open, whoever looks for how long.
+#[derive(Default)]
+struct Waits(Mutex<HashMap<ContainerId, Arc<AsyncMutex<Option<Wait>>>>>);
+
+/// Whether the shim told of the end.
+type Wait = Pin<Box<dyn Future<Output = bool> + Send>>;
+
+impl Waits {
+    fn open(&self) -> MutexGuard<'_, HashMap<ContainerId, Arc<AsyncMutex<Option<Wait>>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Waits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.open().keys()).finish()
+    }
 }
 
 impl Shims {
     pub(crate) fn new(connector: Arc<dyn Connector>) -> Self {
-        Self { connector, open: Mutex::default() }
+        Self { connector, open: Mutex::default(), waits: Waits::default() }
     }
 
     pub(crate) fn connector(&self) -> &Arc<dyn Connector> {
@@ -62,12 +86,34 @@ impl Shims {
         Ok(client)
     }
 
+    /// Waits until the shim tells of a container's end; whether it did. Given up, the call is gone on with by the next.
+    pub(crate) async fn end_of(&self, shim: &ShimRef, namespace: &str, id: &ContainerId) -> bool {
+        let place = Arc::clone(self.waits.open().entry(id.clone()).or_default());
+        let mut wait = place.lock().await;
+        if wait.is_none() {
+            let Ok(client) = self.client(shim, namespace, id).await else { return false };
+            let id = id.clone();
+            *wait = Some(Box::pin(async move { client.wait(Target::init(id.as_str())).await.is_ok() }));
+        }
+        let told = match wait.as_mut() {
+            Some(wait) => wait.await,
+            None => false,
+        };
+        *wait = None;
+        told
+    }
+
+    /// Nobody waits any more for the end of a container that is deleted.
+    pub(crate) fn forget_wait(&self, id: &ContainerId) {
+        self.waits.open().remove(id);
+    }
+
     /// Closes the connection to a shim that is no longer needed.
     pub(crate) fn forget(&self, address: &str) {
         self.open().remove(address);
     }
 
-    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<String, TaskClient>> {
+    fn open(&self) -> MutexGuard<'_, HashMap<String, TaskClient>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -87,7 +133,7 @@ impl Members {
         for _ in 0..TRIES {
             let made = std::fs::create_dir_all(dir.members());
             made.map_err(|error| cannot_write(dir.path(), error))?;
-            if let Some(members) = Self::lock(dir.clone()).await?
+            if let Some(members) = Self::lock(dir.clone(), PATIENCE).await?
                 && members.dir.members().is_dir()
             {
                 return Ok(members);
@@ -98,13 +144,18 @@ impl Members {
 
     /// Locks the members of a shim; `None` when it is gone.
     pub(crate) async fn of(layout: &Layout, id: &str) -> Result<Option<Self>> {
-        let dir = layout.shim(id);
-        if dir.path().exists() { Self::lock(dir).await } else { Ok(None) }
+        Self::within(layout, id, PATIENCE).await
     }
 
-    async fn lock(dir: ShimDir) -> Result<Option<Self>> {
+    /// [`Members::of`] with another patience.
+    pub(crate) async fn within(layout: &Layout, id: &str, patience: Duration) -> Result<Option<Self>> {
+        let dir = layout.shim(id);
+        if dir.path().exists() { Self::lock(dir, patience).await } else { Ok(None) }
+    }
+
+    async fn lock(dir: ShimDir, patience: Duration) -> Result<Option<Self>> {
         let path = dir.lock();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         loop {
             let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
             let file = match opened {

@@ -10,7 +10,7 @@ use runtime_host::process::{Identity, end_all, kill_tree};
 use crate::backend::{Backend, Locked};
 use crate::monitor::{Key, MonitorClient, StartOrder, Started, remove_leftovers, spawned_in};
 use crate::observe::{self, Sight};
-use crate::record::{Reach, Record};
+use crate::record::{Reach, Record, ShimRef};
 use crate::shim::{Address, dial};
 use crate::shims::Members;
 use crate::task::{Fault, Target};
@@ -60,21 +60,29 @@ impl Backend {
             tracing::warn!(id = %record.id, error = %error.report(), "the shim cannot clean up after itself");
         }
         if record.reach == Reach::Host {
-            let members = record.own_cgroup.iter().flat_map(|cgroup| self.hierarchies.members(cgroup));
+            let cgroup = self.cgroup_of(record);
+            let members = cgroup.iter().flat_map(|cgroup| self.hierarchies.members(cgroup));
             let mut left: Vec<Identity> = members.filter_map(Identity::of).collect();
             if let Some(init) = record.init.filter(|init| init.lives()) {
                 left.extend(kill_tree(init));
             }
-            end_all(left).await;
-            if let Some(cgroup) = &record.own_cgroup {
+            for process in &left {
+                let _ = process.signal(Signal::KILL);
+            }
+            // What stands still dies when it goes on.
+            if let Some(cgroup) = cgroup {
                 let _ = self.hierarchies.thaw(cgroup);
             }
+            end_all(left).await;
         }
     }
 
     /// Lets the shim forget a container, whatever it does, and the monitor its streams.
-    pub(super) async fn remove_task(&self, record: &Record) {
-        let Some(shim) = &record.shim else { return };
+    ///
+    /// # Errors
+    /// Why a shim that goes on serving others does not: the container is to be deleted again.
+    pub(super) async fn remove_task(&self, record: &Record) -> Result<()> {
+        let Some(shim) = &record.shim else { return Ok(()) };
         let id = record.id.as_str();
         if observe::shim_lives(shim) {
             if let Err(error) = self.delete_task(record).await {
@@ -84,11 +92,34 @@ impl Backend {
                 }
                 tracing::warn!(%id, error = %error.report(), "the shim does not remove a container; it is cleaned up");
                 self.clean_up(record).await;
+                // With its last container a shim goes, and what it has not forgotten by then goes with it.
+                if self.serves_others(shim, record) && !self.has_forgotten(record).await {
+                    return Err(error.hint(format!(
+                        "the shim \"{}\" serves other containers and does not forget this one; delete it again",
+                        shim.id
+                    )));
+                }
             }
         } else {
             self.clean_up(record).await;
         }
         self.forget_streams(record).await;
+        Ok(())
+    }
+
+    fn serves_others(&self, shim: &ShimRef, record: &Record) -> bool {
+        let members = std::fs::read_dir(self.layout.shim(&shim.id).members()).into_iter().flatten().flatten();
+        let others = members.into_iter().any(|entry| entry.file_name() != record.id.as_str());
+        others && observe::shim_lives(shim)
+    }
+
+    /// Whether a shim knows nothing of a container, now that it was cleaned up.
+    async fn has_forgotten(&self, record: &Record) -> bool {
+        let Ok(client) = self.client(record).await else { return false };
+        match client.delete(Target::init(record.id.as_str()), DELETE_LIMIT).await {
+            Ok(_) => true,
+            Err(fault) => fault.is_not_found(),
+        }
     }
 
     async fn delete_task(&self, record: &Record) -> Result<()> {
@@ -152,9 +183,9 @@ impl Backend {
         Ok(())
     }
 
-    /// Removes the directory of a shim that nobody lives in.
-    pub(crate) async fn remove_unused_shim(&self, id: &str) {
-        let Ok(Some(members)) = Members::of(&self.layout, id).await else { return };
+    /// Removes the directory of a shim that nobody lives in, unless others are at work on it for so long.
+    pub(crate) async fn remove_unused_shim(&self, id: &str, patience: Duration) {
+        let Ok(Some(members)) = Members::within(&self.layout, id, patience).await else { return };
         if !members.is_empty() {
             return;
         }

@@ -22,7 +22,7 @@ use crate::monitor::{Key, LogOrder, MonitorClient, Notice, ProgramOrder, StartOr
 use crate::observe::{self, Sight};
 use crate::record::{Phase, Reach, Record, ShimRef};
 use crate::sandbox::{Role, role_of};
-use crate::shims::Members;
+use crate::shims::{Members, PATIENCE};
 use crate::task::{CreateTask, TaskApi};
 
 /// A create under way. Undone unless it comes to its end.
@@ -198,6 +198,8 @@ impl Work for Making {
             if self.record.reach == Reach::Host {
                 self.record.init_program = init.program();
                 self.record.own_cgroup = backend.own_cgroup(init, &shim);
+                let cgroup = self.record.own_cgroup.as_deref();
+                self.record.own_cgroup_identity = cgroup.and_then(|path| backend.hierarchies.identity(path));
             }
         }
         self.record.phase = Phase::Created;
@@ -216,13 +218,20 @@ impl Backend {
     /// Removes what a create made, in whatever state it is.
     pub(crate) async fn demolish(&self, record: &Record, dir: &ContainerDir, held: &mut Held) {
         if record.shim.is_some() {
-            self.remove_task(record).await;
+            if let Err(error) = self.remove_task(record).await {
+                // Not forgotten: the next who opens, or deletes it, finds a delete that is not finished.
+                tracing::warn!(id = %record.id, error = %error.report(), "a failed create is not undone");
+                let unfinished = Record { phase: Phase::Deleting, ..record.clone() };
+                if unfinished.write(dir).is_ok() {
+                    return;
+                }
+            }
             if let Err(error) = self.leave_shim(record).await {
                 tracing::warn!(id = %record.id, error = %error.report(), "the shim of a failed create is left");
             }
         } else {
             // Nobody told its monitor to go on, so that undoes what it began.
-            self.remove_unused_shim(record.id.as_str()).await;
+            self.remove_unused_shim(record.id.as_str(), PATIENCE).await;
         }
         self.remove_cgroup_of(record).await;
         if let Some(log) = &record.made_log {
@@ -244,6 +253,7 @@ impl Backend {
         {
             tracing::warn!(id = %record.id, %error, "waiters will not learn the final status");
         }
+        self.shims.forget_wait(&record.id);
         // Before the directory: whoever is cut off in between leaves a delete that the next open finishes.
         let _ = std::fs::remove_file(self.layout.exit_notice(&record.id));
         discard(dir.path());

@@ -10,8 +10,10 @@ use runtime_api::{
 use runtime_host::lock::{Held, Witness};
 
 use crate::backend::{Backend, Locked};
+use crate::monitor::Started;
 use crate::observe::{self, Sight};
-use crate::record::{Phase, Record};
+use crate::record::{Phase, Record, ShimRef};
+use crate::task::TaskApi;
 
 /// How long the processes of a container may live after KILL.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
@@ -76,7 +78,7 @@ impl Backend {
         locked.save()?;
         let status = self.end(locked).await?;
         self.forget_sessions(&locked.record, &locked.dir).await;
-        self.remove_task(&locked.record).await;
+        self.remove_task(&locked.record).await?;
         self.leave_shim(&locked.record).await?;
         // Before the record goes: whoever is cut off in between leaves a delete that the next open finishes.
         self.remove_cgroup_of(&locked.record).await;
@@ -132,13 +134,16 @@ impl Backend {
         }
     }
 
-    /// The shim of a container whose record is damaged, as its monitor wrote it down.
-    fn shim_on_file(&self, id: &ContainerId) -> Option<crate::record::ShimRef> {
-        let started = crate::monitor::Started::read(self.layout.shim(id.as_str()).path()).ok()?;
-        Some(crate::record::ShimRef {
-            id: id.to_string(),
+    /// The shim of a container whose record is damaged, as its monitor wrote it down: the one that has it as a member.
+    fn shim_on_file(&self, id: &ContainerId) -> Option<ShimRef> {
+        let shims = std::fs::read_dir(self.layout.shims()).ok()?.flatten();
+        let mut names = shims.filter_map(|entry| entry.file_name().into_string().ok());
+        let name = names.find(|name| self.layout.shim(name).member(id).exists())?;
+        let started = Started::read(self.layout.shim(&name).path()).ok()?;
+        Some(ShimRef {
+            id: name,
             address: started.address.clone(),
-            api: if started.api == 3 { crate::task::TaskApi::V3 } else { crate::task::TaskApi::V2 },
+            api: if started.api == 3 { TaskApi::V3 } else { TaskApi::V2 },
             process: started.shim,
             monitor: started.monitor,
         })

@@ -5,7 +5,7 @@ use std::time::Duration;
 use runtime_api::{ContainerId, Error, Operation, Result};
 
 use crate::backend::{Backend, Locked};
-use crate::record::{Frozen, Reach};
+use crate::record::{Frozen, Reach, Record};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -19,7 +19,14 @@ impl Backend {
     pub(crate) async fn resume(&self, id: &ContainerId) -> Result<()> {
         let (mut locked, _) = self.admit(Operation::Resume, id).await?;
         let named = |error: Error| error.during(Operation::Resume).on(format_args!("container \"{id}\""));
-        self.freeze(&mut locked, false, Operation::Resume).await.map_err(named)
+        let Err(error) = self.freeze(&mut locked, false, Operation::Resume).await else { return Ok(()) };
+        // A shim that loses its caller in a pause may believe for ever that it is still at it, and resume nothing.
+        if self.thaw_by_the_kernel(&locked.record) {
+            tracing::warn!(%id, error = %error.report(), "the shim does not resume a container; it was thawed");
+            locked.entry.touch();
+            return Ok(());
+        }
+        Err(named(error))
     }
 
     /// Asks the shim. Where the host cannot see what came of it, it is written down; and before it that it is in doubt, so
@@ -52,12 +59,14 @@ impl Backend {
     /// Thaws a container on the way to its end. One that is gone by now needs no thawing.
     pub(super) async fn thaw(&self, locked: &mut Locked) -> Result<()> {
         let Err(error) = self.freeze(locked, false, Operation::Resume).await else { return Ok(()) };
-        // The kernel can do it alone, where the container is on the host.
-        let cgroup = locked.record.own_cgroup.as_deref().filter(|_| locked.record.reach == Reach::Host);
-        match cgroup.map(|cgroup| self.hierarchies.thaw(cgroup)) {
-            Some(Ok(())) => Ok(()),
-            _ if !locked.record.init.is_some_and(|init| init.lives()) => Ok(()),
-            _ => Err(error),
+        if self.thaw_by_the_kernel(&locked.record) || !locked.record.init.is_some_and(|init| init.lives()) {
+            return Ok(());
         }
+        Err(error)
+    }
+
+    /// Thaws a container without its shim, where it is on the host; whether that was done.
+    fn thaw_by_the_kernel(&self, record: &Record) -> bool {
+        self.cgroup_of(record).is_some_and(|cgroup| self.hierarchies.thaw(cgroup).is_ok())
     }
 }

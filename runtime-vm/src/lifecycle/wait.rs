@@ -12,7 +12,6 @@ use runtime_host::process::Identity;
 use crate::backend::{Backend, ENDING};
 use crate::observe::{self, Sight};
 use crate::record::{Reach, Record};
-use crate::task::Target;
 
 /// How often a waiter looks even though nothing told it to.
 const POLL: Duration = Duration::from_secs(1);
@@ -78,8 +77,12 @@ impl Backend {
                 _ = changes.changed() => {}
                 () = first_end(&record) => {}
                 () = self.told_by_the_shim(&record, &sight) => {
-                    if let Some(mut locked) = self.lock(id).await.map_err(named)? {
-                        self.settle(&mut locked).await.map_err(named)?;
+                    if let Some(mut locked) = self.lock(id).await.map_err(named)?
+                        && !matches!(self.settle(&mut locked).await.map_err(named)?, Sight::Stopped(_))
+                    {
+                        drop(locked);
+                        // It says the one and the other.
+                        tokio::time::sleep(POLL).await;
                     }
                 }
                 () = tokio::time::sleep(POLL) => {}
@@ -89,9 +92,8 @@ impl Backend {
 
     /// Where no monitor writes down the end, the shim is waited for here.
     async fn told_by_the_shim(&self, record: &Record, sight: &Sight) {
-        if let Sight::Unseen(_) = sight
-            && let Ok(client) = self.client(record).await
-            && client.wait(Target::init(record.id.as_str())).await.is_ok()
+        if let (Sight::Unseen(_), Some(shim)) = (sight, &record.shim)
+            && self.shims.end_of(shim, &self.layout.namespace(), &record.id).await
         {
             return;
         }
