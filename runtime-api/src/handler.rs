@@ -120,10 +120,10 @@ pub struct MonitorConfig {
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnnotationPolicy {
-    /// Allowed prefixes.
+    /// Allowed: prefixes, `=name` for one name, patterns with `*`, `?` or `[`. Empty: all.
     #[serde(default)]
     pub allowed: Vec<String>,
-    /// Denied prefixes; they win.
+    /// Denied, in the same form; they win.
     #[serde(default)]
     pub denied: Vec<String>,
     /// Set unless the container sets them.

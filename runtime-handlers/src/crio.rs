@@ -5,7 +5,7 @@
 //! `[crio.runtime.runtimes.NAME]` it replaces the *whole* entry, and a note tells which keys got lost that way. The entry
 //! `crun` is built in until a file names one. `default_runtime` must be there, or be empty for `crun`.
 //!
-//! What makes CRI-O drop a handler makes it [`Unavailable`] here; where it is the default handler, that is an error, as
+//! What makes CRI-O drop a handler makes it [`Unavailable`](crate::Unavailable) here; where it is the default handler, that is an error, as
 //! there. Unknown keys of a handler are noted, keys outside the tables of runtimes are not looked at. Whether files
 //! exist is not asked here.
 //!
@@ -18,13 +18,13 @@ mod memory;
 
 use std::collections::BTreeMap;
 
-use runtime_api::{Error, ErrorKind, HandlerName, Result};
+use runtime_api::{HandlerName, Result};
 
-use crate::document::schema::{Unknown, check_section, complain, fold_case};
+use crate::document::schema::{Unknown, check_section, complain, fold_case, inner};
 use crate::document::{self, Located, Section, Value};
-use crate::nearest::nearest;
+use crate::foreign::{did_you_mean, name_of};
 use crate::source::Source;
-use crate::table::{HandlerTable, Note, Unavailable};
+use crate::table::{HandlerTable, Note};
 
 pub(crate) use annotations::known as known_annotations;
 
@@ -60,13 +60,9 @@ pub fn parse(sources: &[Source]) -> Result<HandlerTable> {
     for (name, located) in &merged.handlers {
         merged.add(name, located, &default, &mut table)?;
     }
-    let found = HandlerName::new(default.as_str()).ok();
-    if let Some((name, broken)) = found.as_ref().and_then(|name| table.unavailable.get_key_value(name)) {
-        return Err(Error::new(ErrorKind::ConfigInvalid(broken.reason.clone()))
-            .on(format_args!("{}, the default handler \"{name}\"", broken.origin))
-            .during_step("read handlers"));
+    if let Ok(default) = HandlerName::new(default.as_str()) {
+        table.set_default(default)?;
     }
-    table.default = found;
     Ok(table)
 }
 
@@ -132,25 +128,15 @@ impl Merged {
         if self.handlers.contains_key(name) {
             return Ok(name.clone());
         }
-        let close = nearest(name, self.handlers.keys().map(String::as_str))
-            .map_or_else(String::new, |close| format!("; did you mean {close:?}?"));
+        let close = did_you_mean(name, self.handlers.keys().map(String::as_str));
         let what =
             format!("key \"default_runtime\" is {name:?}, but there is no table [{}]{close}", title(name));
         Err(complain(key, "crio.runtime", &what))
     }
 
     fn add(&self, name: &str, located: &Located, default: &str, table: &mut HandlerTable) -> Result<()> {
-        let place = located.place.origin(&title(name));
-        let parsed = match HandlerName::new(name) {
-            Ok(parsed) => parsed,
-            Err(error) if name == default => {
-                return Err(complain(located, &title(name), &error.kind().to_string()));
-            }
-            Err(error) => {
-                let text = format!("this handler is left out: {}", error.kind());
-                table.notes.push(Note::new(place, text));
-                return Ok(());
-            }
+        let Some(parsed) = name_of(name, located, &title(name), default, &mut table.notes)? else {
+            return Ok(());
         };
         let (Value::Table(own), Some(Value::Table(defaults))) =
             (&located.value, self.handlers.get(default).map(|default| &default.value))
@@ -158,30 +144,9 @@ impl Merged {
             return Ok(());
         };
         let translation = handler::Translation::new(&parsed, located, &self.runtime);
-        let done = translation.run(own, (default, defaults));
-        table.notes.extend(done.notes.into_iter().map(|note| note.about(&parsed)));
-        table.written.insert(parsed.clone(), done.written);
-        match done.config {
-            Ok(config) => {
-                table.handlers.insert(parsed, config);
-            }
-            Err(broken) => {
-                table.unavailable.insert(parsed, Unavailable::new(broken.what, broken.origin));
-            }
-        }
+        let (config, remarks) = translation.run(own, (default, defaults));
+        table.take(parsed, config, remarks);
         Ok(())
-    }
-}
-
-/// Takes the table of this name out of another.
-fn inner(section: &mut Section, name: &str, table: &str) -> Result<Option<Section>> {
-    match section.remove(name) {
-        None => Ok(None),
-        Some(Located { value: Value::Table(inner), .. }) => Ok(Some(inner)),
-        Some(other) => {
-            let what = format!("key {name:?} must be a table, but there is {}", other.value.type_name());
-            Err(complain(&other, table, &what))
-        }
     }
 }
 

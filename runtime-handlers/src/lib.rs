@@ -1,7 +1,7 @@
 //! Choosing a container runtime, and reaching containers by their id.
 //!
-//! - [`HandlerTable`] says which handlers there are; [`native`] reads it from TOML, [`crio`] from the configuration of CRI-O;
-//!   [`load`] finds the files.
+//! - [`HandlerTable`] says which handlers there are; [`native`] reads it from TOML, [`crio`], [`containerd`] and
+//!   [`containers`] from the configuration of other programs; [`load`] finds the files, [`convert`] writes tables.
 //! - [`Registry`] knows the factories, one per kind of backend. There is no fallback for an unknown kind.
 //! - [`stack::standard`] puts the layers [`trace`], [`guard`], [`deadline`] and [`narrow`] in front of a backend; a layer
 //!   of your own is an [`intercept::Interceptor`].
@@ -14,6 +14,8 @@
 
 mod document;
 mod facade;
+mod foreign;
+mod glob;
 mod memory_store;
 mod nearest;
 mod quantity;
@@ -26,6 +28,7 @@ mod table;
 mod testing;
 
 pub mod annotation;
+
 pub mod convert;
 pub mod crio;
 pub mod deadline;

@@ -3,33 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use runtime_api::{HandlerConfig, HandlerName, Origin, RuntimeKind};
+use runtime_api::{HandlerConfig, HandlerName, RuntimeKind};
 
 use super::{annotations, keys, memory, title};
 use crate::document::view::View;
 use crate::document::{Located, Section, Value};
-use crate::nearest::nearest;
-use crate::table::{Note, Written};
+use crate::foreign::{Broken, Remarks, did_you_mean};
 
 /// The smallest memory limit where a handler names none, or none that can be read.
 const MIN_MEMORY: u64 = 12 << 20;
 const CREATE_TIMEOUT: i64 = 240;
 const SHORTEST_CREATE_TIMEOUT: i64 = 30;
-
-/// Why a handler cannot be used.
-#[derive(Debug)]
-pub(super) struct Broken {
-    pub(super) what: String,
-    pub(super) origin: Origin,
-}
-
-/// What became of an entry.
-#[derive(Debug)]
-pub(super) struct Translated {
-    pub(super) config: Result<HandlerConfig, Broken>,
-    pub(super) notes: Vec<Note>,
-    pub(super) written: Vec<Written>,
-}
 
 /// An entry on its way.
 pub(super) struct Translation<'a> {
@@ -38,27 +22,30 @@ pub(super) struct Translation<'a> {
     table: String,
     /// `[crio.runtime]`, for what holds for all handlers.
     runtime: View<'a>,
-    notes: Vec<Note>,
-    written: Vec<Written>,
+    remarks: Remarks,
 }
 
 impl<'a> Translation<'a> {
     pub(super) fn new(name: &'a HandlerName, located: &'a Located, runtime: &'a Section) -> Self {
         let runtime = View::new(runtime, "crio.runtime");
         let table = title(name.as_str());
-        Self { name, located, table, runtime, notes: Vec::new(), written: Vec::new() }
+        Self { name, located, table, runtime, remarks: Remarks::default() }
     }
 
     /// `default` is the name and the entry of the default handler.
-    pub(super) fn run(mut self, own: &Section, default: (&str, &Section)) -> Translated {
+    pub(super) fn run(
+        mut self,
+        own: &Section,
+        default: (&str, &Section),
+    ) -> (Result<HandlerConfig, Broken>, Remarks) {
         let section = self.inherit(own, default);
         for (key, native) in keys::NATIVE {
             if let Some(item) = section.get(*key) {
-                self.written.push(Written::new(*native, *key, item.place.here()));
+                self.remarks.written(native, key, item);
             }
         }
         let config = self.convert(&View::new(&section, &self.table.clone()));
-        Translated { config, notes: self.notes, written: self.written }
+        (config, self.remarks)
     }
 
     /// The entry with what it takes from the default handler.
@@ -138,8 +125,7 @@ impl<'a> Translation<'a> {
                 return Err(self.broken(key, what));
             }
             Some((other, key)) => {
-                let close = nearest(other, ["oci", "vm", "pod"])
-                    .map_or_else(String::new, |close| format!("; did you mean {close:?}?"));
+                let close = did_you_mean(other, ["oci", "vm", "pod"]);
                 let what = format!("runtime_type {other:?} is none of \"oci\", \"vm\", \"pod\"{close}");
                 return Err(self.broken(key, &what));
             }
@@ -183,8 +169,7 @@ impl<'a> Translation<'a> {
         let known = annotations::known();
         let allowed = view.texts("allowed_annotations");
         if let Some((name, key)) = allowed.iter().find(|(name, _)| !known.contains(name)) {
-            let close = nearest(name, known.iter().copied())
-                .map_or_else(String::new, |close| format!("; did you mean {close:?}?"));
+            let close = did_you_mean(name, known.iter().copied());
             let what =
                 format!("allowed_annotations: {name:?} is none of the annotations that CRI-O knows{close}");
             return Err(self.broken(key, &what));
@@ -238,7 +223,7 @@ impl<'a> Translation<'a> {
         }
         let path = self.path(&self.runtime, "seccomp_profile")?;
         if let Some(key) = self.runtime.get("seccomp_profile").filter(|_| path.is_some()) {
-            self.write_down("seccomp_profile", "seccomp_profile", key);
+            self.remarks.written("seccomp_profile", "seccomp_profile", key);
         }
         Ok(path)
     }
@@ -265,7 +250,7 @@ impl<'a> Translation<'a> {
         let for_all = |key: &str| self.runtime.text(key).filter(|(text, _)| !text.is_empty());
         let (path, cgroup) = (for_all("conmon"), for_all("conmon_cgroup"));
         if let Some((_, key)) = path {
-            self.write_down("monitor.path", "conmon", key);
+            self.remarks.written("monitor.path", "conmon", key);
             config.monitor.path = self.path(&self.runtime, "conmon")?;
         } else {
             config.monitor.path = self.path(view, "monitor_path")?;
@@ -273,7 +258,7 @@ impl<'a> Translation<'a> {
         self.options(config)?;
         let cgroup = match cgroup {
             Some((text, key)) => {
-                self.write_down("monitor.cgroup", "conmon_cgroup", key);
+                self.remarks.written("monitor.cgroup", "conmon_cgroup", key);
                 Some((text, key))
             }
             None => view.text("monitor_cgroup"),
@@ -283,7 +268,7 @@ impl<'a> Translation<'a> {
             for_all if for_all.is_empty() => view.texts("monitor_env"),
             for_all => {
                 if let Some(key) = self.runtime.get("conmon_env") {
-                    self.write_down("monitor.env", "conmon_env", key);
+                    self.remarks.written("monitor.env", "conmon_env", key);
                 }
                 for_all
             }
@@ -303,12 +288,12 @@ impl<'a> Translation<'a> {
         if self.is_systemd()? {
             config.options.insert("systemd_cgroup".to_owned(), true.into());
             if let Some(key) = self.runtime.get("cgroup_manager") {
-                self.write_down("options.systemd_cgroup", "cgroup_manager", key);
+                self.remarks.written("options.systemd_cgroup", "cgroup_manager", key);
             }
         }
         if let Some(key) = self.runtime.get("no_pivot").filter(|_| self.runtime.flag("no_pivot")) {
             config.options.insert("no_pivot".to_owned(), true.into());
-            self.write_down("options.no_pivot", "no_pivot", key);
+            self.remarks.written("options.no_pivot", "no_pivot", key);
         }
         Ok(())
     }
@@ -367,13 +352,8 @@ impl<'a> Translation<'a> {
         }
     }
 
-    fn write_down(&mut self, native: &str, key: &str, at: &Located) {
-        self.written.retain(|each| each.key != native);
-        self.written.push(Written::new(native, key, at.place.here()));
-    }
-
     fn note(&mut self, at: &Located, text: String) {
-        self.notes.push(Note::new(at.place.here(), text));
+        self.remarks.note(at, text);
     }
 
     fn broken(&self, at: &Located, what: &str) -> Broken {

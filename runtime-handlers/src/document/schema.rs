@@ -90,6 +90,21 @@ pub(crate) fn fold_case(section: &mut Section, keys: &[Key]) {
     }
 }
 
+/// Takes the table of this name out of another.
+///
+/// # Errors
+/// `ConfigInvalid` where it is no table.
+pub(crate) fn inner(section: &mut Section, name: &str, table: &str) -> Result<Option<Section>> {
+    match section.remove(name) {
+        None => Ok(None),
+        Some(Located { value: Value::Table(inner), .. }) => Ok(Some(inner)),
+        Some(other) => {
+            let what = format!("key {name:?} must be a table, but there is {}", other.value.type_name());
+            Err(complain(&other, table, &what))
+        }
+    }
+}
+
 fn unknown_key(name: &str, consequence: &str, keys: &[Key]) -> String {
     if let Some(close) = nearest(name, keys.iter().map(|key| key.name)) {
         return format!("unknown key {name:?}{consequence}; did you mean {close:?}?");

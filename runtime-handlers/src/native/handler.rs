@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use runtime_api::{Capability, HandlerConfig, HandlerName, Result, RuntimeKind};
 use serde_json::Value as Json;
 
+use crate::annotation;
 use crate::document::schema::complain;
 use crate::document::view::View;
 use crate::document::{Located, Section};
@@ -85,11 +86,11 @@ fn annotations(view: &View<'_>, config: &mut HandlerConfig) -> Result<()> {
     for (list, into) in
         [("allowed", &mut config.annotations.allowed), ("denied", &mut config.annotations.denied)]
     {
-        for (prefix, key) in policy.texts(list) {
-            if prefix.is_empty() {
-                return Err(policy.wrong(key, "an empty prefix would match every annotation"));
+        for (rule, key) in policy.texts(list) {
+            if let Some(what) = annotation::wrong_rule(rule) {
+                return Err(policy.wrong(key, &what));
             }
-            into.push(prefix.to_owned());
+            into.push(rule.to_owned());
         }
     }
     config.annotations.default =

@@ -84,6 +84,7 @@ fn wrong_values_are_refused_at_their_line() {
         ("exec_cpu_affinity = 'last'", "can only be \"first\""),
         ("capabilities = { disable = ['checkpont'] }", "did you mean \"checkpoint\"?"),
         ("annotations = { denied = [''] }", "empty prefix"),
+        ("annotations = { allowed = ['a[b'] }", "is no pattern"),
         ("annotations = { default = { a = 1 } }", "a table of strings"),
         ("platform_paths = { arm64 = '/x' }", "is not a platform"),
         ("options = { x = nan }", "not finite"),
