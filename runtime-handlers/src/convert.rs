@@ -3,6 +3,7 @@
 //! What the other dialect cannot say is left out, and a note tells so. Text of the native dialect says everything but what
 //! made a handler unavailable.
 
+mod containerd;
 mod crio;
 mod toml_text;
 
@@ -49,6 +50,12 @@ pub fn to_native(table: &HandlerTable) -> Converted {
 #[must_use]
 pub fn to_crio(table: &HandlerTable) -> Converted {
     crio::write(table)
+}
+
+/// For `/etc/containerd/config.toml`, in version 3.
+#[must_use]
+pub fn to_containerd(table: &HandlerTable) -> Converted {
+    containerd::write(table)
 }
 
 /// Every key that is set, as the native dialect calls it.
@@ -125,6 +132,11 @@ pub(crate) fn native_keys(config: &HandlerConfig) -> NativeKeys {
     let disabled: Vec<_> = config.disabled.iter().map(|(capability, _)| capability.id()).collect();
     add("capabilities", vec![("disable", !disabled.is_empty(), json!(disabled))]);
     NativeKeys { plain, tables }
+}
+
+/// A TOML document of these keys, inner tables on one line.
+pub(crate) fn toml(keys: &Map<String, Value>) -> String {
+    keys.iter().map(|(name, value)| line(&key(name), value)).collect()
 }
 
 /// Notes on the handlers that no dialect gets.

@@ -214,9 +214,13 @@ pub(crate) fn inner_name(table: &str, key: &str) -> String {
     if table.is_empty() { key } else { format!("{table}.{key}") }
 }
 
-/// Lays `over` over `base`: tables merge key by key, everything else is replaced.
+/// Lays `over` over `base`: tables merge key by key, everything else is replaced. A table begins where the first file has
+/// it.
 pub(crate) fn merge(base: &mut Section, over: Section) {
     for (key, later) in over {
+        if let Some(earlier) = base.get_mut(&key).filter(|earlier| earlier.place.line == BUILT_IN) {
+            earlier.place = later.place.clone();
+        }
         match (base.get_mut(&key).map(|earlier| &mut earlier.value), later.value) {
             (Some(Value::Table(earlier)), Value::Table(section)) => merge(earlier, section),
             (_, value) => {

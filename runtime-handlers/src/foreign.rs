@@ -33,6 +33,11 @@ impl Remarks {
         self.notes.push(Note::new(at.place.here(), text));
     }
 
+    /// A note that somebody else made.
+    pub(crate) fn found(&mut self, note: Note) {
+        self.notes.push(note);
+    }
+
     /// Says where a key was written. The last place counts.
     pub(crate) fn written(&mut self, native: &str, key: &str, at: &Located) {
         self.written.retain(|each| each.key != native);

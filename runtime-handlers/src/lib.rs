@@ -29,6 +29,8 @@ mod testing;
 
 pub mod annotation;
 
+pub mod containerd;
+pub mod containers;
 pub mod convert;
 pub mod crio;
 pub mod deadline;

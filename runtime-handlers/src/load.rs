@@ -1,7 +1,9 @@
 //! Finding and reading the configuration files.
 
 mod files;
+mod podman;
 
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,8 +11,9 @@ use std::path::{Path, PathBuf};
 use runtime_api::{ErrorKind, Result};
 
 use crate::native;
-use crate::{crio, table::HandlerTable};
-pub(crate) use files::{read, unreadable};
+use crate::{containerd, crio, table::HandlerTable};
+use files::{read, unreadable};
+pub use podman::{PodmanPlaces, containers, containers_of};
 
 /// Where the configuration is unless somebody says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/manyrun/handlers.toml";
@@ -63,6 +66,29 @@ pub fn crio(path: &Path) -> Result<HandlerTable> {
         sources.push(read(&file)?);
     }
     crio::parse(&sources)
+}
+
+/// Reads the configuration of containerd and what it imports; of a directory, its `config.toml`.
+///
+/// # Errors
+/// As [`file()`], for what [`containerd::parse`] refuses. An import without a `*` must exist.
+pub fn containerd(path: &Path) -> Result<HandlerTable> {
+    let main = if path.is_dir() { path.join("config.toml") } else { path.to_owned() };
+    let mut pending = VecDeque::from([main]);
+    let mut seen = BTreeSet::new();
+    let mut sources = Vec::new();
+    while let Some(path) = pending.pop_front() {
+        if !seen.insert(path.clone()) {
+            continue;
+        }
+        let source = read(&path)?;
+        for import in containerd::imports(&source)? {
+            let folder = path.parent().unwrap_or(Path::new("/"));
+            pending.extend(files::matching(&folder.join(import))?);
+        }
+        sources.push(source);
+    }
+    containerd::parse(&sources)
 }
 
 fn search_from(named: Option<&Path>, variable: Option<&OsStr>, default: &Path) -> Result<HandlerTable> {

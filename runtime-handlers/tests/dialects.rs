@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use runtime_api::Result;
-use runtime_handlers::{HandlerTable, Source, convert, crio, load, native};
+use runtime_handlers::{HandlerTable, Source, containerd, convert, crio, load, native};
 
 type Load = fn(&Path) -> Result<HandlerTable>;
 
@@ -100,4 +100,59 @@ fn crio_comes_back_as_crio() {
         let again = crio::parse(&[Source::new("crio.conf", converted.text.as_str())]).unwrap();
         assert_eq!(content(&again), content(&table), "{}\n{}", case.display(), converted.text);
     }
+}
+
+#[test]
+fn containerd_is_read_as_containerd_reads_it() {
+    check("containerd", load::containerd);
+}
+
+#[test]
+fn containerd_has_a_native_form() {
+    check_native_form("containerd", load::containerd);
+}
+
+#[test]
+fn containerd_comes_back_as_containerd() {
+    for case in cases("containerd") {
+        let Ok(mut table) = load::containerd(&case.join("in")) else { continue };
+        // A text of options for a strange shim is no table any more.
+        table.handlers.retain(|_, config| !config.options.contains_key("any"));
+        let converted = convert::to_containerd(&table);
+        let again = containerd::parse(&[Source::new("config.toml", converted.text.as_str())]).unwrap();
+        assert_eq!(content(&again), content(&table), "{}\n{}", case.display(), converted.text);
+    }
+}
+
+/// What the installed containerd says of itself is read, of whatever version it is.
+#[test]
+fn the_defaults_of_the_installed_containerd_are_read() {
+    let Ok(output) = std::process::Command::new("containerd").args(["config", "default"]).output() else {
+        println!("SKIPPED: containerd is not installed");
+        return;
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let table = containerd::parse(&[Source::new("config.toml", text.as_str())]).unwrap();
+    let runc = table.select(None).unwrap();
+    assert_eq!((runc.name.as_str(), runc.kind.as_str()), ("runc", "oci"));
+    assert!(runc.origin.to_string().starts_with("config.toml:"), "{}", runc.origin);
+    assert!(
+        table.unavailable.is_empty() && table.notes.is_empty(),
+        "{:?} {:?}",
+        table.unavailable,
+        table.notes
+    );
+    let kind = table.written[&runc.name].iter().find(|each| each.key == "kind").unwrap();
+    assert!(kind.origin.to_string().starts_with("config.toml:"), "{kind:?}");
+}
+
+#[test]
+fn podman_is_read_as_podman_reads_it() {
+    check("containers", load::containers);
+}
+
+#[test]
+fn podman_has_a_native_form() {
+    check_native_form("containers", load::containers);
 }

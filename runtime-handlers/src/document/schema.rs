@@ -20,6 +20,8 @@ pub(crate) enum Shape {
     /// Free keys with any values.
     Free,
     Table(&'static [Key]),
+    /// Anything: the key is known, and its value has no effect.
+    Any,
 }
 
 /// One accepted key.
@@ -132,6 +134,7 @@ fn check_shape(item: &Located, key: Key, table: &str, unknown: &mut Unknown<'_>)
                 Some(wrong) => Err(wrong_type(wrong, key.name, "an array of strings", table)),
             };
         }
+        (Shape::Any, _) => (true, "anything"),
         (Shape::Text, value) => (matches!(value, Value::Text(_)), "a string"),
         (Shape::Bool, value) => (matches!(value, Value::Bool(_)), "a boolean"),
         (Shape::Integer, value) => (matches!(value, Value::Integer(_)), "an integer"),

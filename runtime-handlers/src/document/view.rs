@@ -26,6 +26,11 @@ impl<'a> View<'a> {
         self.section?.get(name)
     }
 
+    /// What messages call this table, or one in it.
+    pub(crate) fn table(&self, inner: Option<&str>) -> String {
+        inner.map_or_else(|| self.table.clone(), |inner| super::inner_name(&self.table, inner))
+    }
+
     pub(crate) fn inner(&self, name: &str) -> Self {
         let section = match self.get(name) {
             Some(Located { value: Value::Table(section), .. }) => Some(section),

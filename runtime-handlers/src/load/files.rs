@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use runtime_api::{Error, ErrorKind, Result};
 
+use crate::glob;
 use crate::source::Source;
 
 /// More files than this in one directory of drop-ins are a mistake, such as the root of a file system.
@@ -25,6 +26,49 @@ pub(super) fn walk(directory: &Path) -> Result<Vec<PathBuf>> {
         walk_into(directory, &mut files)?;
     }
     Ok(files)
+}
+
+/// The path without needless parts, or, where it holds a `*`, all paths that it describes, in order. A directory that
+/// cannot be read describes nothing, as in Go.
+pub(super) fn matching(pattern: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = vec![PathBuf::new()];
+    let is_pattern = pattern.to_string_lossy().contains('*');
+    for part in pattern.components() {
+        let part = part.as_os_str();
+        match part.to_str().filter(|part| is_pattern && glob::is_pattern(part)) {
+            None if part == "." => {}
+            None if part == ".." => found.iter_mut().for_each(|path| {
+                path.pop();
+            }),
+            None => found.iter_mut().for_each(|path| path.push(part)),
+            Some(part) => {
+                found = found.iter().flat_map(|folder| children(folder, part)).collect();
+                if found.len() > MOST_FILES {
+                    let what = format!("it describes more than {MOST_FILES} files");
+                    return Err(Error::new(ErrorKind::ConfigInvalid(what))
+                        .during_step("read handlers")
+                        .on(pattern.display()));
+                }
+            }
+        }
+    }
+    if is_pattern {
+        found.retain(|path| path.exists());
+    }
+    Ok(found)
+}
+
+fn children(folder: &Path, pattern: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut found: Vec<_> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| glob::matches(pattern, name) == Some(true))
+        })
+        .collect();
+    found.sort();
+    found
 }
 
 fn walk_into(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -52,7 +96,7 @@ fn walk_into(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn read(path: &Path) -> Result<Source> {
+pub(super) fn read(path: &Path) -> Result<Source> {
     // A configuration of megabytes is a mistake, such as a device or a disk image.
     const LIMIT: u64 = 4 * 1024 * 1024;
     let size = std::fs::metadata(path).map_err(|error| unreadable(path, error))?.len();
@@ -66,7 +110,7 @@ pub(crate) fn read(path: &Path) -> Result<Source> {
     Ok(Source::new(path, text))
 }
 
-pub(crate) fn unreadable(path: &Path, error: io::Error) -> Error {
+pub(super) fn unreadable(path: &Path, error: io::Error) -> Error {
     let kind = match error.kind() {
         io::ErrorKind::NotFound => ErrorKind::NotFound,
         io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
