@@ -1,34 +1,43 @@
 //! `manyrun handlers`: what the configuration says.
 
+mod check;
+mod inputs;
+mod show;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Subcommand;
-use runtime_api::{Error, HandlerConfig, HandlerName, Result};
-use runtime_handlers::{HandlerTable, Snapshot, load};
-use serde_json::{Value, json};
+use clap::{Subcommand, ValueEnum};
+use runtime_api::{HandlerName, Result};
+use runtime_handlers::resolve::ThisHost;
+use runtime_handlers::{HandlerTable, Snapshot, convert, diff};
+use serde_json::json;
 
 use crate::json::Output;
 use crate::{backends, fail, tell};
+use inputs::Input;
 
-/// Look at the handlers that the configuration offers.
+/// Look at the handlers that the configuration offers: Manyrun's own, or that of CRI-O, containerd or podman.
 ///
-/// Without --config the file is the one that MANYRUN_CONFIG names, or /etc/manyrun/handlers.toml with its drop-ins, or
-/// the built-in handlers.
+/// Without a path it is what this host has: the file that MANYRUN_CONFIG names, /etc/manyrun/handlers.toml with its
+/// drop-ins, /etc/crio, /etc/containerd/config.toml, what podman reads, or the built-in handlers.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show every handler.
+    /// Show every handler, and which of them this host cannot offer.
     #[command(
-        after_help = "Examples:\n  manyrun handlers show --origin\n  manyrun handlers show --config FILE --json -"
+        after_help = "Examples:\n  manyrun handlers show --origin\n  manyrun handlers show --crio /etc/crio --json -"
     )]
     Show {
         #[command(flatten)]
         place: Place,
-        /// Show where each handler was written, too.
+        /// Show where each handler and each of its keys was written, too.
         #[arg(long)]
         origin: bool,
     },
-    /// Check the configuration without touching the host.
+    /// Check the configuration.
+    ///
+    /// Each complaint names the file, the line, the table and the key. In the configuration of another program an unknown
+    /// key, and a handler that cannot be used, are notes.
     ///
     /// Exit codes: 0 clean or notes only, 1 an error (with --strict also a note), 2 wrong usage or an unreadable file.
     Check {
@@ -37,6 +46,9 @@ pub(crate) enum Command {
         /// Notes are errors.
         #[arg(long)]
         strict: bool,
+        /// Look for the files that the handlers name on this host, too.
+        #[arg(long)]
+        host: bool,
     },
     /// Show one handler as a container would get it; the default one unless named.
     Select {
@@ -46,13 +58,53 @@ pub(crate) enum Command {
         #[arg(value_name = "NAME")]
         name: Option<HandlerName>,
     },
+    /// Write the handlers as configuration of another program, to standard output.
+    ///
+    /// What it cannot say is told on standard error.
+    #[command(
+        after_help = "Example:\n  manyrun handlers convert --crio /etc/crio --to native > handlers.toml"
+    )]
+    Convert {
+        #[command(flatten)]
+        place: Place,
+        /// Whose configuration to write.
+        #[arg(long, value_name = "DIALECT")]
+        to: Target,
+    },
+    /// Tell what is different between two configurations.
+    ///
+    /// Each path is a file or a directory as the options of the other commands take it; crio, crio.conf, containerd,
+    /// config.toml, containers and containers.conf are those of the programs of these names, others Manyrun's.
+    ///
+    /// Exit codes: 0 nothing is different, 1 something is, 2 a configuration cannot be read.
+    Diff {
+        /// The configuration before.
+        #[arg(value_name = "OLD")]
+        old: PathBuf,
+        /// The configuration now.
+        #[arg(value_name = "NEW")]
+        new: PathBuf,
+        /// Write the answer as JSON to this file, "-" for standard output (text then goes to standard error).
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+}
+
+/// What can be written.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Target {
+    /// For /etc/manyrun/handlers.toml.
+    Native,
+    /// For /etc/crio/crio.conf.d.
+    Crio,
+    /// For /etc/containerd/config.toml.
+    Containerd,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Place {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    input: Input,
     /// Write the answer as JSON to this file, "-" for standard output (text then goes to standard error).
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -60,129 +112,68 @@ pub(crate) struct Place {
 
 pub(crate) fn main(command: &Command) -> ExitCode {
     let done = match command {
-        Command::Show { place, origin } => show(place, *origin),
-        Command::Check { place, strict } => return ExitCode::from(check(place, *strict)),
+        Command::Show { place, origin } => place
+            .input
+            .read()
+            .and_then(|found| show::show(&found.table, *origin, &Output::open(place.json.as_deref())?)),
+        Command::Check { place, strict, host } => {
+            return ExitCode::from(check::check(&place.input, place.json.as_deref(), *strict, *host));
+        }
         Command::Select { place, name } => select(place, name.as_ref()),
+        Command::Convert { place, to } => convert(place, *to),
+        Command::Diff { old, new, json } => return ExitCode::from(compare(old, new, json.as_deref())),
     };
     ExitCode::from(done.map_or_else(|error| fail(&error), |()| 0))
 }
 
-fn show(place: &Place, origin: bool) -> Result<()> {
-    let output = Output::open(place.json.as_deref())?;
-    let table = load::search(place.config.as_deref())?;
-    for config in table.handlers.values() {
-        let mark = if table.default.as_ref() == Some(&config.name) { "*" } else { " " };
-        let written = if origin { format!("  {}", config.origin) } else { String::new() };
-        output.say(&format!(
-            "{mark} {:<20} {:<6} {}{written}",
-            config.name.as_str(),
-            config.kind.as_str(),
-            binaries(config)
-        ));
-    }
-    if origin {
-        for (name, place) in &table.switched_off {
-            output.say(&format!("- {:<20} off    {place}", name.as_str()));
-        }
-        for note in &table.notes {
-            output.say(&format!("note: {note}"));
-        }
-    }
-    output.write(&document(&table))
-}
-
-fn check(place: &Place, strict: bool) -> u8 {
-    let output = match Output::open(place.json.as_deref()) {
-        Ok(output) => output,
-        Err(error) => return usage(&error),
-    };
-    let table = match load::search(place.config.as_deref()) {
-        Ok(table) => table,
-        Err(error) if is_unreadable(&error) => return usage(&error),
-        Err(error) => return complain(&output, &error),
-    };
-    let registry = match backends::registry() {
-        Ok(registry) => registry,
-        Err(error) => return complain(&output, &error),
-    };
-    let errors: Vec<_> = table
-        .handlers
-        .values()
-        .filter_map(|config| registry.check(config).err())
-        .map(|e| e.report())
-        .collect();
-    for note in &table.notes {
-        output.say(&format!("note: {note}"));
-    }
-    for error in &errors {
-        tell(error);
-    }
-    output.say(&format!(
-        "{} handlers, {} errors, {} notes",
-        table.handlers.len(),
-        errors.len(),
-        table.notes.len()
-    ));
-    let mut report = document(&table);
-    report["errors"] = json!(errors);
-    if let Err(error) = output.write(&report) {
-        return usage(&error);
-    }
-    u8::from(!errors.is_empty() || (strict && !table.notes.is_empty()))
-}
-
 fn select(place: &Place, name: Option<&HandlerName>) -> Result<()> {
     let output = Output::open(place.json.as_deref())?;
-    let table = load::search(place.config.as_deref())?;
+    let table = place.input.read()?.table;
     let config = table.select(name)?;
     backends::registry()?.check(config)?;
     let snapshot = Snapshot::of(config);
+    let why = if name.is_some() { "it was named" } else { "it is the default" };
     output.say(&format!("handler   {}", config.name));
     output.say(&format!("kind      {}", config.kind));
-    output.say(&format!("binary    {}", binaries(config)));
+    output.say(&format!("binary    {}", show::binaries(config)));
     output.say(&format!("snapshot  {}", snapshot.id()));
     output.say(&format!("origin    {}", config.origin));
-    output.write(&json!({"schema": 1, "snapshot": snapshot.id(), "handler": config}))
-}
-
-fn binaries(config: &HandlerConfig) -> String {
-    let paths: Vec<_> = config.paths.iter().map(|path| path.display().to_string()).collect();
-    match (paths.is_empty(), config.kind.as_str()) {
-        (true, "oci") => format!("{} on PATH", config.name),
-        (true, _) => String::new(),
-        (false, _) => paths.join(", "),
+    output.say(&format!("why       {why}"));
+    if let Some(missing) = table.resolved(&ThisHost).unavailable.get(&config.name) {
+        output.say(&format!("missing   {} ({})", missing.reason, missing.origin));
     }
+    output.write(&json!({"schema": 1, "snapshot": snapshot.id(), "handler": config, "why": why}))
 }
 
-fn document(table: &HandlerTable) -> Value {
-    json!({
-        "schema": 1,
-        "default": table.default,
-        "sources": table.sources,
-        "handlers": table.handlers,
-        "switched_off": table.switched_off,
-        "notes": table.notes.iter().map(ToString::to_string).collect::<Vec<_>>(),
-    })
+fn convert(place: &Place, to: Target) -> Result<()> {
+    let output = Output::open(place.json.as_deref())?;
+    let table = place.input.read()?.table;
+    let converted = match to {
+        Target::Native => convert::to_native(&table),
+        Target::Crio => convert::to_crio(&table),
+        Target::Containerd => convert::to_containerd(&table),
+    };
+    output.say(converted.text.trim_end());
+    let left_out: Vec<_> = converted.left_out.iter().map(ToString::to_string).collect();
+    for note in &left_out {
+        tell(&format!("note: {note}"));
+    }
+    output.write(&json!({"schema": 1, "text": converted.text, "left_out": left_out}))
 }
 
-/// Whether the trouble is the file itself and not what it says.
-fn is_unreadable(error: &Error) -> bool {
-    use runtime_api::ErrorKind::{NotFound, PermissionDenied};
-    matches!(error.kind(), NotFound | PermissionDenied) || is_no_text(error)
-}
-
-fn is_no_text(error: &Error) -> bool {
-    // What the loader refuses names the file alone; what the parser refuses names a line of it.
-    error.subject().is_some_and(|subject| Path::new(subject).exists())
-}
-
-fn usage(error: &Error) -> u8 {
-    fail(error);
-    2
-}
-
-fn complain(output: &Output, error: &Error) -> u8 {
-    fail(error);
-    let document = json!({"schema": 1, "errors": [error.report()]});
-    output.write(&document).map_or_else(|error| usage(&error), |()| 1)
+fn compare(old: &Path, new: &Path, json: Option<&Path>) -> u8 {
+    let read = |path: &Path| inputs::by_name(path).map(|found| found.table);
+    let tables = Output::open(json).and_then(|output| Ok((output, read(old)?, read(new)?)));
+    let (output, old, new): (Output, HandlerTable, HandlerTable) = match tables {
+        Ok(tables) => tables,
+        Err(error) => return check::usage(&error),
+    };
+    let changes: Vec<_> = diff::between(&old, &new).iter().map(ToString::to_string).collect();
+    for change in &changes {
+        output.say(change);
+    }
+    match output.write(&json!({"schema": 1, "changes": changes})) {
+        Ok(()) => u8::from(!changes.is_empty()),
+        Err(error) => check::usage(&error),
+    }
 }

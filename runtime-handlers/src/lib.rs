@@ -34,12 +34,14 @@ pub mod containers;
 pub mod convert;
 pub mod crio;
 pub mod deadline;
+pub mod diff;
 pub mod guard;
 pub mod intercept;
 pub mod load;
 pub mod logs;
 pub mod narrow;
 pub mod native;
+pub mod resolve;
 pub mod stack;
 pub mod trace;
 

@@ -44,6 +44,56 @@ pub fn file(path: &Path) -> Result<HandlerTable> {
     native::parse(&sources)
 }
 
+/// Whose configuration it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Our own: `/etc/manyrun/handlers.toml`.
+    Native,
+    /// `/etc/crio/crio.conf`.
+    Crio,
+    /// `/etc/containerd/config.toml`.
+    Containerd,
+    /// `/etc/containers/containers.conf`.
+    Containers,
+}
+
+/// Reads a file with its drop-ins, or those of a directory.
+///
+/// # Errors
+/// Those of [`file()`], [`crio()`], [`containerd()`] and [`containers()`].
+pub fn dialect(dialect: Dialect, path: &Path) -> Result<HandlerTable> {
+    match dialect {
+        Dialect::Native if path.is_dir() => file(&path.join("handlers.toml")),
+        Dialect::Native => file(path),
+        Dialect::Crio => crio(path),
+        Dialect::Containerd => containerd(path),
+        Dialect::Containers => containers(path),
+    }
+}
+
+/// Reads what this host has: the native configuration if there is one, else that of CRI-O, of containerd, of podman. Where
+/// none of them is configured, the answer is [`HandlerTable::built_in`].
+///
+/// # Errors
+/// Those of reading the first that is there.
+pub fn node(podman: &PodmanPlaces) -> Result<(Dialect, HandlerTable)> {
+    let native = search(None)?;
+    if !native.sources.is_empty() {
+        return Ok((Dialect::Native, native));
+    }
+    for (whose, path) in [(Dialect::Crio, "/etc/crio"), (Dialect::Containerd, "/etc/containerd/config.toml")]
+    {
+        let path = Path::new(path);
+        if exists(path)? {
+            return dialect(whose, path).map(|table| (whose, table));
+        }
+    }
+    if podman::is_configured(podman)? {
+        return containers_of(podman).map(|table| (Dialect::Containers, table));
+    }
+    Ok((Dialect::Native, native))
+}
+
 /// Reads the configuration of CRI-O: `crio.conf` and everything below `crio.conf.d` beside it, or a directory that holds
 /// them, or a directory of drop-ins.
 ///

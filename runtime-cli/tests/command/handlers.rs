@@ -58,3 +58,77 @@ fn select_shows_what_a_container_would_get() {
     assert_eq!(unknown.code, 125);
     assert!(unknown.stderr.contains("Two_2, one"), "{unknown:?}");
 }
+
+const CRIO: &str = "[crio.runtime]\ndefault_runtime = 'runc'\ncgroup_manager = 'cgroupfs'\n[crio.runtime.runtimes.runc]\n\
+                    runtime_path = '/bin/sh'\n[crio.runtime.runtimes.gone]\nruntime_path = '/no/such/runtime'\n";
+
+#[test]
+fn configuration_of_other_programs_is_shown_with_the_place_of_each_key() {
+    let place = Place::new();
+    let crio = place.write("crio.conf", CRIO);
+    let answer = place.call(&["handlers", "show", "--origin", "--crio", &crio]);
+    assert_eq!(answer.code, 0, "{answer:?}");
+    let key = format!("paths = [\"/bin/sh\"]  {crio}:5 [crio.runtime.runtimes.runc] runtime_path");
+    assert!(answer.stdout.contains(&key), "{answer:?}");
+    assert!(answer.stdout.contains("unavailable: no executable /no/such/runtime"), "{answer:?}");
+    let containers =
+        place.write("containers.conf", "[engine]\nruntime = 'mine'\n[engine.runtimes]\nmine = ['/bin/sh']\n");
+    let answer = place.call(&["handlers", "select", "--containers", &containers]);
+    assert!(answer.stdout.contains("it is the default"), "{answer:?}");
+    let both = place.call(&["handlers", "show", "--crio", &crio, "--containers", &containers]);
+    assert_eq!(both.code, 2, "{both:?}");
+}
+
+#[test]
+fn a_broken_handler_of_another_program_is_a_note_unless_it_is_the_default() {
+    let place = Place::new();
+    let crio = place.write("crio.conf", CRIO);
+    let check = |file: &str, more: &[&str]| {
+        let args = ["handlers", "check", "--crio", file];
+        place.call(&args.iter().chain(more).copied().collect::<Vec<_>>())
+    };
+    assert_eq!(check(&crio, &["--strict"]).code, 0);
+    let host = check(&crio, &["--host"]);
+    assert!(host.code == 0 && host.stdout.contains("1 notes"), "{host:?}");
+    assert_eq!(check(&crio, &["--host", "--strict"]).code, 1);
+    let default = place.write("default.conf", &CRIO.replace("= 'runc'", "= 'gone'"));
+    assert_eq!(check(&default, &[]).code, 0);
+    let host = check(&default, &["--host"]);
+    assert!(host.code == 1 && host.stderr.contains("\"gone\" is unavailable"), "{host:?}");
+    let slip = place.write("slip.conf", &CRIO.replace("runtime_path", "runtime_pth"));
+    let told = check(&slip, &[]);
+    assert!(told.code == 0 && told.stdout.contains("did you mean \"runtime_path\"?"), "{told:?}");
+    assert_eq!(check(&slip, &["--strict"]).code, 1);
+    let wrong = place.write("wrong.conf", "[crio.runtime]\ndefault_runtime = 1\n");
+    assert_eq!(check(&wrong, &[]).code, 1);
+    assert_eq!(check("/no/such/crio.conf", &[]).code, 2);
+}
+
+#[test]
+fn handlers_are_written_for_other_programs_and_come_back() {
+    let place = Place::new();
+    let crio = place.write("crio.conf", CRIO);
+    for (to, option) in [("native", "native"), ("crio", "crio")] {
+        let answer = place.call(&["handlers", "convert", "--crio", &crio, "--to", to]);
+        assert_eq!(answer.code, 0, "{answer:?}");
+        let file = place.write(&format!("{to}.toml"), &answer.stdout);
+        let again = place.call(&["handlers", "convert", &format!("--{option}"), &file, "--to", "native"]);
+        let first = place.call(&["handlers", "convert", "--crio", &crio, "--to", "native"]);
+        assert_eq!(again.stdout, first.stdout, "{to}");
+    }
+    let containerd = place.call(&["handlers", "convert", "--crio", &crio, "--to", "containerd"]);
+    assert!(containerd.stdout.contains("BinaryName = \"/bin/sh\""), "{containerd:?}");
+    assert!(containerd.stderr.contains("min_memory of the handler \"runc\" is left out"), "{containerd:?}");
+}
+
+#[test]
+fn two_configurations_are_compared() {
+    let place = Place::new();
+    let old = place.write("old.toml", TABLE);
+    let new = place.write("new.toml", &TABLE.replace("default = 'one'\n", "").replace("Two_2", "two"));
+    let answer = place.call(&["handlers", "diff", &old, &new]);
+    assert_eq!(answer.code, 1, "{answer:?}");
+    assert_eq!(answer.stdout, "default: one -> none\n- Two_2\n+ two\n");
+    assert_eq!(place.call(&["handlers", "diff", &old, &old]).code, 0);
+    assert_eq!(place.call(&["handlers", "diff", &old, "/no/such/file"]).code, 2);
+}

@@ -58,6 +58,8 @@ impl Place {
             .args(args)
             .env_remove("MANYRUN_CONFIG")
             .env_remove("MANYRUN_LOG")
+            .env_remove("CONTAINERS_CONF")
+            .env_remove("CONTAINERS_CONF_OVERRIDE")
             .env("TMPDIR", self.path("tmp"))
             .current_dir(self.0.path())
             .stdin(Stdio::null())

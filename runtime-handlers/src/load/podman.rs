@@ -9,6 +9,7 @@ use runtime_api::{ErrorKind, Result};
 
 use super::files::{beside, read, unreadable};
 use crate::containers;
+use crate::resolve::{Host as _, ThisHost};
 use crate::source::Source;
 use crate::table::HandlerTable;
 
@@ -104,7 +105,7 @@ pub fn containers(path: &Path) -> Result<HandlerTable> {
     for file in conf_files(&folder)?.into_values() {
         sources.push(read(&file)?);
     }
-    containers::parse(&sources, &is_there)
+    containers::parse(&sources, &|path| ThisHost.has(path))
 }
 
 /// Reads what podman would read.
@@ -112,7 +113,7 @@ pub fn containers(path: &Path) -> Result<HandlerTable> {
 /// # Errors
 /// As [`containers`]. A file that a variable names must exist.
 pub fn containers_of(places: &PodmanPlaces) -> Result<HandlerTable> {
-    containers::parse(&places.sources()?, &is_there)
+    containers::parse(&places.sources()?, &|path| ThisHost.has(path))
 }
 
 /// Whether any file of podman's configuration is there.
@@ -143,15 +144,6 @@ fn conf_files(folder: &Path) -> Result<BTreeMap<std::ffi::OsString, PathBuf>> {
         }
     }
     Ok(files)
-}
-
-/// Whether a path exists, or a bare name is on `PATH`.
-fn is_there(path: &Path) -> bool {
-    if path.is_absolute() {
-        return path.exists();
-    }
-    let places = std::env::var_os("PATH").unwrap_or_default();
-    path.components().count() == 1 && std::env::split_paths(&places).any(|place| place.join(path).is_file())
 }
 
 #[cfg(test)]

@@ -1,0 +1,90 @@
+//! `manyrun handlers check`.
+
+use std::path::Path;
+
+use runtime_api::{Error, HandlerConfig};
+use runtime_handlers::load::Dialect;
+use runtime_handlers::resolve::ThisHost;
+use runtime_handlers::{HandlerTable, Registry};
+use serde_json::json;
+
+use super::inputs::{Found, Input};
+use super::show::document;
+use crate::json::Output;
+use crate::{backends, fail, tell};
+
+pub(super) fn check(input: &Input, json: Option<&Path>, strict: bool, host: bool) -> u8 {
+    let output = match Output::open(json) {
+        Ok(output) => output,
+        Err(error) => return usage(&error),
+    };
+    let found = match input.read() {
+        Ok(found) => found,
+        Err(error) if is_unreadable(&error) => return usage(&error),
+        Err(error) => return complain(&output, &error),
+    };
+    let registry = match backends::registry() {
+        Ok(registry) => registry,
+        Err(error) => return complain(&output, &error),
+    };
+    let table = if host { found.table.resolved(&ThisHost) } else { found.table.clone() };
+    let (errors, mut notes) = judge(&found, &table, &registry);
+    notes.extend(table.notes.iter().map(ToString::to_string));
+    for note in &notes {
+        output.say(&format!("note: {note}"));
+    }
+    for error in &errors {
+        tell(error);
+    }
+    let handlers = table.handlers.len() + table.unavailable.len();
+    output.say(&format!("{handlers} handlers, {} errors, {} notes", errors.len(), notes.len()));
+    let mut report = document(&table);
+    report["errors"] = json!(errors);
+    report["notes"] = json!(notes);
+    if let Err(error) = output.write(&report) {
+        return usage(&error);
+    }
+    u8::from(!errors.is_empty() || (strict && !notes.is_empty()))
+}
+
+/// What is an error, and what is a note. In the configuration of another program a handler that cannot be used is a note,
+/// as it is there, unless it is the default one.
+fn judge(found: &Found, table: &HandlerTable, registry: &Registry) -> (Vec<String>, Vec<String>) {
+    let (mut errors, mut notes) = (Vec::new(), Vec::new());
+    let is_default = |name| found.table.default.as_ref() == Some(name);
+    for (name, broken) in &table.unavailable {
+        let text = format!("{}: the handler \"{name}\" is unavailable: {}", broken.origin, broken.reason);
+        if is_default(name) { errors.push(text) } else { notes.push(text) }
+    }
+    let refused = |config: &HandlerConfig| registry.check(config).err().map(|error| error.report());
+    for (config, text) in table.handlers.values().filter_map(|config| Some((config, refused(config)?))) {
+        if found.dialect == Dialect::Native || is_default(&config.name) {
+            errors.push(text);
+        } else {
+            notes.push(format!("{}: the handler \"{}\" is unavailable: {text}", config.origin, config.name));
+        }
+    }
+    (errors, notes)
+}
+
+/// Whether the trouble is the file itself and not what it says.
+fn is_unreadable(error: &Error) -> bool {
+    use runtime_api::ErrorKind::{NotFound, PermissionDenied};
+    matches!(error.kind(), NotFound | PermissionDenied) || is_no_text(error)
+}
+
+fn is_no_text(error: &Error) -> bool {
+    // What the loader refuses names the file alone; what the parser refuses names a line of it.
+    error.subject().is_some_and(|subject| Path::new(subject).exists())
+}
+
+pub(super) fn usage(error: &Error) -> u8 {
+    fail(error);
+    2
+}
+
+fn complain(output: &Output, error: &Error) -> u8 {
+    fail(error);
+    let document = json!({"schema": 1, "errors": [error.report()]});
+    output.write(&document).map_or_else(|error| usage(&error), |()| 1)
+}

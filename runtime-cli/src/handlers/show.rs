@@ -1,0 +1,98 @@
+//! `manyrun handlers show`.
+
+use runtime_api::{HandlerConfig, Result};
+use runtime_handlers::HandlerTable;
+use runtime_handlers::diff;
+use runtime_handlers::resolve::ThisHost;
+use serde_json::{Value, json};
+
+use crate::json::Output;
+
+pub(super) fn show(table: &HandlerTable, origin: bool, output: &Output) -> Result<()> {
+    let here = table.resolved(&ThisHost);
+    for config in table.handlers.values() {
+        let mark = if table.default.as_ref() == Some(&config.name) { "*" } else { " " };
+        let missing = here.unavailable.get(&config.name);
+        let state =
+            missing.map_or_else(|| binaries(config), |broken| format!("unavailable: {}", broken.reason));
+        let written = if origin { format!("  {}", config.origin) } else { String::new() };
+        let (name, kind) = (config.name.as_str(), config.kind.as_str());
+        output.say(&format!("{mark} {name:<20} {kind:<6} {state}{written}"));
+        if origin {
+            keys(table, config, output);
+        }
+    }
+    for (name, broken) in &table.unavailable {
+        let written = if origin { format!("  {}", broken.origin) } else { String::new() };
+        output.say(&format!("! {:<20} {:<6} unavailable: {}{written}", name.as_str(), "", broken.reason));
+    }
+    if origin {
+        for (name, place) in &table.switched_off {
+            output.say(&format!("- {:<20} off    {place}", name.as_str()));
+        }
+        for note in &table.notes {
+            output.say(&format!("note: {note}"));
+        }
+    }
+    output.write(&document(table))
+}
+
+/// Every key that is set, and where it was written.
+fn keys(table: &HandlerTable, config: &HandlerConfig, output: &Output) {
+    let written = table.written.get(&config.name);
+    for (key, value) in diff::keys(config) {
+        let mut places = written.into_iter().flatten().filter(|each| {
+            each.key == key
+                || key.starts_with(&format!("{}.", each.key))
+                || (key == "paths" && each.key == "path")
+        });
+        let place = places.next().map_or_else(
+            || "default".to_owned(),
+            |each| match &each.written_as {
+                same if *same == each.key || each.key.ends_with(&format!(".{same}")) => {
+                    each.origin.to_string()
+                }
+                other => format!("{} {other}", each.origin),
+            },
+        );
+        output.say(&format!("    {key} = {value}  {place}"));
+    }
+}
+
+pub(super) fn binaries(config: &HandlerConfig) -> String {
+    let paths: Vec<_> = config.paths.iter().map(|path| path.display().to_string()).collect();
+    match (paths.is_empty(), config.kind.as_str()) {
+        (true, "oci") => format!("{} on PATH", config.name),
+        (true, _) => String::new(),
+        (false, _) => paths.join(", "),
+    }
+}
+
+pub(super) fn document(table: &HandlerTable) -> Value {
+    let written: serde_json::Map<_, _> = table
+        .written
+        .iter()
+        .map(|(name, keys)| {
+            let keys = keys.iter().map(|each| {
+                let place = json!({"origin": each.origin, "written_as": each.written_as});
+                (each.key.clone(), place)
+            });
+            (name.to_string(), keys.collect())
+        })
+        .collect();
+    let unavailable: serde_json::Map<_, _> = table
+        .unavailable
+        .iter()
+        .map(|(name, broken)| (name.to_string(), json!({"reason": broken.reason, "origin": broken.origin})))
+        .collect();
+    json!({
+        "schema": 1,
+        "default": table.default,
+        "sources": table.sources,
+        "handlers": table.handlers,
+        "unavailable": unavailable,
+        "switched_off": table.switched_off,
+        "written": written,
+        "notes": table.notes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,122 @@
+//! What of a table this host has.
+
+use std::path::Path;
+
+use runtime_api::{HandlerConfig, Origin};
+
+use crate::table::{HandlerTable, Unavailable};
+
+/// A host, as far as handlers ask for it.
+pub trait Host: std::fmt::Debug {
+    /// Whether a file is there: an absolute path, or a bare name on `PATH`.
+    fn has(&self, path: &Path) -> bool;
+}
+
+/// The host that this process runs on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ThisHost;
+
+impl Host for ThisHost {
+    fn has(&self, path: &Path) -> bool {
+        if path.is_absolute() {
+            return path.exists();
+        }
+        let places = std::env::var_os("PATH").unwrap_or_default();
+        path.components().count() == 1
+            && std::env::split_paths(&places).any(|place| place.join(path).is_file())
+    }
+}
+
+impl HandlerTable {
+    /// The same table, in which handlers whose files are missing on this host are
+    /// [unavailable](HandlerTable::unavailable). The default stays the default: [`select`](HandlerTable::select) then says
+    /// why it cannot be used.
+    #[must_use]
+    pub fn resolved(&self, host: &dyn Host) -> Self {
+        let mut table = self.clone();
+        for (name, config) in &self.handlers {
+            if let Some(reason) = missing(config, host) {
+                table.handlers.remove(name);
+                let origin = self.place(config, reason.0);
+                table.unavailable.insert(name.clone(), Unavailable::new(reason.1, origin));
+            }
+        }
+        table
+    }
+
+    fn place(&self, config: &HandlerConfig, key: &str) -> Origin {
+        let written = self.written.get(&config.name).into_iter().flatten();
+        let mut found = written.filter(|each| each.key == key || (key == "paths" && each.key == "path"));
+        found.next().map_or_else(|| config.origin.clone(), |each| each.origin.clone())
+    }
+}
+
+/// The first key that names something that is not there, and what to say.
+fn missing(config: &HandlerConfig, host: &dyn Host) -> Option<(&'static str, String)> {
+    let by_name = Path::new(config.name.as_str());
+    let is_oci = config.kind.as_str() == "oci";
+    if config.paths.is_empty() && is_oci && !host.has(by_name) {
+        return Some(("paths", format!("no executable \"{}\" on PATH", config.name)));
+    }
+    if !config.paths.is_empty() && !config.paths.iter().any(|path| host.has(path)) {
+        let list: Vec<_> = config.paths.iter().map(|path| path.display().to_string()).collect();
+        return Some(("paths", format!("no executable {}", list.join(" nor "))));
+    }
+    let files = [
+        ("config_path", &config.config_path),
+        ("seccomp_profile", &config.seccomp_profile),
+        ("monitor.path", &config.monitor.path),
+    ];
+    files.into_iter().find_map(|(key, path)| {
+        let path = path.as_ref().filter(|path| !host.has(path))?;
+        Some((key, format!("{key} {} does not exist", path.display())))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crio;
+    use crate::source::Source;
+    use runtime_api::{ErrorKind, HandlerName};
+
+    #[derive(Debug)]
+    struct Has(&'static [&'static str]);
+
+    impl Host for Has {
+        fn has(&self, path: &Path) -> bool {
+            self.0.iter().any(|each| Path::new(each) == path)
+        }
+    }
+
+    #[test]
+    fn what_is_missing_makes_a_handler_unavailable_and_stays_visible() {
+        let text = "[crio.runtime.runtimes.runc]\nruntime_path = '/a/runc'\n[crio.runtime.runtimes.kata]\n\
+                    runtime_path = '/a/containerd-shim-kata-v2'\nruntime_type = 'vm'\nruntime_config_path = '/e/kata.toml'\n";
+        let table = crio::parse(&[Source::new("crio.conf", text)]).unwrap();
+        let here = table.resolved(&Has(&["crun", "/a/containerd-shim-kata-v2"]));
+        assert_eq!(here.select(None).unwrap().name.as_str(), "crun");
+        let told: Vec<_> =
+            here.unavailable.values().map(|broken| format!("{} {}", broken.reason, broken.origin)).collect();
+        assert_eq!(
+            told,
+            [
+                "config_path /e/kata.toml does not exist crio.conf:6 [crio.runtime.runtimes.kata]",
+                "no executable /a/runc crio.conf:2 [crio.runtime.runtimes.runc]"
+            ]
+        );
+        let nothing = table.resolved(&Has(&[]));
+        let error = nothing.select(None).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Unavailable(_)), "{error:?}");
+        assert!(error.to_string().contains("no executable \"crun\" on PATH"), "{error}");
+        let kata = HandlerName::new("kata").unwrap();
+        assert!(nothing.select(Some(&kata)).is_err());
+    }
+
+    #[test]
+    fn the_first_candidate_that_is_there_is_enough() {
+        let table =
+            crate::native::parse(&[Source::new("f", "[runtimes.a]\nkind = 'oci'\npaths = ['/x', '/y']\n")]);
+        assert!(table.unwrap().resolved(&Has(&["/y"])).unavailable.is_empty());
+    }
+}
