@@ -54,7 +54,7 @@ enum Sight {
 struct Locked {
     record: SessionRecord,
     dir: ContainerDir,
-    _held: Held,
+    held: Held,
 }
 
 impl Backend {
@@ -98,7 +98,27 @@ impl Backend {
             self.demolish_session(&container, &dir).await;
             return Ok(None);
         }
-        Ok(Some(Locked { record, dir, _held: held }))
+        Ok(Some(Locked { record, dir, held }))
+    }
+
+    /// Locks a session that is not between its end and its exit file, and tells how it stands. The lock is not held while a
+    /// monitor is waited for: it may hang, and others may want to end it. After a while the session is told as it is.
+    async fn lock_settled_session(
+        &self,
+        id: &ContainerId,
+        session: &ExecId,
+    ) -> Result<Option<(Locked, Sight)>> {
+        let patience = Instant::now() + ENDING;
+        loop {
+            let Some(locked) = self.lock_session(id, session).await? else { return Ok(None) };
+            let sight = self.look_at_session(&locked.record, &locked.dir)?;
+            if sight != Sight::Ending || Instant::now() >= patience {
+                return Ok(Some((locked, sight)));
+            }
+            let Locked { record, dir, held } = locked;
+            drop(held);
+            self.settle_session_by(&record, &dir, patience).await?;
+        }
     }
 
     fn look_at_session(&self, record: &SessionRecord, dir: &ContainerDir) -> Result<Sight> {
@@ -137,7 +157,15 @@ impl Backend {
 
     /// Looks until the session is not between its end and its exit file. A monitor that hangs holds up nobody for long.
     async fn settle_session(&self, record: &SessionRecord, dir: &ContainerDir) -> Result<Sight> {
-        let deadline = Instant::now() + ENDING;
+        self.settle_session_by(record, dir, Instant::now() + ENDING).await
+    }
+
+    async fn settle_session_by(
+        &self,
+        record: &SessionRecord,
+        dir: &ContainerDir,
+        deadline: Instant,
+    ) -> Result<Sight> {
         loop {
             let sight = self.look_at_session(record, dir)?;
             if sight != Sight::Ending || Instant::now() >= deadline {

@@ -14,6 +14,7 @@ use runtime_api::{
 use runtime_oci::OciFactory;
 use runtime_test::{Life, Step, Trap, Workload};
 use tokio::io::AsyncReadExt as _;
+use tokio::task::JoinSet;
 
 use crate::place::{parent_of, with_arguments};
 use crate::wrapper::{Hangs, Wrapper};
@@ -131,6 +132,38 @@ async fn a_monitor_that_hangs_is_ended_by_a_stop() {
         assert!(!lives(session.monitor));
         session.clean_up().await.unwrap();
         within(LIMIT, "delete", runtime.delete(&container, DeleteRequest::force())).await.unwrap();
+        runtime.shutdown().await;
+    })
+    .await;
+}
+
+/// Each of them waits for the monitor's word, and none may keep a stop from ending that wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_that_wait_for_a_sessions_monitor_that_hangs_keep_no_stop_away() {
+    on(&["runc", "crun"], async |place| {
+        let runtime = place.open(&place.config()).await;
+        let elsewhere = place.open(&place.config()).await;
+        let container = place.running(&runtime, "polled", &Workload::ready_forever()).await;
+        let session = Session::start(place, &runtime, &container, "polled", &Workload::forever()).await;
+        kill(Pid::from_raw(session.monitor), Signal::SIGSTOP).unwrap();
+        kill(Pid::from_raw(session.program), Signal::SIGKILL).unwrap();
+        until("the end of the program", || (!lives(session.program)).then_some(())).await;
+        let mut pollers = JoinSet::new();
+        for runtime in [&runtime, &runtime, &runtime, &elsewhere, &elsewhere, &elsewhere] {
+            let (runtime, container, id) = (runtime.clone(), container.clone(), session.id.clone());
+            pollers.spawn(async move { while runtime.exec_cleanup(&container, &id).await.is_err() {} });
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        // The stop may be over before it could tell: then the session was cleaned up at once.
+        let stop = runtime.exec_stop(&container, &session.id, StopRequest::within(Duration::ZERO));
+        match within(Duration::from_secs(25), "exec_stop", stop).await {
+            Ok(ended) => assert_eq!(ended, ExecSessionState::Stopped { code: None }),
+            Err(error) => assert!(error.is_not_found(), "{error:?}"),
+        }
+        within(LIMIT, "the end of the pollers", pollers.join_all()).await;
+        assert!(!lives(session.monitor));
+        within(LIMIT, "delete", runtime.delete(&container, DeleteRequest::force())).await.unwrap();
+        elsewhere.shutdown().await;
         runtime.shutdown().await;
     })
     .await;

@@ -69,9 +69,9 @@ impl Backend {
     ) -> Result<Locked> {
         let named = |error: Error| error.during(operation).on(subject(id, session));
         drop(self.admit(operation, id).await?);
-        let locked = self.lock_session(id, session).await.map_err(named)?;
-        let locked = locked.ok_or_else(|| named(Error::new(ErrorKind::NotFound)))?;
-        match self.settle_session(&locked.record, &locked.dir).await.map_err(named)? {
+        let locked = self.lock_settled_session(id, session).await.map_err(named)?;
+        let (locked, sight) = locked.ok_or_else(|| named(Error::new(ErrorKind::NotFound)))?;
+        match sight {
             Sight::Running | Sight::Ending => Ok(locked),
             Sight::Stopped(_) => {
                 Err(named(wrong_state(ContainerStatus::Stopped, &[ContainerStatus::Running])))

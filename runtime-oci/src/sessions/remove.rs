@@ -26,8 +26,9 @@ impl Backend {
     pub(crate) async fn clean_up_session(&self, id: &ContainerId, session: &ExecId) -> Result<()> {
         let named = |error: Error| error.during(Operation::ExecCleanup).on(subject(id, session));
         self.known(Operation::ExecCleanup, id).map_err(named)?;
-        let Some(locked) = self.lock_session(id, session).await.map_err(named)? else { return Ok(()) };
-        match self.settle_session(&locked.record, &locked.dir).await.map_err(named)? {
+        let locked = self.lock_settled_session(id, session).await.map_err(named)?;
+        let Some((locked, sight)) = locked else { return Ok(()) };
+        match sight {
             Sight::Running | Sight::Ending => {
                 Err(named(wrong_state(ContainerStatus::Running, &[ContainerStatus::Stopped])))
             }

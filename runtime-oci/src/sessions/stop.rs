@@ -86,8 +86,8 @@ impl Backend {
     ) -> Result<Progress> {
         let begun = Instant::now();
         let dir = self.known(Operation::ExecStop, id)?.session(session);
-        let mut locked = self.locked_session(id, session).await?;
-        if let Sight::Stopped(code) = self.settle_session(&locked.record, &locked.dir).await? {
+        let (mut locked, sight) = self.locked_session(id, session).await?;
+        if let Sight::Stopped(code) = sight {
             return Ok(Progress::Done(code));
         }
         let container = self.refuse_in_paused(id)?;
@@ -154,11 +154,11 @@ impl Backend {
         session: &ExecId,
         witness: &Witness,
     ) -> Result<Option<Option<i32>>> {
-        let mut locked = self.locked_session(id, session).await?;
+        let (mut locked, sight) = self.locked_session(id, session).await?;
         if !witness.is_current(&locked.dir) {
             return Err(Error::new(ErrorKind::NotFound));
         }
-        match self.settle_session(&locked.record, &locked.dir).await? {
+        match sight {
             Sight::Stopped(code) => return Ok(Some(code)),
             // The program is gone and the monitor has not said so for seconds: it hangs, and would for ever.
             Sight::Ending => end_all(locked.record.monitor).await,
@@ -172,8 +172,8 @@ impl Backend {
         Ok(None)
     }
 
-    async fn locked_session(&self, id: &ContainerId, session: &ExecId) -> Result<Locked> {
-        self.lock_session(id, session).await?.ok_or_else(|| Error::new(ErrorKind::NotFound))
+    async fn locked_session(&self, id: &ContainerId, session: &ExecId) -> Result<(Locked, Sight)> {
+        self.lock_settled_session(id, session).await?.ok_or_else(|| Error::new(ErrorKind::NotFound))
     }
 
     /// Notes how far the stop has come, and whose it is.
