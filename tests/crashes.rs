@@ -28,7 +28,7 @@ use manyrun_tests::life::SCENARIOS;
 use manyrun_tests::patience::within;
 use tokio::sync::Mutex;
 
-use case::{Case, Random, Victims};
+use case::{Case, Random};
 use field::Field;
 
 /// Cases that once failed, or that no random choice should miss, and the kind of runtime that they are for.
@@ -98,6 +98,16 @@ async fn a_caller_that_lets_go_on_runsc() {
     drops::campaign("runsc", amount() / FEWER).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_lets_go_behind_the_shim_in_go() {
+    drops::campaign("vm:runc", amount() / FEWER).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_lets_go_behind_the_shim_in_rust() {
+    drops::campaign("vm:runc-rs", amount() / FEWER).await;
+}
+
 /// What differs from runtime to runtime needs fewer cases than what is common to all.
 const FEWER: u64 = 3;
 
@@ -145,13 +155,13 @@ async fn campaign(binary: &'static str, amount: u64) {
     };
     for scenario in &SCENARIOS[..swept] {
         for step in 0..scenario.steps.len() {
-            for victims in Victims::at_each_step(binary) {
-                one(&mut field, &Case::after(scenario, step, *victims, &mut random)).await;
+            for case in Case::of_step(binary, scenario, step, swept > 1, &mut random) {
+                one(&mut field, &case).await;
             }
         }
     }
     for _ in 0..amount {
-        let case = Case::random(&mut random, &calls, Victims::of(binary));
+        let case = Case::random(&mut random, &calls, binary);
         one(&mut field, &case).await;
     }
     println!("{} lives on {binary} were cut off", field.lives());

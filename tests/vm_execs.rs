@@ -14,7 +14,7 @@ use runtime_api::{
     ContainerId, DeleteRequest, ExecEnd, ExecId, ExecSessionRequest, ExecSessionState, ExecSyncRequest,
     SharedRuntime, StopRequest,
 };
-use runtime_test::{Step, Workload};
+use runtime_test::{BundleOptions, Step, Workload};
 
 const SHIMS: &[&str] = &["vm:runc", "vm:runc@crun", "vm:runc-rs"];
 
@@ -56,7 +56,7 @@ async fn the_exec_of_a_killed_caller_is_ended_by_the_next_and_its_session_goes_o
     on(SHIMS, async |place| {
         let scenario = Scenario::named("whole").unwrap();
         let bundles = place.path("bundles");
-        Life::write_bundles(&bundles).unwrap();
+        Life::write_bundles(&bundles, &BundleOptions::new()).unwrap();
         let life = Life { scenario, id: place.id("life"), bundles, log: place.path("log") };
         let hang = scenario.steps.iter().position(|step| *step == Act::Hang).unwrap();
         let mut caller = Command::new(env!("CARGO_BIN_EXE_crash-subject"));

@@ -117,6 +117,9 @@ pub(crate) struct Record {
     pub(crate) frozen: Frozen,
     #[serde(default)]
     pub(crate) stop: Option<StopPhase>,
+    /// Whether everything was removed that its dead shim had left.
+    #[serde(default)]
+    pub(crate) cleaned_up: bool,
     /// Set where the end cannot be read from the exit file.
     #[serde(default)]
     pub(crate) exit: Option<ExitStatus>,
@@ -168,6 +171,7 @@ impl Record {
             init_program: None,
             frozen: Frozen::No,
             stop: None,
+            cleaned_up: false,
             exit: None,
             stop_signal: None,
             cgroup: None,

@@ -78,7 +78,7 @@ impl Backend {
     async fn finish(&self, id: &ContainerId) -> Result<()> {
         let Some(mut locked) = self.lock(id).await? else { return Ok(()) };
         if matches!(locked.record.phase, Phase::Creating | Phase::Deleting) {
-            return self.take_down(&mut locked).await;
+            return self.take_down(&mut locked, false).await;
         }
         let rebooted = locked.record.boot_id != self.boot_id;
         if rebooted && locked.record.exit.is_none() && !locked.dir.exit().exists() {

@@ -61,13 +61,8 @@ impl Victims {
     ];
 
     /// Who dies in the lives of a runtime of this name.
-    pub(crate) fn of(binary: &str) -> &'static [Self] {
-        if binary.starts_with("vm:") { Self::OF_A_SHIM } else { Self::OF_A_HOST_RUNTIME }
-    }
-
-    /// Who dies at each step of a life.
-    pub(crate) fn at_each_step(binary: &str) -> &'static [Self] {
-        if binary.starts_with("vm:") { &Self::OF_A_SHIM[..5] } else { &[Self::CALLER] }
+    fn of(binary: &str) -> &'static [Self] {
+        if is_behind_shim(binary) { Self::OF_A_SHIM } else { Self::OF_A_HOST_RUNTIME }
     }
 
     /// Whether anybody but the caller dies.
@@ -120,26 +115,39 @@ pub(crate) struct Case {
     pub(crate) again: Again,
     /// Whether the container is deleted with force afterwards, instead of living on.
     pub(crate) force: bool,
+    /// Whether it shares its shim with a container that nobody touches.
+    pub(crate) guest: bool,
 }
 
 impl Case {
-    pub(crate) fn after(
+    /// The cases of one step: somebody is killed when it is over. Short campaigns have half of those that are alike: the
+    /// monitor dies with the caller at one step and without it at the next, and so do guests and others lose their caller.
+    pub(crate) fn of_step(
+        binary: &str,
         scenario: &'static Scenario,
         step: usize,
-        victims: Victims,
+        long: bool,
         random: &mut Random,
-    ) -> Self {
-        Self {
-            scenario,
-            moment: Moment::After(step),
-            victims,
-            again: Again::Once,
-            force: random.one_of(2) == 0,
+    ) -> Vec<Self> {
+        let mut lives = vec![(Victims::CALLER, false)];
+        if is_behind_shim(binary) {
+            lives.extend(Victims::OF_A_SHIM[..5].iter().map(|victims| (*victims, false)));
+            lives[0].1 = true;
+            let odd = step % 2 == 1;
+            lives.retain(|(victims, guest)| {
+                let has_its_turn = if victims.monitor { victims.caller == odd } else { *guest == odd };
+                long || victims.shim || has_its_turn
+            });
         }
+        let case = |(victims, guest)| {
+            let force = random.one_of(2) == 0;
+            Self { scenario, moment: Moment::After(step), victims, again: Again::Once, force, guest }
+        };
+        lives.into_iter().map(case).collect()
     }
 
-    /// Any case; `calls` is how many calls each scenario makes, `victims` who may die.
-    pub(crate) fn random(random: &mut Random, calls: &[u64], victims: &[Victims]) -> Self {
+    /// Any case on a runtime; `calls` is how many calls each scenario makes.
+    pub(crate) fn random(random: &mut Random, calls: &[u64], binary: &str) -> Self {
         let chosen = usize::try_from(random.one_of(SCENARIOS.len() as u64)).unwrap();
         let scenario = &SCENARIOS[chosen];
         let moment = if random.one_of(4) == 0 {
@@ -148,9 +156,13 @@ impl Case {
         } else {
             Moment::Call(1 + random.one_of(calls[chosen]))
         };
+        let victims = Victims::of(binary);
         let victims = victims[usize::try_from(random.one_of(victims.len() as u64)).unwrap()];
         let again = if random.one_of(4) == 0 { Again::Twice(1 + random.one_of(60)) } else { Again::Once };
-        Self { scenario, moment, victims, again, force: random.one_of(3) == 0 }
+        let force = random.one_of(3) == 0;
+        // What is shared is not killed.
+        let guest = is_behind_shim(binary) && !victims.shim && !victims.monitor && random.one_of(2) == 0;
+        Self { scenario, moment, victims, again, force, guest }
     }
 
     pub(crate) fn parse(text: &str) -> Self {
@@ -169,15 +181,19 @@ impl Case {
             None => Again::Once,
             Some((_, call)) => Again::Twice(call.parse().unwrap()),
         };
+        let (scenario, guest) = match scenario.strip_prefix("guest-") {
+            Some(scenario) => (scenario, true),
+            None => (*scenario, false),
+        };
         let scenario = Scenario::named(scenario).unwrap();
         let victims = Victims::parse(victims);
-        Self { scenario, moment, victims, again, force: *finish == "force" }
+        Self { scenario, moment, victims, again, force: *finish == "force", guest }
     }
 }
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.scenario.name)?;
+        write!(f, "{}{} ", if self.guest { "guest-" } else { "" }, self.scenario.name)?;
         match self.moment {
             Moment::Call(call) => write!(f, "call:{call} ")?,
             Moment::After(step) => write!(f, "after:{step} ")?,
@@ -190,6 +206,10 @@ impl fmt::Display for Case {
         }
         f.write_str(if self.force { "force" } else { "live" })
     }
+}
+
+fn is_behind_shim(binary: &str) -> bool {
+    manyrun_tests::handler::shim_of(binary).is_some()
 }
 
 /// Numbers that look random and come again from the same seed (splitmix64).
@@ -215,7 +235,7 @@ fn a_case_is_read_back_from_its_text() {
     let mut random = Random::new(7);
     for binary in ["runc", "vm:runc"] {
         for _ in 0..100 {
-            let text = Case::random(&mut random, &[100; 5], Victims::of(binary)).to_string();
+            let text = Case::random(&mut random, &[100; 5], binary).to_string();
             assert_eq!(Case::parse(&text).to_string(), text);
         }
     }

@@ -38,6 +38,7 @@ pub(crate) async fn campaign(binary: &'static str, amount: u64) {
             victims: Victims::CALLER,
             again: Again::Once,
             force,
+            guest: false,
         };
         within(Duration::from_secs(120), &what, one(&mut field, &case, step, waits, keep)).await;
     }
@@ -46,7 +47,7 @@ pub(crate) async fn campaign(binary: &'static str, amount: u64) {
 }
 
 async fn one(field: &mut Field, case: &Case, step: usize, waits: u64, keep: bool) {
-    let life = field.life(case.scenario);
+    let life = field.life(case.scenario, case.guest);
     let runtime = field.place.open(&field.place.config()).await;
     // The exec that hangs would go on with its task, which holds on to the value.
     for before in case.scenario.steps[..step].iter().filter(|before| **before != Step::Hang) {

@@ -7,7 +7,7 @@ use manyrun_tests::life::{Life, Scenario};
 use manyrun_tests::patience::{LIMIT, until, within};
 use manyrun_tests::place::Place;
 use runtime_api::{ContainerId, ContainerState, ContainerStatus, CreateRequest, DeleteRequest, LogConfig};
-use runtime_test::Workload;
+use runtime_test::{BundleOptions, Workload};
 
 pub(crate) struct Field {
     pub(crate) place: Place,
@@ -19,11 +19,19 @@ pub(crate) struct Field {
 impl Field {
     pub(crate) async fn new(binary: &'static str) -> Self {
         let place = Place::new(binary);
-        Life::write_bundles(&place.path("bundles")).unwrap();
+        let id = place.id("bystander");
+        // Where shims have guests, they are those of the container that nobody touches.
+        let noted = |kind: &str| {
+            BundleOptions::new()
+                .annotation("io.kubernetes.cri-o.ContainerType", kind)
+                .annotation("io.kubernetes.cri-o.SandboxID", id.as_str())
+        };
+        Life::write_bundles(&place.path("bundles"), &BundleOptions::new()).unwrap();
+        Life::write_bundles(&place.path("guests"), &noted("container")).unwrap();
         std::fs::create_dir(place.path("logs")).unwrap();
         let runtime = place.open(&place.config()).await;
-        let id = place.id("bystander");
-        let bundle = place.bundle("ticks", &Workload::ticks(Duration::from_millis(20)));
+        let ticks = Workload::ticks(Duration::from_millis(20));
+        let bundle = place.bundle_with("ticks", &ticks, &noted("sandbox"));
         let log = LogConfig::cri_file(place.path("logs/bystander"));
         within(LIMIT, "create", runtime.create(CreateRequest::new(id.clone(), bundle).log(log)))
             .await
@@ -42,11 +50,12 @@ impl Field {
     }
 
     /// A life that was not there before.
-    pub(crate) fn life(&mut self, scenario: &'static Scenario) -> Life {
+    pub(crate) fn life(&mut self, scenario: &'static Scenario, guest: bool) -> Life {
         self.lives += 1;
         let id = self.place.id(&format!("life{}", self.lives));
         let log = self.place.path("logs").join(id.as_str());
-        Life { scenario, id, bundles: self.place.path("bundles"), log }
+        let bundles = self.place.path(if guest { "guests" } else { "bundles" });
+        Life { scenario, id, bundles, log }
     }
 
     pub(crate) fn cgroup(&self) -> String {

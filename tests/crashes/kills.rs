@@ -25,7 +25,7 @@ const LIFE: Duration = Duration::from_secs(60);
 
 /// How many calls a whole life takes.
 pub(crate) async fn count_calls(field: &mut Field, scenario: &'static Scenario) -> u64 {
-    let life = field.life(scenario);
+    let life = field.life(scenario, false);
     let command = subject(field, &life, scenario.name, &[]);
     let whole = move || tracer::run_until_call(command, u64::MAX, || {}, Then::GoOn);
     let trace = tokio::task::spawn_blocking(whole);
@@ -43,7 +43,7 @@ fn subject(field: &Field, life: &Life, scenario: &str, when: &[String]) -> Comma
 }
 
 pub(crate) async fn run(field: &mut Field, case: &Case) {
-    let life = field.life(case.scenario);
+    let life = field.life(case.scenario, case.guest);
     let (progress, killed) = kill_at_the_moment(field, &life, case).await;
     if killed.init {
         kill_init(field, &life);

@@ -8,7 +8,7 @@ use runtime_api::{
     Capability, ContainerId, CreateRequest, DeleteRequest, Error, ErrorKind, ExecId, ExecSessionRequest,
     ExecSessionState, ExecSyncRequest, LogConfig, Result, SharedRuntime, StopRequest,
 };
-use runtime_test::{Step as Act, Workload, bundle};
+use runtime_test::{BundleOptions, Step as Act, Workload, bundle};
 
 use crate::place::with_arguments;
 
@@ -142,9 +142,9 @@ impl Life {
     ///
     /// # Errors
     /// Those of making files there.
-    pub fn write_bundles(bundles: &Path) -> std::io::Result<()> {
+    pub fn write_bundles(bundles: &Path, options: &BundleOptions) -> std::io::Result<()> {
         for scenario in SCENARIOS {
-            bundle::write(&bundles.join(scenario.name), &scenario.workload())?;
+            bundle::write_with(&bundles.join(scenario.name), &scenario.workload(), options)?;
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::{delete, pid_of, shims};
+use crate::{as_if_in_a_machine, delete, pid_of, shims};
 
 /// The shims of this host, with somebody in between who counts the calls of `Wait`.
 #[derive(Debug, Default)]
@@ -83,11 +83,8 @@ async fn one_call_waits_for_an_end_however_many_look_for_it() {
             let runtime = place.open(&place.config()).await;
             place.running(&runtime, "machine", &Workload::ready_forever()).await
         };
-        // As if it were in a machine, so that only the shim could tell of its end when the monitor is gone.
-        let record = place.container(&id).join("record.json");
-        let text = std::fs::read_to_string(&record).unwrap();
-        assert!(text.contains("\"reach\":\"host\""), "{text}");
-        std::fs::write(&record, text.replace("\"reach\":\"host\"", "\"reach\":\"guest\"")).unwrap();
+        // Only the shim can tell of its end when the monitor is gone.
+        as_if_in_a_machine(place, &id);
         kill(pid_of(&shims(place)[0], "monitor"), Number::SIGKILL).unwrap();
 
         let calls = Arc::new(AtomicUsize::new(0));

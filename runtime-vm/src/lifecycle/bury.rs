@@ -32,7 +32,7 @@ impl Backend {
         let record = &locked.record;
         tracing::warn!(id = %record.id, "the shim of a container is gone; what it left is cleaned up");
         let lived = record.reach == Reach::Guest || record.init.is_some_and(Identity::lives);
-        self.clean_up(record).await;
+        let cleaned = self.clean_up(record).await;
         let exit = match observe::exit_file(record, &locked.dir, &self.hierarchies)? {
             // It ended before its shim did, and the monitor wrote down how.
             Some(exit) => exit,
@@ -40,12 +40,16 @@ impl Backend {
             None => ExitStatus::new(lived.then_some(KILLED), ExitCause::MonitorLost, SystemTime::now()),
         };
         locked.record.exit = Some(exit.clone());
+        locked.record.cleaned_up = cleaned.is_ok();
         locked.save()?;
         Ok(Sight::Stopped(exit))
     }
 
     /// Removes what a dead shim left of a container.
-    pub(super) async fn clean_up(&self, record: &Record) {
+    ///
+    /// # Errors
+    /// What the shim's command says, where only that can tell. What is on the host is gone even so.
+    pub(super) async fn clean_up(&self, record: &Record) -> Result<()> {
         let dir = self.layout.container(&record.id);
         let cleaned = match self.binary() {
             Ok(binary) => {
@@ -56,32 +60,35 @@ impl Backend {
             }
             Err(error) => Err(error),
         };
-        if let Err(error) = cleaned {
+        if let Err(error) = &cleaned {
             tracing::warn!(id = %record.id, error = %error.report(), "the shim cannot clean up after itself");
         }
-        if record.reach == Reach::Host {
-            let cgroup = self.cgroup_of(record);
-            let members = cgroup.iter().flat_map(|cgroup| self.hierarchies.members(cgroup));
-            let mut left: Vec<Identity> = members.filter_map(Identity::of).collect();
-            if let Some(init) = record.init.filter(|init| init.lives()) {
-                left.extend(kill_tree(init));
-            }
-            for process in &left {
-                let _ = process.signal(Signal::KILL);
-            }
-            // What stands still dies when it goes on.
-            if let Some(cgroup) = cgroup {
-                let _ = self.hierarchies.thaw(cgroup);
-            }
-            end_all(left).await;
+        if record.reach == Reach::Guest {
+            return cleaned.map(drop);
         }
+        let cgroup = self.cgroup_of(record);
+        let members = cgroup.iter().flat_map(|cgroup| self.hierarchies.members(cgroup));
+        let mut left: Vec<Identity> = members.filter_map(Identity::of).collect();
+        if let Some(init) = record.init.filter(|init| init.lives()) {
+            left.extend(kill_tree(init));
+        }
+        for process in &left {
+            let _ = process.signal(Signal::KILL);
+        }
+        // What stands still dies when it goes on.
+        if let Some(cgroup) = cgroup {
+            let _ = self.hierarchies.thaw(cgroup);
+        }
+        end_all(left).await;
+        Ok(())
     }
 
     /// Lets the shim forget a container, whatever it does, and the monitor its streams.
     ///
     /// # Errors
-    /// Why a shim that goes on serving others does not: the container is to be deleted again.
-    pub(super) async fn remove_task(&self, record: &Record) -> Result<()> {
+    /// Why a shim that goes on serving others does not; unless it is forced, why nobody could clean up after a dead one. The
+    /// container is to be deleted again.
+    pub(super) async fn remove_task(&self, record: &Record, force: bool) -> Result<()> {
         let Some(shim) = &record.shim else { return Ok(()) };
         let id = record.id.as_str();
         if observe::shim_lives(shim) {
@@ -91,7 +98,7 @@ impl Backend {
                     is_gone_within(process, LEAVE_LIMIT).await;
                 }
                 tracing::warn!(%id, error = %error.report(), "the shim does not remove a container; it is cleaned up");
-                self.clean_up(record).await;
+                let _ = self.clean_up(record).await;
                 // With its last container a shim goes, and what it has not forgotten by then goes with it.
                 if self.serves_others(shim, record) && !self.has_forgotten(record).await {
                     return Err(error.hint(format!(
@@ -100,8 +107,13 @@ impl Backend {
                     )));
                 }
             }
-        } else {
-            self.clean_up(record).await;
+        } else if !record.cleaned_up
+            && let Err(error) = self.clean_up(record).await
+            && !force
+        {
+            return Err(error.hint(
+                "the container's shim is dead and what it left may still run; delete it again, or with force if that does not matter",
+            ));
         }
         self.forget_streams(record).await;
         Ok(())

@@ -218,7 +218,7 @@ impl Backend {
     /// Removes what a create made, in whatever state it is.
     pub(crate) async fn demolish(&self, record: &Record, dir: &ContainerDir, held: &mut Held) {
         if record.shim.is_some() {
-            if let Err(error) = self.remove_task(record).await {
+            if let Err(error) = self.remove_task(record, true).await {
                 // Not forgotten: the next who opens, or deletes it, finds a delete that is not finished.
                 tracing::warn!(id = %record.id, error = %error.report(), "a failed create is not undone");
                 let unfinished = Record { phase: Phase::Deleting, ..record.clone() };

@@ -40,7 +40,7 @@ impl Backend {
         };
         match locked {
             None => Ok(()),
-            Some(mut locked) => self.take_down(&mut locked).await.map_err(named),
+            Some(mut locked) => self.take_down(&mut locked, request.force).await.map_err(named),
         }
     }
 
@@ -68,7 +68,7 @@ impl Backend {
     }
 
     /// Ends and removes a locked container.
-    pub(crate) async fn take_down(&self, locked: &mut Locked) -> Result<()> {
+    pub(crate) async fn take_down(&self, locked: &mut Locked, force: bool) -> Result<()> {
         if locked.record.phase == Phase::Creating {
             self.demolish(&locked.record, &locked.dir, &mut locked.held).await;
             locked.entry.touch();
@@ -78,7 +78,7 @@ impl Backend {
         locked.save()?;
         let status = self.end(locked).await?;
         self.forget_sessions(&locked.record, &locked.dir).await;
-        self.remove_task(&locked.record).await?;
+        self.remove_task(&locked.record, force).await?;
         self.leave_shim(&locked.record).await?;
         // Before the record goes: whoever is cut off in between leaves a delete that the next open finishes.
         self.remove_cgroup_of(&locked.record).await;
@@ -96,7 +96,7 @@ impl Backend {
         }
         if let Err(error) = self.kill_init(locked, &sight, true).await {
             tracing::warn!(%id, error = %error.report(), "KILL was not delivered; the container is cleaned up");
-            self.clean_up(&locked.record).await;
+            let _ = self.clean_up(&locked.record).await;
         }
         let Some(mut witness) = Witness::open(&locked.dir)? else { return Ok(lost()) };
         let dir = locked.dir.clone();
