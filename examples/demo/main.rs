@@ -62,7 +62,7 @@ async fn demonstrate(arguments: Arguments) -> Result<ExitCode> {
     let facade = Runtime::new(table, registry, place.path().join("state"));
     let stage = Stage { facade: &facade, place: place.path(), bundle: &bundle, is_own };
     let (mut ran, mut failed) = (0, 0);
-    for config in chosen(facade.table(), arguments.handler.as_ref())? {
+    for config in chosen(&facade.table(), arguments.handler.as_ref())? {
         let outcome = match stage.live(config).await {
             // Who asks for one handler by name is not served by hearing that it was left out.
             Outcome::LeftOut(why) if is_chosen => Outcome::Failed(why),

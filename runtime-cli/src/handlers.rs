@@ -2,19 +2,19 @@
 
 mod check;
 mod inputs;
+mod select;
 mod show;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
-use runtime_api::{HandlerName, Result};
-use runtime_handlers::resolve::ThisHost;
-use runtime_handlers::{HandlerTable, Snapshot, convert, diff};
+use runtime_api::Result;
+use runtime_handlers::{HandlerTable, convert, diff};
 use serde_json::json;
 
 use crate::json::Output;
-use crate::{backends, fail, tell};
+use crate::{fail, tell};
 use inputs::Input;
 
 /// Look at the handlers that the configuration offers: Manyrun's own, or that of CRI-O, containerd or podman.
@@ -49,14 +49,19 @@ pub(crate) enum Command {
         /// Look for the files that the handlers name on this host, too.
         #[arg(long)]
         host: bool,
+        /// Check that the handlers which the Kubernetes RuntimeClasses in this file name are there; repeat it for several.
+        #[arg(long, value_name = "FILE")]
+        runtime_class: Vec<PathBuf>,
     },
-    /// Show one handler as a container would get it; the default one unless named.
+    /// Show one handler as a container would get it, and why it is this one; the default one unless something is asked for.
+    #[command(
+        after_help = "Examples:\n  manyrun handlers select --can checkpoint\n  manyrun handlers select --crio /etc/crio --runtime-class class.yaml"
+    )]
     Select {
         #[command(flatten)]
         place: Place,
-        /// The handler.
-        #[arg(value_name = "NAME")]
-        name: Option<HandlerName>,
+        #[command(flatten)]
+        wish: select::Wish,
     },
     /// Write the handlers as configuration of another program, to standard output.
     ///
@@ -116,33 +121,15 @@ pub(crate) fn main(command: &Command) -> ExitCode {
             .input
             .read()
             .and_then(|found| show::show(&found.table, *origin, &Output::open(place.json.as_deref())?)),
-        Command::Check { place, strict, host } => {
-            return ExitCode::from(check::check(&place.input, place.json.as_deref(), *strict, *host));
+        Command::Check { place, strict, host, runtime_class } => {
+            let how = check::How { strict: *strict, host: *host, classes: runtime_class };
+            return ExitCode::from(check::check(&place.input, place.json.as_deref(), &how));
         }
-        Command::Select { place, name } => select(place, name.as_ref()),
+        Command::Select { place, wish } => select::select(place, wish),
         Command::Convert { place, to } => convert(place, *to),
         Command::Diff { old, new, json } => return ExitCode::from(compare(old, new, json.as_deref())),
     };
     ExitCode::from(done.map_or_else(|error| fail(&error), |()| 0))
-}
-
-fn select(place: &Place, name: Option<&HandlerName>) -> Result<()> {
-    let output = Output::open(place.json.as_deref())?;
-    let table = place.input.read()?.table;
-    let config = table.select(name)?;
-    backends::registry()?.check(config)?;
-    let snapshot = Snapshot::of(config);
-    let why = if name.is_some() { "it was named" } else { "it is the default" };
-    output.say(&format!("handler   {}", config.name));
-    output.say(&format!("kind      {}", config.kind));
-    output.say(&format!("binary    {}", show::binaries(config)));
-    output.say(&format!("snapshot  {}", snapshot.id()));
-    output.say(&format!("origin    {}", config.origin));
-    output.say(&format!("why       {why}"));
-    if let Some(missing) = table.resolved(&ThisHost).unavailable.get(&config.name) {
-        output.say(&format!("missing   {} ({})", missing.reason, missing.origin));
-    }
-    output.write(&json!({"schema": 1, "snapshot": snapshot.id(), "handler": config, "why": why}))
 }
 
 fn convert(place: &Place, to: Target) -> Result<()> {

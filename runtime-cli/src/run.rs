@@ -120,7 +120,8 @@ async fn run(args: &Args, stdout_is_taken: bool, told: &mut Told) -> Result<End>
     let signals = signals::Signals::listen()?;
     let (facade, handler) = facade(args)?;
     // Everything that can be refused by looking is refused before anything is made.
-    let config = facade.table().select(handler.as_ref())?;
+    let table = facade.table();
+    let config = table.select(handler.as_ref())?;
     backends::registry()?.check(config)?;
     let bundle = bundle::Bundle::read(&args.bundle, &args.args)?;
     let log = args.log.as_deref().map(log_file).transpose()?.unwrap_or_else(LogConfig::none);

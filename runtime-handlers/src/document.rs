@@ -2,6 +2,7 @@
 
 pub(crate) mod schema;
 pub(crate) mod view;
+pub(crate) mod yaml;
 
 use std::collections::BTreeMap;
 use std::path::Path;

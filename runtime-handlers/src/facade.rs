@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use runtime_api::{
     Container, ContainerId, ContainerState, ContainerStore, CreateRequest, DeleteRequest, Error, ErrorKind,
     HandlerConfig, HandlerName, Operation, RestoreRequest, Result, SharedRuntime,
@@ -16,6 +17,7 @@ use tokio::sync::OnceCell;
 
 pub use listing::{Listed, Listing};
 
+use crate::diff::{self, Change};
 use crate::memory_store::MemoryStore;
 use crate::registry::{Registry, subject};
 use crate::reservation::{self, Reservation, Taken};
@@ -38,7 +40,7 @@ const OPENING: Duration = Duration::from_secs(120);
 /// A runtime value is opened when it is first needed, and stays open. All calls go through [`stack::standard`].
 #[derive(Debug)]
 pub struct Runtime {
-    table: Arc<HandlerTable>,
+    table: ArcSwap<HandlerTable>,
     registry: Registry,
     base: PathBuf,
     store: Arc<dyn ContainerStore>,
@@ -49,7 +51,7 @@ impl Runtime {
     /// The handlers of `table`, opened by the factories of `registry`, with state below `base`. Nothing is touched yet.
     pub fn new(table: impl Into<Arc<HandlerTable>>, registry: Registry, base: impl Into<PathBuf>) -> Self {
         Self {
-            table: table.into(),
+            table: ArcSwap::new(table.into()),
             registry,
             base: base.into(),
             store: Arc::new(MemoryStore::new()),
@@ -64,10 +66,24 @@ impl Runtime {
         self
     }
 
-    /// The handlers that can be chosen.
+    /// The handlers that can be chosen now. What was got stays as it is when others are loaded.
     #[must_use]
-    pub fn table(&self) -> &HandlerTable {
-        &self.table
+    pub fn table(&self) -> Arc<HandlerTable> {
+        self.table.load_full()
+    }
+
+    /// Replaces the handlers that can be chosen, and tells what is different. Nobody ever sees a mixture of both. Containers
+    /// stay with the configuration that they were created with, and values that are open stay open.
+    ///
+    /// # Errors
+    /// Those of `read`; the handlers of before then stay in use.
+    pub fn reload(&self, read: impl FnOnce() -> Result<HandlerTable>) -> Result<Vec<Change>> {
+        let new = read().map_err(|error| {
+            let hint = error.advice().map(|advice| format!("{advice}; ")).unwrap_or_default();
+            error.hint(format!("{hint}the handlers of before stay in use"))
+        })?;
+        let old = self.table.swap(Arc::new(new));
+        Ok(diff::between(&old, &self.table.load()))
     }
 
     /// Where identities are kept. Status is never here: ask [`Runtime::state`].
@@ -87,7 +103,8 @@ impl Runtime {
     /// # Errors
     /// Those of [`HandlerTable::select`], [`Registry::check`] and [`open`](runtime_api::RuntimeFactory::open).
     pub async fn runtime(&self, handler: Option<&HandlerName>) -> Result<SharedRuntime> {
-        let config = self.table.select(handler)?;
+        let table = self.table();
+        let config = table.select(handler)?;
         self.value(&Snapshot::of(config)).await
     }
 
@@ -173,7 +190,8 @@ impl Runtime {
         request: &CreateRequest,
         make: impl FnOnce(SharedRuntime) -> F,
     ) -> Result<ContainerState> {
-        let config = self.table.select(handler)?;
+        let table = self.table();
+        let config = table.select(handler)?;
         let bundle = BundleFacts::read(&request.bundle);
         bundle.check(config).map_err(|error| {
             error.during(operation).on(format_args!("container \"{}\"", request.id)).hint(subject(config))
@@ -302,7 +320,7 @@ impl Runtime {
 
     /// The table's configuration while it still is this snapshot; else the one that was kept.
     fn config(&self, snapshot: &Snapshot) -> Result<HandlerConfig> {
-        match self.table.handlers.get(snapshot.handler()) {
+        match self.table().handlers.get(snapshot.handler()) {
             Some(config) if Snapshot::of(config) == *snapshot => Ok(config.clone()),
             _ => snapshot.read(&self.base),
         }

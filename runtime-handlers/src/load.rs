@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use runtime_api::{ErrorKind, Result};
 
 use crate::native;
-use crate::{containerd, crio, table::HandlerTable};
+use crate::runtime_class::{self, RuntimeClass};
+use crate::table::{HandlerTable, Note};
+use crate::{containerd, crio};
 use files::{read, unreadable};
 pub use podman::{PodmanPlaces, containers, containers_of};
 
@@ -69,6 +71,14 @@ pub fn dialect(dialect: Dialect, path: &Path) -> Result<HandlerTable> {
         Dialect::Containerd => containerd(path),
         Dialect::Containers => containers(path),
     }
+}
+
+/// Reads the manifests of one file, and what is worth telling about them.
+///
+/// # Errors
+/// As [`file()`], for what [`runtime_class::parse`] refuses.
+pub fn runtime_classes(path: &Path) -> Result<(Vec<RuntimeClass>, Vec<Note>)> {
+    runtime_class::parse(&read(path)?)
 }
 
 /// Reads what this host has: the native configuration if there is one, else that of CRI-O, of containerd, of podman. Where

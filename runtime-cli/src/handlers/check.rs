@@ -1,9 +1,9 @@
 //! `manyrun handlers check`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use runtime_api::{Error, HandlerConfig};
-use runtime_handlers::load::Dialect;
+use runtime_handlers::load::{self, Dialect};
 use runtime_handlers::resolve::ThisHost;
 use runtime_handlers::{HandlerTable, Registry};
 use serde_json::json;
@@ -13,7 +13,14 @@ use super::show::document;
 use crate::json::Output;
 use crate::{backends, fail, tell};
 
-pub(super) fn check(input: &Input, json: Option<&Path>, strict: bool, host: bool) -> u8 {
+/// How thoroughly.
+pub(super) struct How<'a> {
+    pub(super) strict: bool,
+    pub(super) host: bool,
+    pub(super) classes: &'a [PathBuf],
+}
+
+pub(super) fn check(input: &Input, json: Option<&Path>, how: &How<'_>) -> u8 {
     let output = match Output::open(json) {
         Ok(output) => output,
         Err(error) => return usage(&error),
@@ -27,9 +34,21 @@ pub(super) fn check(input: &Input, json: Option<&Path>, strict: bool, host: bool
         Ok(registry) => registry,
         Err(error) => return complain(&output, &error),
     };
-    let table = if host { found.table.resolved(&ThisHost) } else { found.table.clone() };
-    let (errors, mut notes) = judge(&found, &table, &registry);
+    let table = if how.host { found.table.resolved(&ThisHost) } else { found.table.clone() };
+    let (mut errors, mut notes) = judge(&found, &table, &registry);
     notes.extend(table.notes.iter().map(ToString::to_string));
+    for file in how.classes {
+        match load::runtime_classes(file) {
+            Ok((classes, more)) => {
+                notes.extend(more.iter().map(ToString::to_string));
+                errors.extend(
+                    classes.iter().filter_map(|class| class.resolve(&table).err()).map(|e| e.report()),
+                );
+            }
+            Err(error) if is_unreadable(&error) => return usage(&error),
+            Err(error) => errors.push(error.report()),
+        }
+    }
     for note in &notes {
         output.say(&format!("note: {note}"));
     }
@@ -44,7 +63,7 @@ pub(super) fn check(input: &Input, json: Option<&Path>, strict: bool, host: bool
     if let Err(error) = output.write(&report) {
         return usage(&error);
     }
-    u8::from(!errors.is_empty() || (strict && !notes.is_empty()))
+    u8::from(!errors.is_empty() || (how.strict && !notes.is_empty()))
 }
 
 /// What is an error, and what is a note. In the configuration of another program a handler that cannot be used is a note,

@@ -132,3 +132,37 @@ fn two_configurations_are_compared() {
     assert_eq!(place.call(&["handlers", "diff", &old, &old]).code, 0);
     assert_eq!(place.call(&["handlers", "diff", &old, "/no/such/file"]).code, 2);
 }
+
+#[test]
+fn a_handler_is_chosen_by_path_capability_and_runtime_class() {
+    let place = Place::new();
+    let table = "default = 'small'\n[runtimes.small]\nkind = 'fake'\noptions = { profile = 'minimal' }\n[runtimes.full]\nkind = 'fake'\n\
+                 [runtimes.sh]\nkind = 'oci'\npath = '/bin/sh'\n";
+    let config = place.write("h.toml", table);
+    let select = |args: &[&str]| {
+        let all = ["handlers", "select", "--native", &config];
+        place.call(&all.iter().chain(args).copied().collect::<Vec<_>>())
+    };
+    let can = select(&["--can", "checkpoint"]);
+    assert!(can.stdout.contains("handler   full"), "{can:?}");
+    assert!(can.stdout.contains("not small: not supported (checkpoint)"), "{can:?}");
+    assert!(select(&["/bin/sh"]).stdout.contains("the handler \"sh\" names this binary"));
+    assert!(select(&["/opt/containerd-shim-x-v2"]).stdout.contains("kind      vm"));
+    assert_eq!(select(&["--can", "flight"]).code, 2);
+    let class = |handler: &str| {
+        format!(
+            "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {{name: strict}}\nhandler: {handler}\n\
+             overhead: {{podFixed: {{memory: 160Mi}}}}\n"
+        )
+    };
+    let good = place.write("good.yaml", &class("full"));
+    let chosen = select(&["--runtime-class", &good]);
+    assert!(chosen.stdout.contains("the RuntimeClass \"strict\" names it"), "{chosen:?}");
+    assert!(chosen.stdout.contains("overhead  memory 160Mi"), "{chosen:?}");
+    let bad = place.write("bad.yaml", &class("ful"));
+    let refused = select(&["--runtime-class", &bad]);
+    assert!(refused.code != 0 && refused.stderr.contains("bad.yaml:4"), "{refused:?}");
+    let check =
+        |file: &str| place.call(&["handlers", "check", "--native", &config, "--runtime-class", file]).code;
+    assert_eq!((check(&good), check(&bad), check("/no/such/file")), (0, 1, 2));
+}

@@ -118,7 +118,8 @@ fn unknown_key(name: &str, consequence: &str, keys: &[Key]) -> String {
 fn check_shape(item: &Located, key: Key, table: &str, unknown: &mut Unknown<'_>) -> Result<()> {
     let (fits, wanted) = match (key.shape, &item.value) {
         (Shape::Table(keys), Value::Table(section)) => {
-            return check_section(section, keys, &format!("{table}.{}", key.name), unknown);
+            let table = if table == "top level" { "" } else { table };
+            return check_section(section, keys, &super::inner_name(table, key.name), unknown);
         }
         (Shape::TextMap, Value::Table(section)) => {
             let wrong = section.values().find(|each| !matches!(each.value, Value::Text(_)));

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use runtime_api::{
-    ContainerStatus, ErrorKind, ExecSyncRequest, KillRequest, ProcessRequest, RuntimeKind, Signal,
+    Capability, ContainerStatus, ErrorKind, ExecSyncRequest, KillRequest, ProcessRequest, RuntimeKind, Signal,
 };
 
 use super::*;
@@ -247,4 +247,51 @@ async fn annotations_that_are_not_allowed_are_refused() {
     assert!(error.report().contains("run.oci.hooks.x"), "{}", error.report());
     runtime.create(Some(&name("open")), request).await.unwrap();
     assert!(runtime.store().get(&id("a")).unwrap().unwrap().terminal);
+}
+
+#[tokio::test]
+async fn a_reload_tells_what_is_different_and_leaves_containers_where_they_are() {
+    let base = tempfile::tempdir().unwrap();
+    let runtime = over(base.path(), table(&["one", "two"]));
+    runtime.create(None, request("a")).await.unwrap();
+    let before = runtime.table();
+    let mut changed = toy_config("one");
+    changed.args = vec!["--debug".into()];
+    let new = HandlerTable::new([changed, toy_config("three")]).with_default(name("three"));
+    let changes = runtime.reload(|| Ok(new)).unwrap();
+    let told: Vec<_> = changes.iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["default: one -> three", "~ one: args: not set -> [\"--debug\"]", "+ three", "- two"]);
+    assert_eq!(runtime.of(&id("a"), Operation::State).await.unwrap().info().handler, name("one"));
+    runtime.create(None, request("b")).await.unwrap();
+    assert_eq!(runtime.of(&id("b"), Operation::State).await.unwrap().info().handler, name("three"));
+    assert!(runtime.create(Some(&name("two")), request("c")).await.unwrap_err().is_not_found());
+    assert_eq!(before.default, Some(name("one")), "what was got stays as it is");
+}
+
+#[tokio::test]
+async fn a_bad_reload_keeps_the_handlers_of_before() {
+    let runtime = over(Path::new("/nonexistent"), table(&["one"]));
+    let bad = crate::native::Source::new("bad.toml", "[runtimes.one\n");
+    let error = runtime.reload(|| crate::native::parse(&[bad])).unwrap_err();
+    assert_eq!(error.subject(), Some("bad.toml:1"));
+    assert!(error.report().contains("the handlers of before stay in use"), "{}", error.report());
+    assert_eq!(runtime.table().default, Some(name("one")));
+}
+
+#[tokio::test]
+async fn the_first_handler_that_can_is_chosen_and_says_why() {
+    let base = tempfile::tempdir().unwrap();
+    let mut stranger = toy_config("alien");
+    stranger.kind = RuntimeKind::new("vmm").unwrap();
+    let mut handlers = table(&["one", "two"]);
+    handlers.handlers.insert(name("alien"), stranger);
+    handlers.default = Some(name("alien"));
+    let runtime = over(base.path(), handlers);
+    let found = runtime.select_capable(&[Capability::ExecSync]).await.unwrap();
+    assert_eq!(found.config.name, name("one"));
+    assert!(found.why.contains("not alien: unknown kind"), "{}", found.why);
+    let error = runtime.select_capable(&[Capability::ExecSync, Capability::Checkpoint]).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Unavailable(_)), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("one: not supported (checkpoint)") && text.contains("two: "), "{text}");
 }
