@@ -10,6 +10,8 @@
 mod case;
 #[path = "crashes/drops.rs"]
 mod drops;
+#[path = "crashes/execs.rs"]
+mod execs;
 #[path = "crashes/field.rs"]
 mod field;
 #[path = "crashes/kills.rs"]
@@ -106,6 +108,26 @@ async fn a_caller_that_lets_go_behind_the_shim_in_go() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_that_lets_go_behind_the_shim_in_rust() {
     drops::campaign("vm:runc-rs", amount() / FEWER).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn execs_that_are_let_go_of_on_runc() {
+    execs::campaign("runc", amount()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn execs_that_are_let_go_of_on_crun() {
+    execs::campaign("crun", amount()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn execs_that_are_let_go_of_on_youki() {
+    execs::campaign("youki", amount()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn execs_that_are_let_go_of_on_runsc() {
+    execs::campaign("runsc", amount() / FEWER).await;
 }
 
 /// What differs from runtime to runtime needs fewer cases than what is common to all.
