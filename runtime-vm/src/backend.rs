@@ -29,6 +29,8 @@ use crate::task::{Target, TaskClient};
 pub(crate) const ENDING: Duration = Duration::from_secs(5);
 /// How long a shim may take to tell how a container stands.
 pub(crate) const STATE_LIMIT: Duration = Duration::from_secs(10);
+/// How long it may take to say once more that a container ended.
+const CONFIRMED: Duration = Duration::from_secs(2);
 
 /// One handler over one state directory.
 #[derive(Debug)]
@@ -160,6 +162,7 @@ impl Backend {
             }
         };
         match said {
+            Ok(state) if state.status == TaskStatus::Stopped => self.take_down_the_end(locked, &state).await,
             Ok(state) => self.take_down_what_the_shim_said(locked, &state),
             Err(fault) if fault.is_not_found() => {
                 self.write_exit(locked, ExitStatus::new(None, ExitCause::StateLost, SystemTime::now()))
@@ -171,17 +174,31 @@ impl Backend {
         }
     }
 
+    /// Writes down that a container ended. What has ended has ended at some time: a shim that does not say when must say it
+    /// again to one who waits.
+    async fn take_down_the_end(&self, locked: &mut Locked, state: &TaskState) -> Result<Sight> {
+        let id = locked.record.id.clone();
+        let mut exit = state.exit.filter(|exit| exit.at.is_some());
+        if exit.is_none()
+            && let Ok(client) = self.client(&locked.record).await
+        {
+            let waited = tokio::time::timeout(CONFIRMED, client.wait(Target::init(id.as_str()))).await;
+            exit = waited.ok().and_then(std::result::Result::ok);
+        }
+        let Some(exit) = exit else {
+            tracing::warn!(%id, "the shim says that a container ended, and does not answer one who waits for that");
+            return Ok(self.as_it_was(&locked.record));
+        };
+        let at = exit.at.unwrap_or_else(SystemTime::now);
+        let status = observe::ended(&locked.record, &locked.dir, &self.hierarchies, exit.code, at);
+        self.write_exit(locked, status)
+    }
+
     fn take_down_what_the_shim_said(&self, locked: &mut Locked, state: &TaskState) -> Result<Sight> {
         let status = match state.status {
-            TaskStatus::Stopped => {
-                let exit = state.exit.unwrap_or(crate::task::answer::TaskExit { code: 255, at: None });
-                let at = exit.at.unwrap_or_else(SystemTime::now);
-                let status = observe::ended(&locked.record, &locked.dir, &self.hierarchies, exit.code, at);
-                return self.write_exit(locked, status);
-            }
             TaskStatus::Created => ContainerStatus::Created,
             TaskStatus::Paused | TaskStatus::Pausing => ContainerStatus::Paused,
-            TaskStatus::Running | TaskStatus::Unknown(_) => ContainerStatus::Running,
+            TaskStatus::Running | TaskStatus::Stopped | TaskStatus::Unknown(_) => ContainerStatus::Running,
         };
         let record = &mut locked.record;
         let before = (record.phase, record.frozen);

@@ -25,7 +25,8 @@ use crate::backend::{Backend, ENDING};
 use crate::layout::ContainerDir;
 use crate::observe;
 use crate::record::Record;
-use crate::task::{ExecTask, Fault, any};
+use crate::task::answer::TaskExit;
+use crate::task::{Answer, ExecTask, Fault, TaskClient, any};
 use command::Command;
 use running::{Met, Place, Running};
 use strays::write_process;
@@ -33,6 +34,29 @@ use streams::{Client, Ends, carry};
 
 /// The code of a command that was killed with its container.
 const KILLED: i32 = 137;
+
+/// How often a shim is asked for a command whose end it does not tell.
+const DOUBT: Duration = Duration::from_secs(20);
+
+/// The end of a command: the shim's answer to the wait, or what it says of it elsewhere if that answer does not come.
+async fn end_by(client: &TaskClient, command: &Command) -> Answer<TaskExit> {
+    let told = async {
+        loop {
+            sleep(DOUBT).await;
+            let state = client.state(command.target(), DOUBT).await;
+            // What has ended has ended at some time.
+            let exit = state.ok().and_then(|state| state.exit).filter(|exit| exit.at.is_some());
+            if let Some(exit) = exit {
+                return Ok(exit);
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        waited = client.wait(command.target()) => waited,
+        told = told => told,
+    }
+}
 
 /// What a command is given.
 struct Given<'a> {
@@ -178,7 +202,7 @@ impl Backend {
     async fn end_of(&self, command: &Command, id: &ContainerId) -> Result<i32> {
         loop {
             let fault = match command.client(self).await {
-                Ok(client) => match client.wait(command.target()).await {
+                Ok(client) => match end_by(&client, command).await {
                     Ok(exit) => return Ok(exit.code),
                     // The shim may still be there.
                     Err(Fault::Closed(_)) if command.shim_lives() => {

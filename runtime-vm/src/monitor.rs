@@ -128,6 +128,12 @@ pub trait Tasks: fmt::Debug + Send + Sync + 'static {
     /// error it is asked again.
     async fn wait(&self, key: &Key) -> Result<Ended>;
 
+    /// What the shim says of a program without a wait: how it ended, or nothing while it has not.
+    ///
+    /// # Errors
+    /// As [`Tasks::wait`].
+    async fn ended(&self, key: &Key) -> Result<Option<Ended>>;
+
     /// Lets a program see the end of its input. Some shims answer only when no writer is left.
     ///
     /// # Errors

@@ -71,7 +71,7 @@ impl Shims {
         namespace: &str,
         id: &ContainerId,
     ) -> Result<TaskClient> {
-        let kept = self.open().get(&shim.address).filter(|client| !client.is_closed()).cloned();
+        let kept = self.open().get(&shim.address).filter(|client| !client.is_doubtful()).cloned();
         if let Some(client) = kept {
             return Ok(client);
         }

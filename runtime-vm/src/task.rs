@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use containerd_shim_protos::api;
@@ -73,6 +74,8 @@ pub struct TaskClient {
     api: TaskApi,
     namespace: Arc<str>,
     end: End,
+    /// Whether a call had no answer in time.
+    late: Arc<AtomicBool>,
 }
 
 impl TaskClient {
@@ -87,7 +90,13 @@ impl TaskClient {
     ) -> Self {
         let (link, end) = Link::new(stream);
         let socket = ttrpc::asynchronous::transport::Socket::new(link);
-        Self { client: ttrpc::asynchronous::Client::new(socket), api, namespace: namespace.into(), end }
+        Self {
+            client: ttrpc::asynchronous::Client::new(socket),
+            api,
+            namespace: namespace.into(),
+            end,
+            late: Arc::default(),
+        }
     }
 
     /// Talks over a stream, and asks which version of the service is at its end: `expected` first, then the other one. The
@@ -137,6 +146,13 @@ impl TaskClient {
         self.end.has_come()
     }
 
+    /// Whether a new connection is better than this one: it is closed, or a call had no answer in time. What was lost on the
+    /// way may have been a part of an answer, and then nothing that comes later is understood.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        self.is_closed() || self.late.load(Ordering::Relaxed)
+    }
+
     /// Makes a container, and answers the pid of its init.
     ///
     /// # Errors
@@ -165,6 +181,11 @@ impl TaskClient {
         let mut request = api::StateRequest::new();
         (request.id, request.exec_id) = target.names();
         let answer: api::StateResponse = self.call("State", &request, limit).await?;
+        // Of an exec some say the container's name and some its own.
+        let meant = [request.id.as_str(), request.exec_id.as_str(), ""];
+        if !meant.contains(&answer.id.as_str()) {
+            return Err(Fault::Malformed(format!("it is about {:?}, which was not asked for", answer.id)));
+        }
         Ok(answer.into())
     }
 
@@ -375,10 +396,14 @@ impl TaskClient {
         };
         // Nothing would be no limit at all to the other side, which gives up by this as well.
         frame.timeout_nano = i64::try_from(limit.as_nanos()).unwrap_or(i64::MAX).max(1);
-        match timeout(limit, self.client.request(frame)).await {
-            Ok(answer) => decoded(&answer.map_err(|error| Fault::within(error, limit))?),
+        let answer = match timeout(limit, self.client.request(frame)).await {
+            Ok(answer) => answer.map_err(|error| Fault::within(error, limit)),
             Err(_late) => Err(Fault::Late(limit)),
+        };
+        if let Err(Fault::Late(_)) = answer {
+            self.late.store(true, Ordering::Relaxed);
         }
+        decoded(&answer?)
     }
 }
 

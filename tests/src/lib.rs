@@ -1,6 +1,7 @@
 //! What the tests of the whole workspace share.
 
 pub mod census;
+pub mod fake_shim;
 pub mod handler;
 pub mod host;
 pub mod life;

@@ -27,10 +27,11 @@ const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 const KILLED: i32 = 137;
 
 impl Backend {
-    /// A container whose shim is gone: the shim's own command cleans up, and what it leaves is killed.
+    /// A container whose shim is gone, or does not do what it is asked: the shim's own command cleans up, and what it leaves is
+    /// killed.
     pub(crate) async fn bury(&self, locked: &mut Locked) -> Result<Sight> {
         let record = &locked.record;
-        tracing::warn!(id = %record.id, "the shim of a container is gone; what it left is cleaned up");
+        tracing::warn!(id = %record.id, "a container is cleaned up without its shim");
         let lived = record.reach == Reach::Guest || record.init.is_some_and(Identity::lives);
         let cleaned = self.clean_up(record).await;
         let exit = match observe::exit_file(record, &locked.dir, &self.hierarchies)? {

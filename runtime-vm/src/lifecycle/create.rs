@@ -133,6 +133,9 @@ impl Making {
         let mut order = StartOrder::new(backend.binary()?, id.as_str(), self.dir.path());
         order.debug = backend.config.debug;
         order.namespace = backend.layout.namespace();
+        // Whoever gives a create less time than the start of a shim may take means that, too.
+        order.start_limit = order.start_limit.min(backend.config.create_timeout);
+        order.dial_limit = order.dial_limit.min(backend.config.create_timeout);
         let starting = backend.shims.connector().start(members.dir().path(), order).await?;
         let started = starting.started();
         let shim = ShimRef {

@@ -8,11 +8,12 @@ use runtime_api::{
     ContainerId, ContainerStatus, DeleteRequest, Error, ErrorKind, ExitCause, ExitStatus, Operation, Result,
 };
 use runtime_host::lock::{Held, Witness};
+use runtime_host::process::Identity;
 
 use crate::backend::{Backend, Locked};
 use crate::monitor::Started;
 use crate::observe::{self, Sight};
-use crate::record::{Phase, Record, ShimRef};
+use crate::record::{Phase, Reach, Record, ShimRef};
 use crate::task::TaskApi;
 
 /// How long the processes of a container may live after KILL.
@@ -96,7 +97,7 @@ impl Backend {
         }
         if let Err(error) = self.kill_init(locked, &sight, true).await {
             tracing::warn!(%id, error = %error.report(), "KILL was not delivered; the container is cleaned up");
-            let _ = self.clean_up(&locked.record).await;
+            return self.end_unheard(locked).await;
         }
         let Some(mut witness) = Witness::open(&locked.dir)? else { return Ok(lost()) };
         let dir = locked.dir.clone();
@@ -119,10 +120,24 @@ impl Backend {
         match ended {
             Ok(status) => status,
             Err(_) if witness.is_current(&dir) && witness.status().is_none() => {
-                Err(Error::new(ErrorKind::TimedOut(KILL_LIMIT))
-                    .hint("it is still there after KILL; delete it again when it is gone"))
+                tracing::warn!(%id, "nobody tells that the container ended of KILL; it is cleaned up");
+                self.end_unheard(locked).await
             }
             Err(_) => Ok(lost()),
+        }
+    }
+
+    /// Ends what the shim does not end, or does not say that it did: by its own command, and on the host.
+    async fn end_unheard(&self, locked: &mut Locked) -> Result<ExitStatus> {
+        let sight = self.bury(locked).await?;
+        let record = &locked.record;
+        if record.reach == Reach::Host && record.init.is_some_and(Identity::lives) {
+            return Err(Error::new(ErrorKind::TimedOut(KILL_LIMIT))
+                .hint("it is still there after KILL; delete it again when it is gone"));
+        }
+        match sight {
+            Sight::Stopped(status) => Ok(status),
+            _ => Ok(lost()),
         }
     }
 

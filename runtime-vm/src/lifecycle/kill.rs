@@ -7,9 +7,9 @@ use runtime_api::{
 };
 
 use crate::backend::{Backend, Locked};
-use crate::observe::Sight;
+use crate::observe::{self, Sight};
 use crate::record::{Reach, Record};
-use crate::task::Target;
+use crate::task::{Fault, Target};
 
 /// How long a shim may take to send a signal.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -38,33 +38,31 @@ impl Backend {
         self.signal(&locked.record, request.signal, request.all).await.map_err(named)
     }
 
-    /// Sends KILL, and thaws what is paused.
+    /// Sends KILL, and thaws what is paused. KILL comes first: it is pending when the processes thaw, so no instruction of the
+    /// program runs in between.
     pub(super) async fn kill_init(&self, locked: &mut Locked, sight: &Sight, all: bool) -> Result<()> {
-        let paused = *sight == Sight::Alive(ContainerStatus::Paused);
-        if paused && locked.record.reach == Reach::Guest {
-            // Whether a signal may be sent to what stands still is the guest's affair; the thaw comes first there.
-            self.thaw(locked).await?;
-        }
         let sent = self.signal(&locked.record, Signal::KILL, all).await;
-        if paused && locked.record.reach == Reach::Host {
-            // KILL first: it is pending when the processes thaw, so no instruction of the program runs in between.
-            self.thaw(locked).await?;
+        if *sight != Sight::Alive(ContainerStatus::Paused) {
+            return sent;
         }
-        sent
+        let thawed = self.thaw(locked).await;
+        match (locked.record.reach, sent) {
+            (Reach::Host, sent) => thawed.and(sent),
+            // What stood still in a guest may have died at once; then there was nothing to thaw.
+            (Reach::Guest, Ok(())) if locked.record.exit.is_some() => Ok(()),
+            (Reach::Guest, Ok(())) => thawed,
+            // Whether a signal may be sent to what stands still is the guest's affair.
+            (Reach::Guest, Err(_)) => self.signal(&locked.record, Signal::KILL, all).await,
+        }
     }
 
     /// Lets the shim send a signal. What is gone by now needs none.
     pub(super) async fn signal(&self, record: &Record, signal: Signal, all: bool) -> Result<()> {
-        let number = u32::try_from(signal.number()).unwrap_or_default();
-        let sent = match self.client(record).await {
-            Ok(client) => {
-                let target = Target::init(record.id.as_str());
-                client.kill(target, number, all, LIMIT).await.or_else(|fault| {
-                    if fault.is_gone() { Ok(()) } else { Err(fault.into_error(Operation::Kill)) }
-                })
-            }
-            Err(error) => Err(error),
-        };
+        let mut sent = self.signal_once(record, signal, all).await;
+        // A connection that broke leaves open whether it was sent. Once more does no harm to what it kills.
+        if signal == Signal::KILL && sent.as_ref().is_err_and(is_lost) && self.may_answer(record) {
+            sent = self.signal_once(record, signal, all).await;
+        }
         let Err(error) = sent else { return Ok(()) };
         let init = record.init.filter(|_| record.reach == Reach::Host);
         match init {
@@ -79,6 +77,24 @@ impl Backend {
         }
     }
 
+    async fn signal_once(&self, record: &Record, signal: Signal, all: bool) -> Result<()> {
+        let number = u32::try_from(signal.number()).unwrap_or_default();
+        let client = self.client(record).await?;
+        let sent = client.kill(Target::init(record.id.as_str()), number, all, LIMIT).await;
+        sent.or_else(|fault| match fault {
+            // It takes its container along when it dies. While it lives nobody knows whether the signal was sent.
+            Fault::Closed(_) if !self.may_answer(record) => Ok(()),
+            Fault::Closed(_) => Err(fault.into_error(Operation::Kill)),
+            fault if fault.is_gone() => Ok(()),
+            fault => Err(fault.into_error(Operation::Kill)),
+        })
+    }
+
+    /// Whether the shim is there to be asked again.
+    fn may_answer(&self, record: &Record) -> bool {
+        record.shim.as_ref().is_some_and(observe::shim_lives)
+    }
+
     /// Ends what could not be started.
     pub(super) async fn end_unstarted(&self, record: &Record) {
         if let Err(error) = self.signal(record, Signal::KILL, false).await {
@@ -88,6 +104,10 @@ impl Backend {
             let _ = tokio::time::timeout(KILL_LIMIT, init.ended()).await;
         }
     }
+}
+
+fn is_lost(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::PeerLost(_))
 }
 
 /// How long an init that could not be started may live after KILL.

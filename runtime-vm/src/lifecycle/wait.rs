@@ -9,12 +9,15 @@ use runtime_api::{ContainerId, Error, ExitStatus, Operation, Result};
 use runtime_host::lock::Witness;
 use runtime_host::process::Identity;
 
-use crate::backend::{Backend, ENDING};
+use crate::backend::{Backend, ENDING, STATE_LIMIT};
 use crate::observe::{self, Sight};
 use crate::record::{Reach, Record};
+use crate::task::Target;
 
 /// How often a waiter looks even though nothing told it to.
 const POLL: Duration = Duration::from_secs(1);
+/// How often it asks whether the shim still knows a container that nobody else sees.
+const FORGOTTEN: Duration = Duration::from_secs(20);
 
 impl Backend {
     /// Waits for the end of a container, also across its delete.
@@ -43,6 +46,7 @@ impl Backend {
         let entry = self.entries.of(id);
         let mut changes = entry.changes();
         let mut ending: Option<Instant> = None;
+        let mut asked = Instant::now();
         loop {
             if let Some(status) = witness.status() {
                 return Ok(status);
@@ -69,6 +73,16 @@ impl Backend {
                         self.settle(&mut locked).await.map_err(named)?;
                     }
                     continue;
+                }
+                // Only the shim sees into the guest, and it tells its monitor nothing of what it has forgotten.
+                Sight::Alive(_) if record.reach == Reach::Guest && asked.elapsed() > FORGOTTEN => {
+                    asked = Instant::now();
+                    if self.is_forgotten(&record).await
+                        && let Some(mut locked) = self.lock(id).await.map_err(named)?
+                    {
+                        self.resolve(&mut locked).await.map_err(named)?;
+                        continue;
+                    }
                 }
                 Sight::Creating if self.reclaim(id).await.map_err(named)? => continue,
                 _ => {}
@@ -98,6 +112,17 @@ impl Backend {
             return;
         }
         std::future::pending::<()>().await;
+    }
+
+    /// Whether a shim has forgotten a container that it had: nobody will tell how it ended.
+    async fn is_forgotten(&self, record: &Record) -> bool {
+        match self.client(record).await {
+            Ok(client) => {
+                let state = client.state(Target::init(record.id.as_str()), STATE_LIMIT).await;
+                state.is_err_and(|fault| fault.is_not_found())
+            }
+            Err(_) => false,
+        }
     }
 }
 

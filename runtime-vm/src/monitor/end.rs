@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use runtime_api::{ErrorKind, Peer};
+use runtime_api::{Error, ErrorKind, Peer};
 use runtime_host::document::replace;
 
 use super::program::{ProgramOrder, Remote};
@@ -20,6 +20,11 @@ const KILLED: i32 = 137;
 const NOTICE: Duration = Duration::from_millis(250);
 /// The pauses between two tries to wait.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
+
+/// How long after a program has ended the wait for it may go on.
+const LATE: Duration = Duration::from_secs(2);
+/// How often the shim is asked for a program whose end it does not tell.
+const DOUBT: Duration = Duration::from_secs(20);
 
 /// One program, and everything that is needed to see it to its end.
 #[derive(Debug)]
@@ -35,7 +40,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) async fn until_the_end(mut self) {
+    pub(super) async fn until_the_end(self) {
         match self.ended().await {
             Some(ended) => {
                 self.until_the_notice(&ended).await;
@@ -53,8 +58,9 @@ impl Watch {
     }
 
     /// Waits for the end; nothing when nobody will tell it.
-    async fn ended(&mut self) -> Option<Ended> {
+    async fn ended(&self) -> Option<Ended> {
         let mut pause = PAUSES[0];
+        let mut gone = self.gone.clone();
         loop {
             let failed = tokio::select! {
                 biased;
@@ -62,15 +68,45 @@ impl Watch {
                     Ok(ended) => return Some(ended),
                     Err(error) => error,
                 },
-                _ = self.gone.wait_for(|gone| *gone) => return None,
+                ended = self.told_otherwise() => return Some(ended),
+                _ = gone.wait_for(|gone| *gone) => return None,
             };
-            if matches!(failed.kind(), ErrorKind::NotFound | ErrorKind::PeerLost(Peer::Shim)) {
-                tracing::warn!(error = failed.report(), key = %self.order.key, "the shim does not know the program");
-                return None;
+            // A shim that says nothing of its end may still know it.
+            let known = match failed.kind() {
+                ErrorKind::NotFound => self.tasks.ended(&self.order.key).await,
+                ErrorKind::PeerLost(Peer::Shim) => Err(Error::new(failed.kind().clone())),
+                _ => Ok(None),
+            };
+            match known {
+                Ok(Some(ended)) => return Some(ended),
+                Err(error) if is_final(&error) => {
+                    tracing::warn!(error = failed.report(), key = %self.order.key, "the shim does not know the program");
+                    return None;
+                }
+                _ => {}
             }
             tracing::warn!(error = failed.report(), key = %self.order.key, "the wait for a program failed");
             sleep(pause).await;
             pause = (pause * 2).min(PAUSES[1]);
+        }
+    }
+
+    /// The end of a program as the shim tells it elsewhere, where it leaves the wait without an answer. An event says only when
+    /// to ask: what it says may be about another program of this name.
+    async fn told_otherwise(&self) -> Ended {
+        let mut exited = self.heard.exited.subscribe();
+        loop {
+            let heard = timeout(DOUBT, exited.wait_for(|exited| *exited)).await.is_ok();
+            sleep(LATE).await;
+            match self.tasks.ended(&self.order.key).await {
+                Ok(Some(ended)) => {
+                    tracing::warn!(key = %self.order.key, "the shim does not answer the wait for a program that ended");
+                    return ended;
+                }
+                // It is not true, or not yet.
+                _ if heard => sleep(DOUBT).await,
+                _ => {}
+            }
         }
     }
 
@@ -89,6 +125,11 @@ impl Watch {
         };
         let _ = timeout(NOTICE, told).await;
     }
+}
+
+/// Whether a shim will never tell.
+fn is_final(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PeerLost(Peer::Shim))
 }
 
 /// Writes the exit files, the one that others wait for last.

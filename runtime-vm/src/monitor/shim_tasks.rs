@@ -39,7 +39,7 @@ impl ShimTasks {
     /// A connection that was open a moment ago.
     async fn client(&self) -> Result<TaskClient> {
         let known = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if !known.is_closed() {
+        if !known.is_doubtful() {
             return Ok(known);
         }
         let connected = tokio::time::timeout(ANSWER, dial::once(&self.address)).await;
@@ -79,6 +79,14 @@ impl Tasks for ShimTasks {
         let ended = self.client().await?.wait(target(key)).await;
         let ended = ended.map_err(|fault| self.error(fault, Operation::Wait))?;
         Ok(Ended { code: ended.code, at: ended.at.unwrap_or_else(SystemTime::now) })
+    }
+
+    async fn ended(&self, key: &Key) -> Result<Option<Ended>> {
+        let state = self.client().await?.state(target(key), ANSWER).await;
+        let state = state.map_err(|fault| self.error(fault, Operation::State))?;
+        // What has ended has ended at some time; without one it is a word that nothing stands behind.
+        let exit = state.exit.and_then(|exit| Some(Ended { code: exit.code, at: exit.at? }));
+        Ok(exit)
     }
 
     async fn close_io(&self, key: &Key) -> Result<()> {

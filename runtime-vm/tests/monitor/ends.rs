@@ -33,6 +33,17 @@ async fn the_exit_is_written_when_everything_that_was_printed_is_in_the_log() {
 }
 
 #[tokio::test]
+async fn an_end_that_is_told_but_not_to_who_waits_is_written_down() {
+    let field = Field::new();
+    let program = field.program(StdinMode::Closed).await;
+    field.shim.deaf.send_replace(true);
+    program.watch().await;
+    field.shim.end(program.key(), 7);
+    field.told.send(Told::Exited(program.key().clone())).await.unwrap();
+    assert_eq!(program.exit().await, "7");
+}
+
+#[tokio::test]
 async fn somebody_who_holds_the_output_open_is_not_waited_for_long() {
     let field = Field::new();
     let program = field.program(StdinMode::Closed).await;
@@ -110,7 +121,14 @@ async fn a_wait_that_fails_is_tried_again_and_one_that_is_hopeless_is_not() {
     program.watch().await;
     field.shim.end(program.key(), 4);
     assert_eq!(program.exit().await, "4");
+    // One that says no to who waits and knows the end all the same.
     field.shim.refusals.lock().unwrap().push(ErrorKind::NotFound);
+    field.shim.end(&Key::init("c"), 5);
+    let third = field.add(field.order(&Key::init("c"))).await;
+    third.watch().await;
+    assert_eq!(third.exit().await, "5");
+    field.shim.refusals.lock().unwrap().push(ErrorKind::NotFound);
+    field.shim.unknown.send_modify(|unknown| unknown.push(Key::init("b")));
     let second = field.add(field.order(&Key::init("b"))).await;
     let client = second.attach().await;
     second.watch().await;

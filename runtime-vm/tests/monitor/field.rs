@@ -43,6 +43,10 @@ pub(crate) struct Shim {
     pub(crate) closed: Mutex<Vec<Key>>,
     /// What the next waits say instead of waiting, the last one first.
     pub(crate) refusals: Mutex<Vec<ErrorKind>>,
+    /// What it does not know.
+    pub(crate) unknown: watch::Sender<Vec<Key>>,
+    /// Whether a wait is never answered.
+    pub(crate) deaf: watch::Sender<bool>,
 }
 
 impl Shim {
@@ -73,11 +77,19 @@ impl Tasks for Shim {
         if let Some(refusal) = self.refusals.lock().unwrap().pop() {
             return Err(Error::new(refusal));
         }
+        let _ = self.deaf.subscribe().wait_for(|deaf| !*deaf).await;
         let mut ends = self.ends.subscribe();
         let mut gone = self.gone.subscribe();
         tokio::select! {
             ends = ends.wait_for(|ends| ends.contains_key(key)) => Ok(ends.unwrap()[key]),
             _ = gone.wait_for(|gone| *gone) => Err(Error::new(ErrorKind::PeerLost(Peer::Shim))),
+        }
+    }
+
+    async fn ended(&self, key: &Key) -> Result<Option<Ended>> {
+        match self.unknown.borrow().contains(key) {
+            true => Err(Error::new(ErrorKind::NotFound)),
+            false => Ok(self.ends.borrow().get(key).copied()),
         }
     }
 

@@ -1,0 +1,122 @@
+//! A state directory with a value over fake shims.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use manyrun_tests::fake_shim::{FakeShimHarness, Misdeeds};
+use manyrun_tests::patience::{LIMIT, until, within};
+use runtime_api::{
+    ContainerId, ContainerStatus, CreateRequest, DeleteRequest, KillRequest, LogConfig, OpenContext,
+    SharedRuntime, Signal,
+};
+use runtime_test::{BundleOptions, Step, Trap, Workload, bundle};
+use tempfile::TempDir;
+
+/// How long a shim may take to make and to start something here.
+const SOON: Duration = Duration::from_secs(2);
+
+/// How long it may take until an end is seen of which nobody tells.
+pub(crate) const PATIENT: Duration = Duration::from_secs(90);
+
+/// A program that says that it is ready, and ends with 7 when it is asked to.
+pub(crate) fn program() -> Workload {
+    let trap = Step::Trap(15, Trap::Exit(7));
+    Workload::new([trap, Step::Out("ready".to_owned()), Step::Forever])
+}
+
+pub(crate) struct Place {
+    dir: TempDir,
+    harness: FakeShimHarness,
+    pub(crate) runtime: SharedRuntime,
+}
+
+impl Place {
+    pub(crate) async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let harness = FakeShimHarness::default();
+        let mut handler = FakeShimHarness::handler().unwrap();
+        handler.timeouts.create = Some(SOON);
+        handler.timeouts.start = Some(SOON);
+        handler.timeouts.exec = Some(SOON);
+        handler.timeouts.stop = Some(SOON);
+        // Two that are at work at once must not have one cgroup.
+        let name = dir.path().file_name().unwrap().to_string_lossy().into_owned();
+        let context = OpenContext::new(dir.path().join("state"), format!("/manyrun/fake/{name}"));
+        let runtime = harness.open_as(&handler, context).await.unwrap();
+        Self { dir, harness, runtime }
+    }
+
+    /// How a container stands in the shim.
+    pub(crate) fn truth(&self, id: &ContainerId) -> Option<ContainerStatus> {
+        self.harness.shims().truth(id)
+    }
+
+    /// Has the shim forget a container.
+    pub(crate) fn lose(&self, id: &ContainerId) {
+        self.harness.shims().lose(id);
+    }
+
+    /// Ends a container that runs [`program`], and gives the code with which it ended.
+    pub(crate) async fn code_after_term(&self, id: &ContainerId) -> Option<i32> {
+        let term = KillRequest::new(Signal::TERM);
+        within(LIMIT, "kill", self.runtime.kill(id, term)).await.unwrap();
+        within(PATIENT, "wait", self.runtime.wait(id)).await.unwrap().code
+    }
+
+    /// A container that waits for its start.
+    pub(crate) async fn created(&self, id: &ContainerId, workload: &Workload) {
+        within(LIMIT, "create", self.runtime.create(self.request(id, workload))).await.unwrap();
+    }
+
+    /// A container whose program has said that it is ready.
+    pub(crate) async fn running(&self, id: &ContainerId, workload: &Workload) {
+        self.created(id, workload).await;
+        within(LIMIT, "start", self.runtime.start(id)).await.unwrap();
+        let log = self.log(id);
+        until("the word that it is ready", || {
+            std::fs::read_to_string(&log).is_ok_and(|text| text.contains("stdout F ready")).then_some(())
+        })
+        .await;
+    }
+
+    pub(crate) fn misdeeds(&self) -> &Misdeeds {
+        self.harness.shims().misdeeds()
+    }
+
+    pub(crate) fn log(&self, id: &ContainerId) -> PathBuf {
+        self.dir.path().join(format!("{id}.log"))
+    }
+
+    /// What is asked for a container that runs this.
+    pub(crate) fn request(&self, id: &ContainerId, workload: &Workload) -> CreateRequest {
+        let place = self.dir.path().join(format!("bundle-{id}"));
+        bundle::write_with(&place, workload, &BundleOptions::new()).unwrap();
+        let mut request = CreateRequest::new(id.clone(), place);
+        request.log = LogConfig::cri_file(self.log(id));
+        request
+    }
+
+    /// Deletes a container by force, whatever the shim does, and looks that nothing is left.
+    pub(crate) async fn end(self, id: &ContainerId) {
+        within(LIMIT, "a forced delete", self.runtime.delete(id, DeleteRequest::force())).await.unwrap();
+        assert!(self.runtime.list().await.unwrap().is_empty());
+        self.runtime.shutdown().await;
+        let give_up = std::time::Instant::now() + LIMIT;
+        loop {
+            let mut left = self.harness.shims().leftovers();
+            for below in ["containers", "shims", "exits"] {
+                let entries = std::fs::read_dir(self.dir.path().join("state").join(below)).unwrap();
+                left.extend(entries.map(|entry| format!("{:?}", entry.unwrap().path())));
+            }
+            if left.is_empty() {
+                return;
+            }
+            assert!(std::time::Instant::now() < give_up, "left behind: {left:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+pub(crate) fn id(text: &str) -> ContainerId {
+    ContainerId::new(text).unwrap()
+}
