@@ -408,13 +408,16 @@ fn news(backend: &impl Watched, known: &Known, id: &ContainerId) -> Result<Optio
     let begun_for_sure = !seen.is_starting || free;
     // A short program may be over before its start is: what follows the start is told after it.
     let oom_kills = seen.oom_kills.saturating_sub(known.oom_kills);
-    let held_back = !begun_for_sure && (begun || oom_kills > 0);
+    // The kill may have come between the look at the record and the look at the kills.
+    let early = seen.stage == Stage::Unbegun && !known.started;
+    let kills_for_sure = begun_for_sure && !early;
+    let held_back = (begun && !begun_for_sure) || (oom_kills > 0 && !kills_for_sure);
     let ended = matches!(seen.stage, Stage::Lost | Stage::Ended(_));
     let ended_for_sure = seen.end_is_on_record || free;
     let mut news = News {
         started: begun && begun_for_sure && !known.started,
         monitor_lost: monitor_lost && !known.monitor_lost,
-        oom_kills: if begun_for_sure { oom_kills } else { 0 },
+        oom_kills: if kills_for_sure { oom_kills } else { 0 },
         unsettled: held_back || (ended && !ended_for_sure && !known.exited),
         lost: seen.stage == Stage::Lost && ended_for_sure,
         exited: None,
