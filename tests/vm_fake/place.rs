@@ -32,10 +32,15 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) async fn new() -> Self {
+        Self::with_creates_within(SOON).await
+    }
+
+    /// The same where a create may take so long.
+    pub(crate) async fn with_creates_within(limit: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let harness = FakeShimHarness::default();
         let mut handler = FakeShimHarness::handler().unwrap();
-        handler.timeouts.create = Some(SOON);
+        handler.timeouts.create = Some(limit);
         handler.timeouts.start = Some(SOON);
         handler.timeouts.exec = Some(SOON);
         handler.timeouts.stop = Some(SOON);
