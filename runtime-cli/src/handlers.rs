@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::json::Output;
 use crate::{fail, tell};
-use inputs::Input;
+pub(crate) use inputs::Input;
 
 /// Look at the handlers that the configuration offers: Manyrun's own, or that of CRI-O, containerd or podman.
 ///

@@ -12,10 +12,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
 use runtime_api::{ContainerId, Error, ErrorKind, ExitStatus, HandlerName, LogConfig, Result, RuntimeInfo};
-use runtime_handlers::{HandlerTable, Runtime, default_base, load};
+use runtime_handlers::{HandlerTable, Runtime, default_base};
 use runtime_test::RuntimeRef;
 use serde_json::json;
 
+use crate::handlers::Input;
 use crate::json::Output;
 use crate::{backends, fail, reference};
 use life::{End, Life};
@@ -32,7 +33,8 @@ use life::{End, Life};
 #[command(after_help = "Examples:\n  \
     manyrun run --handler crun ./bundle\n  \
     manyrun run --runtime oci:/usr/local/bin/runc ./bundle -- /bin/echo hello\n  \
-    manyrun run --config ./handlers.toml --id web --log /var/log/web.log ./bundle")]
+    manyrun run --config ./handlers.toml --id web --log /var/log/web.log ./bundle\n  \
+    manyrun run --crio /etc/crio --handler runc ./bundle")]
 pub(crate) struct Args {
     /// The handler; the configuration's default unless given.
     #[arg(long, value_name = "NAME", conflicts_with = "runtime")]
@@ -41,13 +43,13 @@ pub(crate) struct Args {
     #[arg(
         long,
         value_name = "REF",
-        conflicts_with = "config",
+        conflicts_with = "Input",
         help = "A runtime without configuration: KIND[:NAME][@VARIANT], such as fake, oci:crun or oci:/usr/bin/crun"
     )]
     runtime: Option<RuntimeRef>,
-    /// The handlers' configuration. Unless given: MANYRUN_CONFIG, /etc/manyrun/handlers.toml, the built-in handlers.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    // Without any: MANYRUN_CONFIG, /etc/manyrun/handlers.toml, the built-in handlers.
+    #[command(flatten)]
+    input: Input,
     /// The container's id; a new one unless given.
     #[arg(long, value_name = "ID")]
     id: Option<ContainerId>,
@@ -150,7 +152,7 @@ fn facade(args: &Args) -> Result<(Runtime, Option<HandlerName>)> {
             let name = config.name.clone();
             (HandlerTable::new([config]), Some(name))
         }
-        None => (load::search(args.config.as_deref())?, args.handler.clone()),
+        None => (args.input.read_own()?, args.handler.clone()),
     };
     let base = match &args.state_dir {
         Some(dir) => absolute(dir)?,

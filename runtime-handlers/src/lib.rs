@@ -40,6 +40,7 @@ pub mod guard;
 pub mod intercept;
 pub mod load;
 pub mod logs;
+pub mod lookup;
 pub mod narrow;
 pub mod native;
 pub mod resolve;

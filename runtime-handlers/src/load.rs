@@ -91,12 +91,13 @@ pub fn node(podman: &PodmanPlaces) -> Result<(Dialect, HandlerTable)> {
     if !native.sources.is_empty() {
         return Ok((Dialect::Native, native));
     }
-    for (whose, path) in [(Dialect::Crio, "/etc/crio"), (Dialect::Containerd, "/etc/containerd/config.toml")]
-    {
-        let path = Path::new(path);
-        if exists(path)? {
-            return dialect(whose, path).map(|table| (whose, table));
-        }
+    let crio = Path::new("/etc/crio");
+    if exists(&crio.join("crio.conf"))? || exists(&crio.join("crio.conf.d"))? {
+        return self::crio(crio).map(|table| (Dialect::Crio, table));
+    }
+    let containerd = Path::new("/etc/containerd/config.toml");
+    if exists(containerd)? {
+        return self::containerd(containerd).map(|table| (Dialect::Containerd, table));
     }
     if podman::is_configured(podman)? {
         return containers_of(podman).map(|table| (Dialect::Containers, table));
@@ -243,6 +244,23 @@ mod tests {
         let error = search_from(None, Some(gone.as_os_str()), gone).unwrap_err();
         assert!(error.is_not_found());
         assert!(error.report().contains(VARIABLE), "{}", error.report());
+    }
+
+    #[test]
+    fn a_directory_is_taken_for_what_it_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let entry = |name: &str| format!("[crio.runtime.runtimes.{name}]\nruntime_path = '/x'\n");
+        let has =
+            |path: &Path, name: &str| crio(path).unwrap().handlers.keys().any(|each| each.as_str() == name);
+        write(&dir.path().join("only/sub/a"), &entry("a"));
+        assert!(has(&dir.path().join("only"), "a"), "a directory of drop-ins");
+        write(&dir.path().join("etc/crio.conf.d/b"), &entry("b"));
+        assert!(has(&dir.path().join("etc"), "b"), "drop-ins without a main file");
+        assert!(crio(&dir.path().join("etc/crio.conf")).unwrap_err().is_not_found());
+        let socket = dir.path().join("only/socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let error = crio(&dir.path().join("only")).unwrap_err();
+        assert!(error.to_string().contains("no ordinary file"), "{error}");
     }
 
     #[test]

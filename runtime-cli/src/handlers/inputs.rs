@@ -6,8 +6,7 @@ use runtime_api::Result;
 use runtime_handlers::HandlerTable;
 use runtime_handlers::load::{self, Dialect, PodmanPlaces};
 
-/// Whose configuration to read. Without any it is what this host has: that of Manyrun, else of CRI-O, of containerd, of
-/// podman, else the built-in handlers.
+/// Whose configuration to read.
 #[derive(Debug, Default, clap::Args)]
 #[group(multiple = false)]
 pub(crate) struct Input {
@@ -26,7 +25,21 @@ pub(crate) struct Input {
 }
 
 impl Input {
+    /// What was named; else what this host has.
     pub(crate) fn read(&self) -> Result<Found> {
+        if let Some(found) = self.named()? {
+            return Ok(found);
+        }
+        let (dialect, table) = load::node(&podman())?;
+        Ok(Found { dialect, table })
+    }
+
+    /// What was named; else Manyrun's own configuration, or the built-in handlers.
+    pub(crate) fn read_own(&self) -> Result<HandlerTable> {
+        self.named()?.map_or_else(|| load::search(None), |found| Ok(found.table))
+    }
+
+    fn named(&self) -> Result<Option<Found>> {
         let named = [
             (Dialect::Native, &self.native),
             (Dialect::Crio, &self.crio),
@@ -35,11 +48,10 @@ impl Input {
         ];
         for (dialect, path) in named {
             if let Some(path) = path {
-                return load::dialect(dialect, path).map(|table| Found { dialect, table });
+                return load::dialect(dialect, path).map(|table| Some(Found { dialect, table }));
             }
         }
-        let (dialect, table) = load::node(&podman())?;
-        Ok(Found { dialect, table })
+        Ok(None)
     }
 }
 

@@ -53,6 +53,43 @@ fn streams_and_the_code_are_the_programs() {
 }
 
 #[test]
+fn a_container_runs_under_what_other_programs_are_configured_with() {
+    on_each_runtime(|runtime| {
+        let binary = runtime.trim_start_matches("oci:");
+        let place = Place::with(&Workload::says("configured"));
+        let path = place.call(&["probe", runtime, "--json", "-"]).stdout;
+        let path: Value = serde_json::from_str(&path).unwrap();
+        let path = path["info"]["binary"].as_str().unwrap();
+        let crio = format!(
+            "[crio.runtime]\ndefault_runtime = 'mine'\ncgroup_manager = 'cgroupfs'\n\
+             [crio.runtime.runtimes.mine]\nruntime_path = '{path}'\n"
+        );
+        let table = "plugins.'io.containerd.cri.v1.runtime'.containerd";
+        let containerd = format!(
+            "version = 3\n[{table}]\ndefault_runtime_name = 'mine'\n[{table}.runtimes.mine]\n\
+             runtime_type = 'io.containerd.runc.v2'\noptions = {{ BinaryName = '{binary}' }}\n"
+        );
+        let containers = format!(
+            "[engine]\nruntime = 'mine'\ncgroup_manager = 'cgroupfs'\n[engine.runtimes]\nmine = ['/no/such', '{path}']\n"
+        );
+        for (option, name, text) in [
+            ("--crio", "crio.conf", crio),
+            ("--containerd", "config.toml", containerd),
+            ("--containers", "containers.conf", containers),
+        ] {
+            let file = place.write(name, &text);
+            let answer = place.run(&[option, &file, "bundle"]);
+            assert_eq!(
+                (answer.code, answer.stdout.as_str()),
+                (0, "configured\n"),
+                "{option} {binary}: {answer:?}"
+            );
+        }
+        assert_gone(&place);
+    });
+}
+
+#[test]
 fn large_output_arrives_whole_in_a_pipe() {
     on_each_runtime(|runtime| {
         let place = Place::with(&Workload::fills(3_000_000));

@@ -77,6 +77,12 @@ fn walk_into(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     for entry in entries {
         let entry = entry.map_err(|error| unreadable(directory, error))?;
         let kind = entry.file_type().map_err(|error| unreadable(&entry.path(), error))?;
+        if !(kind.is_dir() || kind.is_file() || kind.is_symlink()) {
+            // To read a pipe could take for ever.
+            return Err(Error::new(ErrorKind::ConfigInvalid("it is no ordinary file".to_owned()))
+                .during_step("read handlers")
+                .on(entry.path().display()));
+        }
         found.push((entry.path(), kind.is_dir()));
     }
     found.sort();
