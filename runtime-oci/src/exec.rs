@@ -189,6 +189,7 @@ impl Backend {
         }
         let code = code_of(status);
         if exec.never_ran(code) {
+            exec.end_what_began().await;
             let said = if said.is_empty() { stderr } else { &said };
             let stderr = String::from_utf8_lossy(said).into_owned();
             let message = complaint::account(Some(&exec.log()), &stderr);

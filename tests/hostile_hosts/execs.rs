@@ -127,7 +127,7 @@ fn goes_on_after_an_exec(place: &Place, tail: &str) -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exec_whose_runtime_fails_after_it_began_leaves_no_command() {
-    on(&["runc", "crun", "youki"], async |place| {
+    on(&["runc", "crun", "youki", "runsc"], async |place| {
         let mut config = place.config();
         config.paths = vec![goes_on_after_an_exec(place, "exit 1")];
         let runtime = place.open(&config).await;
@@ -140,6 +140,14 @@ async fn an_exec_whose_runtime_fails_after_it_began_leaves_no_command() {
         let begun = std::fs::read_to_string(place.path("begun")).unwrap();
         assert!(begun.trim().parse::<i32>().is_ok(), "it began: {begun:?}");
         assert_eq!(with_arguments(&[&argument]), None);
+        let other = place.open(&place.config()).await;
+        let look = ExecSyncRequest::new(Workload::new([Step::Procs]).process());
+        // The init and the one that looks. What was killed in a sandbox may take a moment.
+        within(LIMIT, "that nothing runs", async {
+            while other.exec_sync(&id, look.clone()).await.unwrap().stdout != b"procs 2\n" {}
+        })
+        .await;
+        other.shutdown().await;
         within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
         runtime.shutdown().await;
     })

@@ -236,6 +236,13 @@ impl Running {
         self.over = true;
     }
 
+    /// Kills a command that a runtime which failed had begun. On the host the reaper has done so.
+    pub(super) async fn end_what_began(&self) {
+        if let Some(inside) = &self.inside {
+            inside.end(&[]).await;
+        }
+    }
+
     /// The reaper is our child and not yet reaped, so its pid is its own; the command is in its tree.
     fn kill_now(&self) {
         if let Some(reaper) = self.reaper {
