@@ -12,6 +12,7 @@
 //! This crate sees no backend. The program that wants them registers their factories.
 #![forbid(unsafe_code)]
 
+mod disk_store;
 mod document;
 mod facade;
 mod foreign;
@@ -48,6 +49,7 @@ pub mod runtime_class;
 pub mod stack;
 pub mod trace;
 
+pub use disk_store::DiskStore;
 pub use facade::{Listed, Listing, Runtime};
 pub use memory_store::MemoryStore;
 pub use registry::Registry;
