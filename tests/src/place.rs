@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -40,6 +41,7 @@ pub async fn on(binaries: &[&'static str], test: impl AsyncFn(&Place)) {
 #[derive(Debug)]
 pub struct Place {
     directory: tempfile::TempDir,
+    ids: Mutex<BTreeSet<ContainerId>>,
     /// The runtime, as [`handler::config`] reads it.
     pub binary: &'static str,
 }
@@ -49,7 +51,7 @@ impl Place {
     #[must_use]
     pub fn new(binary: &'static str) -> Self {
         let directory = tempfile::Builder::new().prefix("place").rand_bytes(8).tempdir().unwrap();
-        Self { directory, binary }
+        Self { directory, ids: Mutex::default(), binary }
     }
 
     /// A file of the test.
@@ -67,7 +69,9 @@ impl Place {
     /// An id.
     #[must_use]
     pub fn id(&self, name: &str) -> ContainerId {
-        ContainerId::new(format!("{}-{name}", self.token())).unwrap()
+        let id = ContainerId::new(format!("{}-{name}", self.token())).unwrap();
+        self.ids.lock().unwrap().insert(id.clone());
+        id
     }
 
     /// The directory that the backend keeps for a container.
@@ -142,6 +146,11 @@ impl Place {
         assert!(found.is_empty(), "left on {}: {found:#?}", self.binary);
         let kept = self.kept();
         assert!(kept.is_empty(), "left in the state directory: {kept:#?}");
+        if self.has_shim() {
+            let ids = self.ids.lock().unwrap();
+            let mut sockets = ids.iter().map(|id| self.socket_of(id)).filter(|socket| socket.exists());
+            assert_eq!(sockets.next(), None, "left by a shim");
+        }
     }
 }
 

@@ -128,7 +128,7 @@ async fn what_only_the_shims_command_can_clean_up_is_not_forgotten_when_that_fai
         }
         std::fs::write(&stuck, "").unwrap();
         let runtime = place.open(&config).await;
-        assert_eq!(status(&runtime, &id).await, ContainerStatus::Stopped);
+        within(LIMIT, "wait", runtime.wait(&id)).await.unwrap();
         let deleted = runtime.delete(&id, DeleteRequest::new());
         let error = within(LIMIT, "delete", deleted).await.unwrap_err();
         assert!(error.report().contains("delete it again"), "{}", error.report());

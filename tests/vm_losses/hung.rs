@@ -15,6 +15,17 @@ use crate::{delete, pid_of, shims};
 /// One after the other they would take longer than the test lets them.
 const MANY: usize = 5;
 
+/// How the kernel says that a process stands; nothing when there is none.
+fn stage(pid: Pid) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(") ").next()?.chars().next()
+}
+
+async fn end(pid: Pid) {
+    kill(pid, Number::SIGKILL).unwrap();
+    until("the end of a process", || matches!(stage(pid), None | Some('Z')).then_some(())).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shims_that_hang_hold_up_neither_an_open_nor_a_list() {
     on(&["vm:runc"], async |place| {
@@ -31,18 +42,18 @@ async fn shims_that_hang_hold_up_neither_an_open_nor_a_list() {
             inits.push(Pid::from_raw(i32::try_from(init).unwrap()));
         }
         drop(runtime);
-        // Now only the shims could tell what became of these.
+        // Now only the shims could tell what became of these. The monitors go first: the kernel ends what stands still when the
+        // one goes that is above it.
         for shim in &hung {
-            kill(pid_of(shim, "shim"), Number::SIGSTOP).unwrap();
-            kill(pid_of(shim, "monitor"), Number::SIGKILL).unwrap();
+            end(pid_of(shim, "monitor")).await;
+        }
+        for shim in &hung {
+            let pid = pid_of(shim, "shim");
+            kill(pid, Number::SIGSTOP).unwrap();
+            until("that the shim stands still", || (stage(pid) == Some('T')).then_some(())).await;
         }
         for init in inits {
-            kill(init, Number::SIGKILL).unwrap();
-            let is_dead = || {
-                let stat = std::fs::read_to_string(format!("/proc/{init}/stat")).unwrap_or_default();
-                (stat.is_empty() || stat.contains(") Z ")).then_some(())
-            };
-            until("the end of the init", is_dead).await;
+            end(init).await;
         }
 
         let runtime = place.open(&place.config()).await;

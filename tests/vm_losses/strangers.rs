@@ -7,7 +7,7 @@ use manyrun_tests::patience::{LIMIT, until, within};
 use manyrun_tests::place::on;
 use nix::sys::signal::{Signal as Number, kill};
 use nix::unistd::Pid;
-use runtime_api::{ContainerStatus, DeleteRequest};
+use runtime_api::DeleteRequest;
 use runtime_test::Workload;
 
 use crate::{delete, pid_of, shims};
@@ -45,8 +45,7 @@ async fn who_came_into_a_cgroup_of_the_same_name_is_left_alone() {
         std::fs::write(cgroup.join("cgroup.procs"), stranger.id().to_string()).unwrap();
 
         let runtime = place.open(&place.config()).await;
-        let state = within(LIMIT, "state", runtime.state(&id)).await.unwrap();
-        assert_eq!(state.status, ContainerStatus::Stopped);
+        within(LIMIT, "wait", runtime.wait(&id)).await.unwrap();
         let lived = stranger.try_wait().unwrap().is_none();
         delete(&runtime, &id, DeleteRequest::force()).await;
         let lives_on = stranger.try_wait().unwrap().is_none();
