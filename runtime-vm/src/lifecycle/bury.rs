@@ -1,14 +1,17 @@
 //! The end of a shim: the orderly one, when the last of its containers is gone, and the other one.
 
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use runtime_api::{ErrorKind, ExitCause, ExitStatus, Operation, Result, Signal};
-use runtime_host::process::{Identity, end_all, kill_tree};
+use runtime_host::process::{Identity, end_all, end_whatever, kill_tree, with_arguments};
 
 use crate::backend::{Backend, Locked};
-use crate::monitor::{Key, MonitorClient, StartOrder, Started, remove_leftovers, spawned_in};
+use crate::layout::ContainerDir;
+use crate::monitor::{Key, MonitorClient, StartOrder, remove_leftovers, spawned_in};
 use crate::observe::{self, Sight};
 use crate::record::{Reach, Record, ShimRef};
 use crate::shim::{Address, dial};
@@ -82,6 +85,21 @@ impl Backend {
         }
         end_all(left).await;
         Ok(())
+    }
+
+    /// Ends what the runtime below a shim still does for a create that did not come to its end. It goes on when its shim dies,
+    /// and when the shim has lost its caller and knows nothing of it any more.
+    pub(super) async fn end_half_made(dir: &ContainerDir) {
+        let bundle: Arc<[u8]> = dir.path().as_os_str().as_bytes().into();
+        end_whatever(|| {
+            let bundle = Arc::clone(&bundle);
+            with_arguments(move |words| {
+                words
+                    .windows(2)
+                    .any(|pair| [&b"--bundle"[..], b"-b"].contains(&pair[0]) && *pair[1] == *bundle)
+            })
+        })
+        .await;
     }
 
     /// Lets the shim forget a container, whatever it does, and the monitor its streams.
@@ -205,14 +223,11 @@ impl Backend {
         let dir = members.dir().path();
         if let Some(monitor) = spawned_in(dir) {
             // Nobody told it to go on, so it undoes what it began, which may take the shim a while.
-            let killed = !is_gone_within(monitor, UNDO_LIMIT).await;
-            if killed {
+            if !is_gone_within(monitor, UNDO_LIMIT).await {
                 end_all([monitor]).await;
             }
-            // One that was killed, by us or with its caller, undid nothing: then its report, if any, is still there.
-            if let Ok(order) = StartOrder::read(dir)
-                && (killed || Started::read(dir).is_ok())
-            {
+            // One that was killed, by us or with its caller, undid nothing, and may not have come to a report.
+            if let Ok(order) = StartOrder::read(dir) {
                 remove_leftovers(dir, &order).await;
             }
         }

@@ -221,6 +221,7 @@ impl Backend {
     /// Removes what a create made, in whatever state it is.
     pub(crate) async fn demolish(&self, record: &Record, dir: &ContainerDir, held: &mut Held) {
         if record.shim.is_some() {
+            Self::end_half_made(dir).await;
             if let Err(error) = self.remove_task(record, true).await {
                 // Not forgotten: the next who opens, or deletes it, finds a delete that is not finished.
                 tracing::warn!(id = %record.id, error = %error.report(), "a failed create is not undone");
@@ -229,6 +230,8 @@ impl Backend {
                     return;
                 }
             }
+            // A shim that failed, or was cut off, knows nothing of what the runtime made.
+            let _ = self.clean_up(record).await;
             if let Err(error) = self.leave_shim(record).await {
                 tracing::warn!(id = %record.id, error = %error.report(), "the shim of a failed create is left");
             }
