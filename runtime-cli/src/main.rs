@@ -3,6 +3,7 @@
 
 mod backends;
 mod conformance;
+mod containers;
 mod handlers;
 mod harness;
 mod host;
@@ -11,6 +12,7 @@ mod logs;
 mod probe;
 mod reference;
 mod run;
+mod state_dir;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -32,6 +34,8 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    List(containers::List),
+    Delete(containers::Delete),
     #[command(subcommand)]
     Handlers(handlers::Command),
     /// Test whether a runtime keeps the contract.
@@ -46,6 +50,8 @@ fn main() -> ExitCode {
     log_to_stderr();
     match command_line.command {
         Command::Run(args) => run::main(&args),
+        Command::List(args) => containers::list(&args),
+        Command::Delete(args) => containers::delete(&args),
         Command::Handlers(command) => handlers::main(&command),
         Command::Conformance(command) => conformance::main(&command),
         Command::Probe(args) => probe::main(&args),

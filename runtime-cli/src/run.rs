@@ -12,12 +12,13 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
 use runtime_api::{ContainerId, Error, ErrorKind, ExitStatus, HandlerName, LogConfig, Result, RuntimeInfo};
-use runtime_handlers::{HandlerTable, Runtime, default_base};
+use runtime_handlers::{HandlerTable, Runtime};
 use runtime_test::RuntimeRef;
 use serde_json::json;
 
 use crate::handlers::Input;
 use crate::json::Output;
+use crate::state_dir::{StateDir, absolute};
 use crate::{backends, fail, reference};
 use life::{End, Life};
 
@@ -53,9 +54,8 @@ pub(crate) struct Args {
     /// The container's id; a new one unless given.
     #[arg(long, value_name = "ID")]
     id: Option<ContainerId>,
-    /// Where state is kept; /run/manyrun for root, else manyrun below XDG_RUNTIME_DIR.
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    place: StateDir,
     /// Keep the output in this file, too, in the format of the CRI. It stays.
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -154,24 +154,11 @@ fn facade(args: &Args) -> Result<(Runtime, Option<HandlerName>)> {
         }
         None => (args.input.read_own()?, args.handler.clone()),
     };
-    let base = match &args.state_dir {
-        Some(dir) => absolute(dir)?,
-        None => default_base(rustix::process::geteuid().is_root())
-            .map_err(|error| error.hint("set it, or give --state-dir"))?,
-    };
-    Ok((Runtime::new(table, backends::registry()?, base), handler))
+    Ok((Runtime::new(table, backends::registry()?, args.place.base()?), handler))
 }
 
 fn log_file(path: &Path) -> Result<LogConfig> {
     absolute(path).map(LogConfig::cri_file)
-}
-
-fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).map_err(|error| {
-        Error::new(ErrorKind::InvalidArgument("the path cannot be made absolute".to_owned()))
-            .on(path.display())
-            .caused_by(error)
-    })
 }
 
 /// Unlikely to be taken; if it is, the create refuses it.

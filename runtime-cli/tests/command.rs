@@ -5,6 +5,8 @@
 mod bad_input;
 #[path = "command/conformance.rs"]
 mod conformance;
+#[path = "command/containers.rs"]
+mod containers;
 #[path = "command/handlers.rs"]
 mod handlers;
 #[path = "command/host_runtimes.rs"]

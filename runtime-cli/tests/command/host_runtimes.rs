@@ -156,3 +156,45 @@ fn a_missing_program_is_127() {
         assert_gone(&place);
     });
 }
+
+#[test]
+fn what_a_killed_run_leaves_is_listed_and_deleted() {
+    on_each_runtime(|runtime| {
+        let place = Place::with(&Workload::ready_forever());
+        let state = place.text("state");
+        let id = place.path("x").parent().unwrap().file_name().unwrap().to_string_lossy().replace('.', "t");
+        let mut run = place.command(&[]);
+        let mut run =
+            run.args(place.run_args(&["--runtime", runtime, "--id", &id, "bundle"])).spawn().unwrap();
+        assert_eq!(Lines::of(run.stdout.take().unwrap()).next(), "ready");
+        signal(run.id(), Signal::KILL);
+        run.wait().unwrap();
+
+        let listed = place.call(&["list", "--state-dir", &state, "--json", "-"]);
+        assert_eq!(listed.code, 0, "{listed:?}");
+        let document: Value = serde_json::from_str(&listed.stdout).unwrap();
+        let [found] = document["containers"].as_array().unwrap().as_slice() else { panic!("{document}") };
+        assert_eq!(
+            (&found["state"]["id"], &found["state"]["status"]),
+            (&id.clone().into(), &"running".into())
+        );
+        let columns: Vec<_> = listed.stderr.lines().nth(1).unwrap().split_whitespace().collect();
+        let handler = runtime.strip_prefix("oci:").unwrap();
+        assert_eq!(columns[..3], [id.as_str(), handler, "running"], "{listed:?}");
+
+        let refused = place.call(&["delete", "--state-dir", &state, &id]);
+        assert_ne!(refused.code, 0, "{refused:?}");
+        assert!(refused.stderr.contains(&id) && refused.stderr.contains("running"), "{refused:?}");
+        let forced = ["delete", "--state-dir", &state, "--force", &id];
+        for _ in 0..2 {
+            let gone = place.call(&forced);
+            assert_eq!((gone.code, gone.stderr.as_str()), (0, ""), "{gone:?}");
+        }
+        let unknown = place.call(&["delete", "--state-dir", &state, &id]);
+        assert!(unknown.code != 0 && unknown.stderr.contains("not found"), "{unknown:?}");
+        // What a killed command kept for itself is in its temporary directory.
+        std::fs::remove_dir_all(place.path("tmp")).unwrap();
+        std::fs::create_dir(place.path("tmp")).unwrap();
+        assert_gone(&place);
+    });
+}
