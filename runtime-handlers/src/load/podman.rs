@@ -111,7 +111,7 @@ pub fn containers(path: &Path) -> Result<HandlerTable> {
 /// Reads what podman would read.
 ///
 /// # Errors
-/// As [`containers`]. A file that a variable names must exist.
+/// As [`containers()`]. A file that a variable names must exist.
 pub fn containers_of(places: &PodmanPlaces) -> Result<HandlerTable> {
     containers::parse(&places.sources()?, &|path| ThisHost.has(path))
 }
