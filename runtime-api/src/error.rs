@@ -98,6 +98,30 @@ pub enum ErrorKind {
     Internal(String),
 }
 
+impl ErrorKind {
+    /// A word for the kind, for metrics and logs. It stays the same when messages change.
+    #[must_use]
+    pub const fn id(&self) -> &'static str {
+        match self {
+            Self::NotFound => "not-found",
+            Self::AlreadyExists => "already-exists",
+            Self::InvalidArgument(_) => "invalid-argument",
+            Self::WrongState { .. } => "wrong-state",
+            Self::Unsupported { .. } => "unsupported",
+            Self::ConfigInvalid(_) => "config-invalid",
+            Self::PermissionDenied => "permission-denied",
+            Self::Exhausted(_) => "exhausted",
+            Self::TimedOut(_) => "timed-out",
+            Self::Busy { .. } => "busy",
+            Self::PeerLost(_) => "peer-lost",
+            Self::Rejected { .. } => "rejected",
+            Self::Unavailable(_) => "unavailable",
+            Self::Lagged(_) => "lagged",
+            Self::Internal(_) => "internal",
+        }
+    }
+}
+
 /// Why a runtime refused.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -4,6 +4,7 @@ mod by_id;
 mod listing;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use tokio::sync::OnceCell;
 pub use listing::{Listed, Listing};
 
 use crate::diff::{self, Change};
+use crate::intercept::Layers;
 use crate::memory_store::MemoryStore;
 use crate::registry::{Registry, subject};
 use crate::reservation::{self, Reservation, Taken};
@@ -37,7 +39,7 @@ const OPENING: Duration = Duration::from_secs(120);
 /// Ids are unique below one base directory, across handlers and processes. A container that was made without the facade
 /// is found too, but its id is guarded by its own handler alone.
 ///
-/// A runtime value is opened when it is first needed, and stays open. All calls go through [`stack::standard`].
+/// A runtime value is opened when it is first needed, and stays open. All calls go through the layers of [`stack`].
 #[derive(Debug)]
 pub struct Runtime {
     table: ArcSwap<HandlerTable>,
@@ -45,6 +47,22 @@ pub struct Runtime {
     base: PathBuf,
     store: Arc<dyn ContainerStore>,
     open: Mutex<BTreeMap<Snapshot, Arc<OnceCell<SharedRuntime>>>>,
+    layers: MakeLayers,
+}
+
+/// What makes a program's own layers for a handler.
+struct MakeLayers(Box<dyn Fn(&HandlerConfig) -> Layers + Send + Sync>);
+
+impl Default for MakeLayers {
+    fn default() -> Self {
+        Self(Box::new(|_| Vec::new()))
+    }
+}
+
+impl fmt::Debug for MakeLayers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MakeLayers")
+    }
 }
 
 impl Runtime {
@@ -56,7 +74,15 @@ impl Runtime {
             base: base.into(),
             store: Arc::new(MemoryStore::new()),
             open: Mutex::default(),
+            layers: MakeLayers::default(),
         }
+    }
+
+    /// Puts layers of the program's own, made anew for each handler that is opened, where [`stack`] has a place for them.
+    #[must_use]
+    pub fn with_layers(mut self, make: impl Fn(&HandlerConfig) -> Layers + Send + Sync + 'static) -> Self {
+        self.layers = MakeLayers(Box::new(make));
+        self
     }
 
     /// Keeps identities in another store than a [`MemoryStore`].
@@ -315,7 +341,7 @@ impl Runtime {
         let backend = opened.map_err(|error| error.during_step("open").on(subject(&config)))?;
         // After the opening, so that a handler that cannot be opened leaves nothing; before any container.
         snapshot.write(&self.base, &config)?;
-        stack::standard(backend, &config)
+        stack::with(backend, &config, (self.layers.0)(&config))
     }
 
     /// The table's configuration while it still is this snapshot; else the one that was kept.

@@ -23,6 +23,9 @@ pub use call::{Asked, Call};
 /// The rest of a call, as a layer sees it: lazy, and without the value that it returns.
 pub type Rest<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
+/// Layers, the outermost first.
+pub type Layers = Vec<Box<dyn Interceptor>>;
+
 /// One concern in front of a backend.
 pub trait Interceptor: fmt::Debug + Send + Sync + 'static {
     /// Wraps one call. `rest` must be awaited for the call to happen; it may be dropped to refuse it.
@@ -38,16 +41,16 @@ pub trait Interceptor: fmt::Debug + Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Intercepted {
     inner: SharedRuntime,
-    layers: Vec<Box<dyn Interceptor>>,
+    layers: Layers,
     capabilities: Capabilities,
 }
 
 impl Intercepted {
-    /// Puts `layers` in front of `inner`, the outermost first.
+    /// Puts `layers` in front of `inner`.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] when a layer declares a capability that it does not find behind it.
-    pub fn new(inner: SharedRuntime, layers: Vec<Box<dyn Interceptor>>) -> Result<Self> {
+    pub fn new(inner: SharedRuntime, layers: Layers) -> Result<Self> {
         let mut capabilities = inner.capabilities().clone();
         for layer in layers.iter().rev() {
             let narrowed = layer.narrow(capabilities.clone());

@@ -4,7 +4,7 @@
 //!   [`containers`] from the configuration of other programs; [`load`] finds the files, [`convert`] writes tables.
 //! - [`Registry`] knows the factories, one per kind of backend. There is no fallback for an unknown kind.
 //! - [`stack::standard`] puts the layers [`trace`], [`guard`], [`deadline`] and [`narrow`] in front of a backend; a layer
-//!   of your own is an [`intercept::Interceptor`].
+//!   of your own is an [`intercept::Interceptor`]. The feature `metrics` has one that counts calls for Prometheus.
 //! - [`Runtime`] ties it together: it creates containers under a handler, and sends every later call to the
 //!   configuration that the container was created with, in whatever process.
 //! - [`logs`] reads the log of a container back, whatever backend wrote it.
@@ -42,6 +42,8 @@ pub mod intercept;
 pub mod load;
 pub mod logs;
 pub mod lookup;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod narrow;
 pub mod native;
 pub mod resolve;

@@ -39,9 +39,11 @@ fn tell(began: Instant, error: Option<&Error>) {
     match error {
         None => tracing::debug!(outcome = "ok", ?duration),
         Some(error) if is_failure(error) => {
-            tracing::warn!(outcome = "failed", ?duration, error = %error.report());
+            tracing::warn!(outcome = "failed", error.kind = error.kind().id(), ?duration, error = %error.report());
         }
-        Some(error) => tracing::debug!(outcome = "refused", ?duration, error = %error),
+        Some(error) => {
+            tracing::debug!(outcome = "refused", error.kind = error.kind().id(), ?duration, error = %error);
+        }
     }
 }
 
@@ -119,7 +121,7 @@ mod tests {
         for part in ["operation=\"create\"", "container=a", "handler=web", "kind=toy", "outcome=\"ok\""] {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
-        assert!(text.contains("outcome=\"refused\""), "{text}");
+        assert!(text.contains("outcome=\"refused\" error.kind=\"not-found\""), "{text}");
         assert!(text.contains("container \"nobody\": not found"), "{text}");
         assert!(!text.contains("dropped"), "{text}");
     }
