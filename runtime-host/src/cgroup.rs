@@ -238,6 +238,15 @@ impl Hierarchies {
         true
     }
 
+    /// Prunes for as long as creates of others are in the way, within reason. What is left then goes with the next value
+    /// that ends.
+    pub async fn until_pruned(mut prune: impl FnMut() -> bool) {
+        let deadline = Instant::now() + PRUNE_PATIENCE;
+        while !prune() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Held while a runtime makes cgroups, so that nobody removes a parent under it.
     pub async fn hold_open(&self) -> Option<File> {
         let gate = self.gate()?;
@@ -289,6 +298,8 @@ const LEAVING: Duration = Duration::from_secs(2);
 
 /// How long a create waits at the gate. Whoever closes it does so for milliseconds.
 const GATE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the end of a value waits for the creates of others, of which each may take long on a busy host.
+const PRUNE_PATIENCE: Duration = Duration::from_secs(5);
 
 fn try_take(gate: &Path, operation: FlockOperation) -> Option<File> {
     let file = File::open(gate).ok()?;

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::oneshot;
@@ -16,6 +15,7 @@ use runtime_api::{
 };
 use runtime_host::tasks::{Tasks, shut_down};
 
+use runtime_host::cgroup::Hierarchies;
 use runtime_host::events::Events;
 use runtime_host::ladder;
 
@@ -321,12 +321,7 @@ impl RuntimeImpl for OciRuntime {
         self.events.close();
         self.tasks.end().await;
         self.backend.life.end();
-        for _ in 0..100 {
-            if self.backend.prune_cgroups() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        Hierarchies::until_pruned(|| self.backend.prune_cgroups()).await;
     }
 }
 

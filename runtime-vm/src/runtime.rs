@@ -1,7 +1,6 @@
 //! The runtime value: the trait over the backend, and the tasks that belong to the value.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::oneshot;
@@ -12,6 +11,7 @@ use runtime_api::{
     ExecSessionState, ExecSyncRequest, ExitStatus, KillRequest, MonitorHealth, Operation, PortForwardRequest,
     Result, RuntimeImpl, RuntimeInfo, Stats, StopRequest, Streams, UpdateRequest, WindowSize,
 };
+use runtime_host::cgroup::Hierarchies;
 use runtime_host::events::Events;
 use runtime_host::ladder;
 use runtime_host::tasks::{Tasks, shut_down};
@@ -212,12 +212,7 @@ impl RuntimeImpl for VmRuntime {
         self.events.close();
         self.tasks.end().await;
         self.backend.life.end();
-        for _ in 0..100 {
-            if self.backend.prune_cgroups() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        Hierarchies::until_pruned(|| self.backend.prune_cgroups()).await;
     }
 }
 
