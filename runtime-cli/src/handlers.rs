@@ -140,7 +140,7 @@ fn convert(place: &Place, to: Target) -> Result<()> {
         Target::Crio => convert::to_crio(&table),
         Target::Containerd => convert::to_containerd(&table),
     };
-    output.say(converted.text.trim_end());
+    output.give(converted.text.trim_end())?;
     let left_out: Vec<_> = converted.left_out.iter().map(ToString::to_string).collect();
     for note in &left_out {
         tell(&format!("note: {note}"));

@@ -47,6 +47,22 @@ impl Output {
         };
     }
 
+    /// Writes text that is the command's result: who installs it must know that it is whole. A reader that went away does.
+    pub(crate) fn give(&self, text: &str) -> Result<()> {
+        let written = match self {
+            Self::Stdout => writeln!(std::io::stderr(), "{text}"),
+            _ => writeln!(std::io::stdout(), "{text}").and_then(|()| std::io::stdout().flush()),
+        };
+        match written {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(Error::new(ErrorKind::Unavailable("the result cannot be written".to_owned()))
+                    .during_step("write")
+                    .caused_by(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn write(&self, document: &Value) -> Result<()> {
         let text = format!("{document:#}\n");
         match self {

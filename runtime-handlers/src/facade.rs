@@ -25,7 +25,7 @@ use crate::registry::{Registry, subject};
 use crate::reservation::{self, Reservation, Taken};
 use crate::snapshot::Snapshot;
 use crate::table::HandlerTable;
-use crate::{annotation, guard, stack};
+use crate::{annotation, guard, regular_file, stack};
 
 /// How long a factory may probe its binaries and recover what an earlier process left.
 const OPENING: Duration = Duration::from_secs(120);
@@ -46,8 +46,16 @@ pub struct Runtime {
     registry: Registry,
     base: PathBuf,
     store: Arc<dyn ContainerStore>,
-    open: Mutex<BTreeMap<Snapshot, Arc<OnceCell<SharedRuntime>>>>,
+    open: Mutex<BTreeMap<Snapshot, Arc<OnceCell<Opened>>>>,
     layers: MakeLayers,
+    reloading: Mutex<()>,
+}
+
+/// A backend that is open, and what stands in front of it under the handlers of the table that it was last asked under.
+#[derive(Debug)]
+struct Opened {
+    backend: SharedRuntime,
+    front: Mutex<(Arc<HandlerTable>, SharedRuntime)>,
 }
 
 /// What makes a program's own layers for a handler.
@@ -75,6 +83,7 @@ impl Runtime {
             store: Arc::new(MemoryStore::new()),
             open: Mutex::default(),
             layers: MakeLayers::default(),
+            reloading: Mutex::default(),
         }
     }
 
@@ -99,17 +108,21 @@ impl Runtime {
     }
 
     /// Replaces the handlers that can be chosen, and tells what is different. Nobody ever sees a mixture of both. Containers
-    /// stay with the configuration that they were created with, and values that are open stay open.
+    /// stay with the configuration that they were created with, and values that are open stay open; limits, policies and
+    /// disabled capabilities count from the next call on.
     ///
     /// # Errors
     /// Those of `read`; the handlers of before then stay in use.
     pub fn reload(&self, read: impl FnOnce() -> Result<HandlerTable>) -> Result<Vec<Change>> {
+        // Who read first must not be the last to swap.
+        let _alone = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let new = read().map_err(|error| {
             let hint = error.advice().map(|advice| format!("{advice}; ")).unwrap_or_default();
             error.hint(format!("{hint}the handlers of before stay in use"))
         })?;
-        let old = self.table.swap(Arc::new(new));
-        Ok(diff::between(&old, &self.table.load()))
+        let new = Arc::new(new);
+        let old = self.table.swap(Arc::clone(&new));
+        Ok(diff::between(&old, &new))
     }
 
     /// Where identities are kept. Status is never here: ask [`Runtime::state`].
@@ -131,7 +144,7 @@ impl Runtime {
     pub async fn runtime(&self, handler: Option<&HandlerName>) -> Result<SharedRuntime> {
         let table = self.table();
         let config = table.select(handler)?;
-        self.value(&Snapshot::of(config)).await
+        self.value_with(&Snapshot::of(config), Some(config)).await
     }
 
     /// Creates a container under a handler; under the default one if none is named.
@@ -204,8 +217,8 @@ impl Runtime {
     /// Ends the tasks of all open values and waits for them. Containers go on.
     pub async fn shutdown(&self) {
         let open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
-        for value in open.values().filter_map(|cell| cell.get()) {
-            value.shutdown().await;
+        for opened in open.values().filter_map(|cell| cell.get()) {
+            opened.backend.shutdown().await;
         }
     }
 
@@ -223,7 +236,7 @@ impl Runtime {
             error.during(operation).on(format_args!("container \"{}\"", request.id)).hint(subject(config))
         })?;
         let snapshot = Snapshot::of(config);
-        let runtime = self.value(&snapshot).await?;
+        let runtime = self.value_with(&snapshot, Some(config)).await?;
         let mut reservation = self.reserve(&request.id).await.map_err(|error| error.during(operation))?;
         reservation.give(&snapshot)?;
         match make(runtime.clone()).await {
@@ -321,17 +334,41 @@ impl Runtime {
         Err(if closed.is_empty() { missing } else { missing.hint(closed.join("; ")) })
     }
 
-    /// The value over a snapshot, opened once however many callers need it.
+    /// The value over a snapshot that was found.
     async fn value(&self, snapshot: &Snapshot) -> Result<SharedRuntime> {
+        self.value_with(snapshot, None).await
+    }
+
+    /// The value over a snapshot, opened once however many callers need it; `chosen` is its configuration, where the caller
+    /// has it from a table.
+    async fn value_with(&self, snapshot: &Snapshot, chosen: Option<&HandlerConfig>) -> Result<SharedRuntime> {
+        let table = self.table();
         let cell = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(open.entry(snapshot.clone()).or_default())
         };
-        cell.get_or_try_init(|| self.open_value(snapshot)).await.cloned()
+        let opened = cell.get_or_try_init(|| self.open_value(snapshot, chosen, &table)).await?;
+        let mut front = opened.front.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&front.0, &table) {
+            // A handler that is gone keeps the limits that it had.
+            if let Some(config) = current(&table, snapshot) {
+                front.1 = self.in_front(&opened.backend, config)?;
+            }
+            front.0 = table;
+        }
+        Ok(Arc::clone(&front.1))
     }
 
-    async fn open_value(&self, snapshot: &Snapshot) -> Result<SharedRuntime> {
-        let config = self.config(snapshot)?;
+    async fn open_value(
+        &self,
+        snapshot: &Snapshot,
+        chosen: Option<&HandlerConfig>,
+        table: &Arc<HandlerTable>,
+    ) -> Result<Opened> {
+        let config = match chosen.or_else(|| current(table, snapshot)) {
+            Some(config) => config.clone(),
+            None => snapshot.read(&self.base)?,
+        };
         self.registry.check(&config)?;
         let factory = self.registry.factory(&config)?;
         let opening = factory.open(&config, snapshot.context(&self.base));
@@ -341,16 +378,18 @@ impl Runtime {
         let backend = opened.map_err(|error| error.during_step("open").on(subject(&config)))?;
         // After the opening, so that a handler that cannot be opened leaves nothing; before any container.
         snapshot.write(&self.base, &config)?;
-        stack::with(backend, &config, (self.layers.0)(&config))
+        let front = self.in_front(&backend, &config)?;
+        Ok(Opened { backend, front: Mutex::new((Arc::clone(table), front)) })
     }
 
-    /// The table's configuration while it still is this snapshot; else the one that was kept.
-    fn config(&self, snapshot: &Snapshot) -> Result<HandlerConfig> {
-        match self.table().handlers.get(snapshot.handler()) {
-            Some(config) if Snapshot::of(config) == *snapshot => Ok(config.clone()),
-            _ => snapshot.read(&self.base),
-        }
+    fn in_front(&self, backend: &SharedRuntime, config: &HandlerConfig) -> Result<SharedRuntime> {
+        stack::with(Arc::clone(backend), config, (self.layers.0)(config))
     }
+}
+
+/// The table's configuration while it still is this snapshot.
+fn current<'a>(table: &'a HandlerTable, snapshot: &Snapshot) -> Option<&'a HandlerConfig> {
+    table.handlers.get(snapshot.handler()).filter(|config| Snapshot::of(config) == *snapshot)
 }
 
 /// What the facade wants to know of a bundle. A bundle that cannot be read has no facts; the backend refuses it.
@@ -363,7 +402,8 @@ struct BundleFacts {
 
 impl BundleFacts {
     fn read(bundle: &Path) -> Self {
-        let spec: Option<serde_json::Value> = std::fs::read(bundle.join("config.json"))
+        const LIMIT: u64 = 16 << 20;
+        let spec: Option<serde_json::Value> = regular_file::read(&bundle.join("config.json"), LIMIT)
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok());
         let Some(spec) = spec else { return Self::default() };

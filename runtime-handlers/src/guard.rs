@@ -100,9 +100,10 @@ fn update(request: &UpdateRequest, min_memory: Option<u64>) -> Result<()> {
     enough_memory(limit, min_memory).map_err(|what| invalid(&what))
 }
 
-/// Compares a container's memory limit with the handler's smallest one. Negative limits mean "unlimited".
+/// Compares a container's memory limit with the handler's smallest one. A limit of zero is none, and
+/// negative ones mean "unlimited".
 pub(crate) fn enough_memory(limit: Option<i64>, min: Option<u64>) -> std::result::Result<(), String> {
-    match (limit.and_then(|limit| u64::try_from(limit).ok()), min) {
+    match (limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0), min) {
         (Some(limit), Some(min)) if limit < min => {
             Err(format!("the memory limit of {limit} bytes is below the handler's min_memory of {min} bytes"))
         }
@@ -214,5 +215,13 @@ mod tests {
         guarded.create(CreateRequest::new(id("a"), "/b")).await.unwrap();
         guarded.exec_sync(&id("a"), ExecSyncRequest::new(ProcessRequest::new(["x"]))).await.unwrap();
         assert_eq!(toy.calls(), ["create a", "exec.sync a"]);
+    }
+
+    #[test]
+    fn no_limit_is_never_too_low() {
+        for limit in [None, Some(0), Some(-1), Some(12 << 20)] {
+            assert_eq!(enough_memory(limit, Some(12 << 20)), Ok(()), "{limit:?}");
+        }
+        assert!(enough_memory(Some((12 << 20) - 1), Some(12 << 20)).unwrap_err().contains("min_memory"));
     }
 }

@@ -21,6 +21,7 @@ mod memory_store;
 mod nearest;
 mod quantity;
 mod registry;
+mod regular_file;
 mod reservation;
 mod selection;
 mod snapshot;

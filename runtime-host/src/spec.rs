@@ -42,6 +42,11 @@ impl SpecDocument {
     }
 
     fn check(&self) -> std::result::Result<(), String> {
+        if let Some((key, taken_for)) = misspelt(&self.raw) {
+            return Err(format!(
+                "the key {key:?} is none, but some runtimes take it for {taken_for:?}: write it so, or leave it out"
+            ));
+        }
         for key in ["linux", "process"] {
             if self.raw.get(key).is_some_and(|value| !value.is_object() && !value.is_null()) {
                 return Err(format!("{key} is not an object"));
@@ -171,8 +176,73 @@ fn push(list: &mut Value, value: Value) {
     }
 }
 
+/// The keys on which this library, or a policy in front of it, relies.
+const KEYS: &[&str] = &[
+    "ociVersion",
+    "process",
+    "root",
+    "hostname",
+    "mounts",
+    "hooks",
+    "annotations",
+    "linux",
+    "terminal",
+    "user",
+    "args",
+    "env",
+    "cwd",
+    "capabilities",
+    "noNewPrivileges",
+    "path",
+    "readonly",
+    "cgroupsPath",
+    "namespaces",
+    "type",
+    "resources",
+    "memory",
+    "limit",
+    "devices",
+    "seccomp",
+    "maskedPaths",
+    "readonlyPaths",
+    "options",
+    "source",
+    "destination",
+];
+
+/// A key that differs from one of [`KEYS`] in the case of its letters only, and that one. Runtimes in Go take it for the
+/// same; what looked at the right key would have looked at nothing.
+fn misspelt(value: &Value) -> Option<(&str, &'static str)> {
+    match value {
+        Value::Array(items) => items.iter().find_map(misspelt),
+        Value::Object(map) => map.iter().find_map(|(key, inner)| {
+            let same = KEYS.iter().find(|known| *known != key && folded(known) == folded(key));
+            match same {
+                Some(known) => Some((key.as_str(), *known)),
+                // Their names are free.
+                None if matches!(key.as_str(), "annotations" | "sysctl" | "unified") => None,
+                None => misspelt(inner),
+            }
+        }),
+        _ => None,
+    }
+}
+
+/// A name as Go compares it, which takes two more letters for ASCII ones.
+fn folded(name: &str) -> String {
+    let letter = |letter: char| match letter {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        other => other.to_ascii_lowercase(),
+    };
+    name.chars().map(letter).collect()
+}
+
 /// Reads a regular file of at most 16 MiB. A pipe or a device would hold up the caller, or never end.
-fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+///
+/// # Errors
+/// Those of opening and reading it; one that says so for what is no regular file, or too large.
+pub fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     const LIMIT: u64 = 16 * 1024 * 1024;
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::RDONLY;
     let file = std::fs::File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
@@ -319,5 +389,29 @@ mod tests {
         std::fs::remove_file(&pipe).unwrap();
         std::fs::write(at.path().join("config.json"), "{").unwrap();
         assert!(SpecDocument::read(at.path()).unwrap_err().to_string().contains("not JSON"));
+    }
+
+    #[test]
+    fn keys_that_only_some_runtimes_take_for_known_ones_are_refused() {
+        let refused = |config: &Value| SpecDocument::read(bundle(config).path()).unwrap_err().to_string();
+        for (pointer, key) in [
+            ("", "Annotations"),
+            ("", "LINUX"),
+            ("", "annotation\u{17f}"),
+            ("/linux", "CgroupsPath"),
+            ("/linux", "cgroup\u{17f}path"),
+            ("/process", "Args"),
+        ] {
+            let mut config = json!({
+                "ociVersion": "1.0.2", "root": {"path": "rootfs"}, "process": {"args": ["x"], "cwd": "/"}, "linux": {}
+            });
+            config.pointer_mut(pointer).unwrap()[key] = json!({});
+            assert!(refused(&config).contains(&format!("the key {key:?}")), "{}", refused(&config));
+        }
+        let config = json!({
+            "ociVersion": "1.0.2", "root": {"path": "rootfs"}, "process": {"args": ["x"], "cwd": "/"},
+            "annotations": {"Linux": "mine"}, "linux": {"sysctl": {"PATH": "free"}}
+        });
+        assert!(SpecDocument::read(bundle(&config).path()).is_ok());
     }
 }

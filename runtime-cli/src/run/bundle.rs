@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use runtime_api::{Error, ErrorKind, Result};
+use runtime_host::spec::read_bounded;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -26,7 +27,7 @@ impl Bundle {
         };
         let real =
             std::fs::canonicalize(path).map_err(|e| refused("it cannot be found".to_owned()).caused_by(e))?;
-        let text = std::fs::read(real.join("config.json"))
+        let text = read_bounded(&real.join("config.json"))
             .map_err(|error| refused("its config.json cannot be read".to_owned()).caused_by(error))?;
         let mut spec: Value = serde_json::from_slice(&text)
             .map_err(|error| refused("its config.json is broken".to_owned()).caused_by(error))?;

@@ -120,3 +120,29 @@ fn wrong_usage_is_2() {
     assert_refused(&log, 125, &["/no/such/place"]);
     place.assert_nothing_left();
 }
+
+#[test]
+fn pipes_and_devices_in_place_of_files_hold_nobody_up() {
+    let place = Place::with(&Workload::exits(0));
+    let pipe = place.path("bundle/config.json");
+    std::fs::remove_file(&pipe).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+    assert_refused(&place.run(&["--runtime", "fake", "bundle"]), 125, &["config.json", "not a regular file"]);
+    let pipe = pipe.display().to_string();
+    for file in [pipe.as_str(), "/dev/zero"] {
+        let answer = place.call(&["handlers", "check", "--native", file]);
+        assert!(answer.code != 0 && answer.stderr.contains(file), "{answer:?}");
+        assert!(answer.stderr.contains("not a regular file"), "{answer:?}");
+    }
+    place.assert_untouched();
+}
+
+#[test]
+fn a_conversion_that_cannot_be_written_is_no_success() {
+    let place = Place::new();
+    let config = place.write("handlers.toml", "[runtimes.one]\nkind = 'fake'\n");
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = place.command(&["handlers", "convert", "--native", &config, "--to", "native"]);
+    let answer = crate::invoke::finish(command.stdout(full).spawn().unwrap());
+    assert!(answer.code != 0 && answer.stderr.contains("cannot be written"), "{answer:?}");
+}

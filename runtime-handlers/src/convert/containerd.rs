@@ -116,12 +116,20 @@ fn vm(config: &HandlerConfig, notes: &mut LeftOut<'_>) -> Option<(String, Map<St
 /// What containerd lets through; all it can say is that.
 fn passed(config: &HandlerConfig, notes: &mut LeftOut<'_>) -> Option<Vec<String>> {
     let policy = &config.annotations;
+    let everything_but = !policy.denied.is_empty() && policy.allowed.is_empty();
     notes.key(
         "annotations.denied",
         !policy.denied.is_empty(),
-        "containerd has lists of what is allowed only",
+        if everything_but {
+            "containerd has lists of what is allowed only, so that nothing is let through"
+        } else {
+            "containerd has lists of what is allowed only"
+        },
     );
     notes.key("annotations.default", !policy.default.is_empty(), "containerd has no such key");
+    if everything_but {
+        return None;
+    }
     if policy.allowed.is_empty() {
         return Some(vec!["*".to_owned(), "*/*".to_owned()]);
     }

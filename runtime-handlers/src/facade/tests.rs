@@ -269,6 +269,24 @@ async fn a_reload_tells_what_is_different_and_leaves_containers_where_they_are()
 }
 
 #[tokio::test]
+async fn what_a_reload_disables_is_refused_from_the_next_call_on() {
+    let base = tempfile::tempdir().unwrap();
+    let runtime = over(base.path(), table(&["one"]));
+    runtime.create(None, request("a")).await.unwrap();
+    let request = || ExecSyncRequest::new(ProcessRequest::new(["x"]));
+    assert!(!matches!(runtime.exec_sync(&id("a"), request()).await, Err(error) if error.is_unsupported()));
+    let mut changed = toy_config("one");
+    changed.disabled.push((Capability::ExecSync, "/etc/h.toml:7".to_owned()));
+    let changed = HandlerTable::new([changed]).with_default(name("one"));
+    assert_eq!(runtime.reload(|| Ok(changed)).unwrap().len(), 1);
+    let refused = runtime.exec_sync(&id("a"), request()).await.unwrap_err();
+    assert!(refused.to_string().contains("/etc/h.toml:7"), "{refused}");
+    // A handler that is gone keeps what it had.
+    runtime.reload(|| Ok(HandlerTable::new([toy_config("two")]))).unwrap();
+    assert!(runtime.exec_sync(&id("a"), request()).await.unwrap_err().is_unsupported());
+}
+
+#[tokio::test]
 async fn a_bad_reload_keeps_the_handlers_of_before() {
     let runtime = over(Path::new("/nonexistent"), table(&["one"]));
     let bad = crate::native::Source::new("bad.toml", "[runtimes.one\n");

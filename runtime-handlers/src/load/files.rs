@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 
 use runtime_api::{Error, ErrorKind, Result};
 
-use crate::glob;
 use crate::source::Source;
+use crate::{glob, regular_file};
+
+/// A configuration of megabytes is a mistake, such as a disk image.
+const LIMIT: u64 = 4 << 20;
 
 /// More files than this in one directory of drop-ins are a mistake, such as the root of a file system.
 const MOST_FILES: usize = 10_000;
@@ -103,16 +106,12 @@ fn walk_into(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 pub(super) fn read(path: &Path) -> Result<Source> {
-    // A configuration of megabytes is a mistake, such as a device or a disk image.
-    const LIMIT: u64 = 4 * 1024 * 1024;
-    let size = std::fs::metadata(path).map_err(|error| unreadable(path, error))?.len();
-    if size > LIMIT {
-        let what = format!("the file has {size} bytes; at most {LIMIT} are read");
-        return Err(Error::new(ErrorKind::ConfigInvalid(what))
+    let text = regular_file::read(path, LIMIT).map_err(|error| unreadable(path, error))?;
+    let text = String::from_utf8(text).map_err(|_| {
+        Error::new(ErrorKind::ConfigInvalid("it is not text in UTF-8".to_owned()))
             .during_step("read handlers")
-            .on(path.display()));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, error))?;
+            .on(path.display())
+    })?;
     Ok(Source::new(path, text))
 }
 
