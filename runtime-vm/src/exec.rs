@@ -205,7 +205,7 @@ impl Backend {
                 Ok(client) => match end_by(&client, command).await {
                     Ok(exit) => return Ok(exit.code),
                     // The shim may still be there.
-                    Err(Fault::Closed(_)) if command.shim_lives() => {
+                    Err(Fault::Closed(_) | Fault::Late(_)) if command.shim_lives() => {
                         sleep(Duration::from_millis(50)).await;
                         continue;
                     }

@@ -26,7 +26,7 @@ use containerd_shim_protos::api;
 use protobuf::{Message, MessageField};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use answer::{Connected, Deleted, TaskExit, TaskProcess, TaskState};
 use any::Payload;
@@ -36,6 +36,11 @@ pub use request::{CreateTask, ExecTask, RootMount, Target, TaskIo};
 
 /// The namespace that is used unless another one is given.
 pub const NAMESPACE: &str = "default";
+
+/// How long a shim may take to say that what it called ended has ended.
+const CONFIRMED: Duration = Duration::from_secs(10);
+/// The pauses between two waits for what it called ended and has not.
+const AGAIN: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
 
 /// A version of the Task service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -191,13 +196,28 @@ impl TaskClient {
 
     /// Waits for the end of the init or of an exec, for as long as that takes. One that has ended is answered at once.
     ///
+    /// The shim in Rust answers at once of what is frozen, with the code 0. What has ended has ended at some time, so an
+    /// answer without one counts only where the state says the same, and else it is waited again.
+    ///
     /// # Errors
     /// What the shim answers; [`Fault::Closed`] when it dies first.
     pub async fn wait(&self, target: Target<'_>) -> Answer<TaskExit> {
-        let mut request = api::WaitRequest::new();
-        (request.id, request.exec_id) = target.names();
-        let answer: api::WaitResponse = self.ask("Wait", &request, None).await?;
-        Ok(TaskExit::new(answer.exit_status, answer.exited_at.as_ref()))
+        let mut pause = AGAIN[0];
+        loop {
+            let mut request = api::WaitRequest::new();
+            (request.id, request.exec_id) = target.names();
+            let answer: api::WaitResponse = self.ask("Wait", &request, None).await?;
+            let waited = TaskExit::new(answer.exit_status, answer.exited_at.as_ref());
+            if waited.at.is_some() {
+                return Ok(waited);
+            }
+            if let Some(exit) = self.state(target, CONFIRMED).await?.exit {
+                // It may have ended between the two answers, and then the second one has its code.
+                return Ok(if exit.at.is_some() { exit } else { waited });
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(AGAIN[1]);
+        }
     }
 
     /// Sends a signal to the init or an exec; with `all` to every process of the container.

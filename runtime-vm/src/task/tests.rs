@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use containerd_shim_protos::{api, shim_async};
+use containerd_shim_protos::{api, shim_async, types};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use ttrpc::asynchronous::TtrpcContext;
@@ -14,9 +15,15 @@ use super::code::Meaning;
 use super::*;
 
 const LIMIT: Duration = Duration::from_secs(20);
+/// How often the shim says that `frozen` is frozen, before it calls it ended.
+const FROZEN: usize = 3;
 
 /// A shim that knows one container, `a`.
-struct Shim;
+#[derive(Default)]
+struct Shim {
+    /// How often the state of `frozen` was asked for.
+    looks: AtomicUsize,
+}
 
 #[async_trait]
 impl shim_async::Task for Shim {
@@ -45,7 +52,25 @@ impl shim_async::Task for Shim {
             std::future::pending::<()>().await;
         }
         let mut answer = api::WaitResponse::new();
-        answer.exit_status = 3;
+        answer.exit_status = if request.exec_id.is_empty() { 3 } else { 0 };
+        Ok(answer)
+    }
+
+    async fn state(&self, _: &TtrpcContext, request: api::StateRequest) -> ttrpc::Result<api::StateResponse> {
+        let mut answer = api::StateResponse::new();
+        answer.id = request.id;
+        answer.status = types::task::Status::STOPPED.into();
+        match request.exec_id.as_str() {
+            "forgotten" => return Err(ttrpc::error::get_rpc_status(ttrpc::Code::NOT_FOUND, "no such exec")),
+            "frozen" if self.looks.fetch_add(1, Ordering::Relaxed) < FROZEN => {
+                answer.status = types::task::Status::PAUSED.into();
+            }
+            "frozen" => {
+                answer.exit_status = 7;
+                answer.mut_exited_at().seconds = 5;
+            }
+            _ => {}
+        }
         Ok(answer)
     }
 
@@ -64,7 +89,7 @@ impl Served {
     async fn under(versions: &[TaskApi]) -> Self {
         let mut services = HashMap::new();
         for version in versions {
-            let made = shim_async::create_task(Arc::new(Shim));
+            let made = shim_async::create_task(Arc::new(Shim::default()));
             services.extend(made.into_values().map(|service| (version.service().to_owned(), service)));
         }
         let place = tempfile::tempdir().unwrap();
@@ -145,6 +170,17 @@ async fn waits_have_no_limit_and_stand_beside_other_calls() {
     assert!(client.is_closed());
     let fault = client.connect("a", LIMIT).await.unwrap_err();
     assert!(matches!(fault, Fault::Closed(_)), "{fault:?}");
+}
+
+#[tokio::test]
+async fn an_end_without_a_time_is_believed_only_of_what_is_stopped() {
+    let shim = Served::under(&[TaskApi::V3]).await;
+    let client = shim.client().await;
+    let ended = client.wait(Target::exec("a", "frozen")).await.unwrap();
+    assert_eq!((ended.code, ended.at.is_some()), (7, true));
+    assert_eq!(client.wait(Target::init("a")).await, Ok(TaskExit { code: 3, at: None }));
+    let fault = client.wait(Target::exec("a", "forgotten")).await.unwrap_err();
+    assert!(fault.is_not_found(), "{fault:?}");
 }
 
 #[tokio::test]
