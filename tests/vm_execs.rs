@@ -2,6 +2,7 @@
 //! are ended under an exec.
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test fails it")]
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -66,18 +67,25 @@ async fn the_exec_of_a_killed_caller_is_ended_by_the_next_and_its_session_goes_o
         caller.arg(life.id.as_str()).arg(scenario.name).arg(format!("after:{hang}"));
         let mut caller = caller.stdin(Stdio::null()).spawn().unwrap();
         let left = tokio::task::spawn_blocking(move || caller.wait());
-        assert!(!within(LIMIT, "the caller", left).await.unwrap().unwrap().success());
-        assert!(with_arguments(&[&life.hang_mark()]).is_some(), "{}", progress(place));
+        let left = within(LIMIT, "the caller", left).await.unwrap().unwrap();
+        let told = || format!("{}: the caller got to: {}", place.binary, progress(place));
+        assert_eq!(left.signal(), Some(Number::SIGKILL as i32), "{left:?}; {}", told());
+        assert!(with_arguments(&[&life.hang_mark()]).is_some(), "the exec is gone; {}", told());
 
+        // What takes long is finished after the open.
         let runtime = place.open(&place.config()).await;
-        assert!(!life.hangs(&runtime));
-        assert_eq!(execs(place, &life.id), 0);
+        let what = format!("the end of the exec; {}", told());
+        until(&what, || (!life.hangs(&runtime)).then_some(())).await;
+        let what = format!("the end of the exec's directory; {}", told());
+        until(&what, || (execs(place, &life.id) == 0).then_some(())).await;
         let session = Life::session().unwrap();
-        let state = within(LIMIT, "exec.state", runtime.exec_state(&life.id, &session)).await.unwrap();
-        assert!(matches!(state, ExecSessionState::Running { .. }), "{state:?}");
+        let state = within(LIMIT, "exec.state", runtime.exec_state(&life.id, &session)).await;
+        let state = state.unwrap_or_else(|error| panic!("exec.state: {}; {}", error.report(), told()));
+        assert!(matches!(state, ExecSessionState::Running { .. }), "{state:?}; {}", told());
         let stop = runtime.exec_stop(&life.id, &session, StopRequest::within(LIMIT));
-        let state = within(LIMIT, "exec.stop", stop).await.unwrap();
-        assert!(Life::is_stopped_session(&state), "{state:?}");
+        let state = within(LIMIT, "exec.stop", stop).await;
+        let state = state.unwrap_or_else(|error| panic!("exec.stop: {}; {}", error.report(), told()));
+        assert!(Life::is_stopped_session(&state), "{state:?}; {}", told());
         delete(&runtime, &life.id).await;
         for file in ["progress", "log"] {
             let _ = std::fs::remove_file(place.path(file));
@@ -113,10 +121,14 @@ async fn an_exec_is_ended_though_the_tasks_of_its_caller_are() {
             tasks.shutdown_timeout(Duration::from_secs(5));
         });
         within(LIMIT, "the caller", tokio::task::spawn_blocking(|| caller.join())).await.unwrap().unwrap();
-        gone(&mark).await;
-        until("the end of the exec", || (execs(place, &id) == 0).then_some(())).await;
+        let what = format!("the end of the command on {}", place.binary);
+        until(&what, || with_arguments(&[&mark]).is_none().then_some(())).await;
+        let what = format!("the end of the exec's directory on {}", place.binary);
+        until(&what, || (execs(place, &id) == 0).then_some(())).await;
         let outcome = runtime.exec_sync(&id, ExecSyncRequest::new(Workload::exits(3).process()));
-        assert_eq!(within(LIMIT, "exec", outcome).await.unwrap().end, ExecEnd::Exited(3));
+        let outcome = within(LIMIT, "exec", outcome).await;
+        let outcome = outcome.unwrap_or_else(|error| panic!("{}: {}", place.binary, error.report()));
+        assert_eq!(outcome.end, ExecEnd::Exited(3), "on {}", place.binary);
         delete(&runtime, &id).await;
     })
     .await;

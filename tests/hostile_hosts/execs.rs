@@ -59,22 +59,26 @@ async fn an_exec_by_a_runtime_that_hangs_times_out() {
         let wrapper = Wrapper::new(place, "exec", Hangs::Before);
         let mut config = place.config();
         config.paths = vec![wrapper.path.clone()];
-        config.timeouts.exec = Some(Duration::from_secs(1));
+        // The script is to get as far as its mark before.
+        config.timeouts.exec = Some(Duration::from_secs(10));
         let runtime = place.open(&config).await;
         let id = place.running(&runtime, "hangs", &Workload::ready_forever()).await;
         let request = ExecSyncRequest::new(Workload::exits(4).process());
         let exec = runtime.exec_sync(&id, request.clone());
-        let error = within(Duration::from_secs(8), "exec", exec).await.unwrap_err();
+        let (ended, ()) = tokio::join!(within(LIMIT, "exec", exec), wrapper.hangs());
+        let error = ended.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::TimedOut(_)), "{error:?}");
-        wrapper.hangs().await;
         let script = wrapper.path.to_string_lossy();
         let is_gone = || with_arguments(&[&script, "exec"]).is_none().then_some(());
         until("the end of the runtime", is_gone).await;
 
         wrapper.mend();
-        let outcome = within(LIMIT, "exec", runtime.exec_sync(&id, request)).await.unwrap();
+        config.timeouts.exec = None;
+        let patient = place.open(&config).await;
+        let outcome = within(LIMIT, "exec", patient.exec_sync(&id, request)).await.unwrap();
         assert_eq!(outcome.end, ExecEnd::Exited(4));
-        within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
+        within(LIMIT, "delete", patient.delete(&id, DeleteRequest::force())).await.unwrap();
+        patient.shutdown().await;
         runtime.shutdown().await;
     })
     .await;

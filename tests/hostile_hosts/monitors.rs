@@ -41,10 +41,11 @@ async fn a_monitor_that_hangs_holds_up_nobody_for_long() {
     on(&["runc", "crun"], async |place| {
         let runtime = place.open(&place.config()).await;
         let mut ids = Vec::new();
-        for name in ["one", "two", "three"] {
-            ids.push(unwatched(place, &runtime, name).await);
+        // A look waits five seconds for such a monitor. One after the other they would take a minute.
+        for number in 0..12 {
+            ids.push(unwatched(place, &runtime, &format!("hung{number:02}")).await);
         }
-        let listed = within(Duration::from_secs(8), "list", runtime.list()).await.unwrap();
+        let listed = within(LIMIT, "list", runtime.list()).await.unwrap();
         assert_eq!(listed.iter().map(|state| &state.id).collect::<Vec<_>>(), ids.iter().collect::<Vec<_>>());
 
         let mut stops = JoinSet::new();
@@ -52,7 +53,7 @@ async fn a_monitor_that_hangs_holds_up_nobody_for_long() {
             let runtime = Arc::clone(&runtime);
             stops.spawn(async move { runtime.stop(&id, StopRequest::within(Duration::ZERO)).await });
         }
-        for stopped in within(Duration::from_secs(20), "stop", stops.join_all()).await {
+        for stopped in within(LIMIT, "stop", stops.join_all()).await {
             let status = stopped.unwrap();
             assert_eq!((status.code, status.cause), (None, ExitCause::MonitorLost));
         }
@@ -72,7 +73,7 @@ async fn a_forced_delete_ends_a_monitor_that_hangs() {
         let runtime = place.open(&place.config()).await;
         let id = unwatched(place, &runtime, "forced").await;
         let delete = runtime.delete(&id, DeleteRequest::force());
-        within(Duration::from_secs(20), "delete", delete).await.unwrap();
+        within(LIMIT, "delete", delete).await.unwrap();
         assert!(runtime.state(&id).await.unwrap_err().is_not_found());
         runtime.shutdown().await;
     })
@@ -99,7 +100,7 @@ async fn callers_that_wait_for_a_monitor_that_hangs_keep_no_delete_away() {
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
         let delete = runtime.delete(&id, DeleteRequest::force());
-        within(Duration::from_secs(10), "delete", delete).await.unwrap();
+        within(LIMIT, "delete", delete).await.unwrap();
         within(LIMIT, "the end of the pollers", pollers.join_all()).await;
         elsewhere.shutdown().await;
         runtime.shutdown().await;
@@ -170,16 +171,16 @@ async fn a_monitor_that_was_killed_is_told_and_its_container_can_be_stopped() {
         let ended = within(LIMIT, "the end of the attachment", client).await.unwrap();
         assert_eq!(ended.unwrap_err().kind(), &lost, "the client that was attached");
         let size = WindowSize::new(24, 80).unwrap();
-        let soon = Duration::from_secs(5);
-        let attach = within(soon, "attach", runtime.attach(&id, AttachRequest::new(), Streams::none())).await;
+        let attach =
+            within(LIMIT, "attach", runtime.attach(&id, AttachRequest::new(), Streams::none())).await;
         assert_eq!(attach.unwrap_err().kind(), &lost, "attach");
-        let resize = within(soon, "resize", runtime.attach_resize(&id, size)).await;
+        let resize = within(LIMIT, "resize", runtime.attach_resize(&id, size)).await;
         assert_eq!(resize.unwrap_err().kind(), &lost, "resize");
-        let reopen = within(soon, "reopen", runtime.reopen_log(&id)).await;
+        let reopen = within(LIMIT, "reopen", runtime.reopen_log(&id)).await;
         assert_eq!(reopen.unwrap_err().kind(), &lost, "reopen");
 
         let stop = runtime.stop(&id, StopRequest::within(Duration::ZERO));
-        let status = within(Duration::from_secs(20), "stop", stop).await.unwrap();
+        let status = within(LIMIT, "stop", stop).await.unwrap();
         assert_eq!((status.code, status.cause), (None, ExitCause::MonitorLost));
         within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::new())).await.unwrap();
         runtime.shutdown().await;

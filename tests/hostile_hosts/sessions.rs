@@ -177,7 +177,7 @@ async fn a_sessions_monitor_that_hangs_does_not_hold_up_a_stop_of_the_container(
         let session = Session::start(place, &runtime, &container, "held", &Workload::forever()).await;
         kill(Pid::from_raw(session.monitor), Signal::SIGSTOP).unwrap();
         let stop = runtime.stop(&container, StopRequest::within(Duration::ZERO));
-        let status = within(Duration::from_secs(9), "stop", stop).await.unwrap();
+        let status = within(LIMIT, "stop", stop).await.unwrap();
         assert_eq!(status.code, Some(137));
         assert_eq!(session.state().await, ExecSessionState::Stopped { code: None });
         within(LIMIT, "delete", runtime.delete(&container, DeleteRequest::new())).await.unwrap();
@@ -212,7 +212,7 @@ async fn a_forced_delete_leaves_nothing_of_sessions() {
         kill(Pid::from_raw(sessions[3].monitor), Signal::SIGSTOP).unwrap();
 
         let delete = runtime.delete(&container, DeleteRequest::force());
-        within(Duration::from_secs(10), "delete", delete).await.unwrap();
+        within(LIMIT, "delete", delete).await.unwrap();
         for session in &sessions {
             assert!(!lives(session.program), "the program of {} lives on", session.id);
             assert!(!lives(session.monitor), "the monitor of {} lives on", session.id);
@@ -232,7 +232,8 @@ async fn a_start_by_a_runtime_that_hangs_times_out_and_leaves_nothing() {
             let wrapper = Wrapper::new(place, "exec", hangs);
             let mut config = place.config();
             config.paths = vec![wrapper.path.clone()];
-            config.timeouts.exec = Some(Duration::from_secs(2));
+            // The real one is to be through with its work before.
+            config.timeouts.exec = Some(Duration::from_secs(10));
             let runtime = place.open(&config).await;
             let container = place.running(&runtime, "slow", &Workload::ready_forever()).await;
             let told = format!("{}-told", place.token());
@@ -240,17 +241,20 @@ async fn a_start_by_a_runtime_that_hangs_times_out_and_leaves_nothing() {
             let id = session_id(place, "slow");
             let request = || ExecSessionRequest::new(id.clone(), workload.process());
             let start = runtime.exec_start(&container, request());
-            let error = within(Duration::from_secs(12), "exec_start", start).await.unwrap_err();
+            let (started, ()) = tokio::join!(within(LIMIT, "exec_start", start), wrapper.hangs());
+            let error = started.unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::TimedOut(_)), "{error:?}");
-            wrapper.hangs().await;
             nothing_runs(&told).await;
             let state = runtime.exec_state(&container, &id).await;
             assert!(state.unwrap_err().is_not_found());
             assert_eq!(entries_of_sessions(place, &container), Vec::<PathBuf>::new());
 
             wrapper.mend();
-            within(LIMIT, "exec_start", runtime.exec_start(&container, request())).await.unwrap();
-            within(LIMIT, "delete", runtime.delete(&container, DeleteRequest::force())).await.unwrap();
+            config.timeouts.exec = None;
+            let patient = place.open(&config).await;
+            within(LIMIT, "exec_start", patient.exec_start(&container, request())).await.unwrap();
+            within(LIMIT, "delete", patient.delete(&container, DeleteRequest::force())).await.unwrap();
+            patient.shutdown().await;
             runtime.shutdown().await;
         })
         .await;

@@ -1,14 +1,10 @@
 //! A `config.json` that is not what it seems.
 
-use std::time::Duration;
-
 use nix::sys::stat::Mode;
 use runtime_api::{CreateRequest, ErrorKind};
 use runtime_test::Workload;
 
-use crate::{on, within};
-
-const QUICKLY: Duration = Duration::from_secs(5);
+use crate::{LIMIT, on, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fifo_is_refused_and_not_waited_for() {
@@ -22,7 +18,7 @@ async fn a_fifo_is_refused_and_not_waited_for() {
         let creator = std::sync::Arc::clone(&runtime);
         // In a task of its own: a read that blocks its thread would block the clock of this test too.
         let create = tokio::spawn(async move { creator.create(request).await });
-        let created = tokio::time::timeout(QUICKLY, create).await;
+        let created = tokio::time::timeout(LIMIT, create).await;
         // Whoever waits for a writer gets one, which leaves at once: nobody may wait beyond this test.
         drop(std::fs::File::options().read(true).write(true).open(&file).unwrap());
         let error = created.expect("create waits for the fifo").unwrap().unwrap_err();
@@ -46,7 +42,7 @@ async fn a_member_of_another_type_is_refused() {
             config[member] = serde_json::from_str(value).unwrap();
             std::fs::write(&file, config.to_string()).unwrap();
             let request = CreateRequest::new(place.id("type"), &bundle);
-            let error = within(QUICKLY, "create", runtime.create(request)).await.unwrap_err();
+            let error = within(LIMIT, "create", runtime.create(request)).await.unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::ConfigInvalid(_)), "{member} {value}: {error:?}");
             assert!(error.report().contains(member), "{}", error.report());
             assert!(place.kept().is_empty(), "{:?}", place.kept());

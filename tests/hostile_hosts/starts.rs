@@ -15,14 +15,16 @@ async fn a_start_that_was_told_too_late_is_a_start() {
         let wrapper = Wrapper::new(place, "start", Hangs::After);
         let mut config = place.config();
         config.paths = vec![wrapper.path.clone()];
-        config.timeouts.start = Some(Duration::from_secs(1));
+        // The real one is to be through with its work before.
+        config.timeouts.start = Some(Duration::from_secs(10));
         let runtime = place.open(&config).await;
         let id = place.id("late");
         let request = CreateRequest::new(id.clone(), place.bundle("late", &Workload::exits_on_term(7)));
         within(LIMIT, "create", runtime.create(request)).await.unwrap();
-        let error = within(LIMIT, "start", runtime.start(&id)).await.unwrap_err();
+        let start = within(LIMIT, "start", runtime.start(&id));
+        let (started, ()) = tokio::join!(start, wrapper.hangs());
+        let error = started.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::TimedOut(_)), "{error:?}");
-        wrapper.hangs().await;
 
         let state = within(LIMIT, "state", runtime.state(&id)).await.unwrap();
         assert_eq!(state.status, ContainerStatus::Running);
@@ -73,6 +75,7 @@ async fn a_forced_delete_does_not_wait_for_a_start_that_hangs() {
             let wrapper = Wrapper::new(place, "start", hangs);
             let mut config = place.config();
             config.paths = vec![wrapper.path.clone()];
+            config.timeouts.start = Some(Duration::from_secs(600));
             let runtime = place.open(&config).await;
             let id = place.id(name);
             let request = CreateRequest::new(id.clone(), place.bundle(name, &Workload::ready_forever()));
@@ -83,7 +86,7 @@ async fn a_forced_delete_does_not_wait_for_a_start_that_hangs() {
             };
             wrapper.hangs().await;
             let delete = runtime.delete(&id, DeleteRequest::force());
-            within(Duration::from_secs(8), "delete", delete).await.unwrap();
+            within(LIMIT, "delete", delete).await.unwrap();
             let started = within(LIMIT, "start", start).await.unwrap();
             assert!(started.is_err(), "{name}: {started:?}");
             assert!(runtime.state(&id).await.unwrap_err().is_not_found());

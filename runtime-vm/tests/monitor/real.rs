@@ -262,9 +262,13 @@ async fn a_kill_for_want_of_memory_is_noted() {
     for shim in shims() {
         let mut options = BundleOptions::new();
         options.memory_limit = Some(32 * 1024 * 1024);
-        let life = Life::begin_with(&shim, &Workload::eats(512 * 1024 * 1024), &options).await;
+        // The shim in Go begins to watch the memory once the program runs, and misses what happens before.
+        let workload = Workload::echoes().then(Step::Eat(512 * 1024 * 1024));
+        let life = Life::begin_with(&shim, &workload, &options).await;
         let program = life.create().await;
+        let client = attach(&program).await;
         life.start().await;
+        client.half_close();
         assert_eq!(exit(&program).await, "137");
         println!("{}: noted before the exit: {}", shim.display(), program.dir.join("oom").exists());
         until(|| program.dir.join("oom").exists()).await;
