@@ -123,13 +123,10 @@ impl Ask {
 async fn suffer(ask: Ask, method: &'static str, misdeed: Misdeed) {
     let what = format!("{ask:?} with {method} {misdeed:?}");
     let _room = ROOM.acquire().await.unwrap();
-    // While a create waits nobody on this host can remove cgroups that are not needed any more.
-    let place = match ask {
-        Ask::Create => Place::with_creates_within(Duration::from_millis(300)).await,
-        _ => Place::new().await,
-    };
-    let id = id("victim");
+    let (mut place, id) = (Place::new().await, id("victim"));
     ask.prepare(&place, &id).await;
+    // While a create waits nobody on this host can remove cgroups that are not needed any more.
+    place.hurry((ask == Ask::Create).then_some(Duration::from_millis(300))).await;
     place.misdeeds().always(method, misdeed.clone());
     let begun = Instant::now();
     let asked = within(ASKED, &what, ask.ask(&place, &id)).await;

@@ -12,7 +12,10 @@ use runtime_api::{
 use runtime_test::{BundleOptions, Step, Trap, Workload, bundle};
 use tempfile::TempDir;
 
-/// How long a shim may take to make and to start something here.
+/// How long a shim may take for what it answers.
+const ROOMY: Duration = Duration::from_secs(10);
+
+/// How long it may take for what is asked in [a hurry](Place::hurry).
 const SOON: Duration = Duration::from_secs(2);
 
 /// How long it may take until an end is seen of which nobody tells.
@@ -32,23 +35,16 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) async fn new() -> Self {
-        Self::with_creates_within(SOON).await
+        let (dir, harness) = (tempfile::tempdir().unwrap(), FakeShimHarness::default());
+        let runtime = open(&dir, &harness, ROOMY, ROOMY).await;
+        Self { dir, harness, runtime }
     }
 
-    /// The same where a create may take so long.
-    pub(crate) async fn with_creates_within(limit: Duration) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let harness = FakeShimHarness::default();
-        let mut handler = FakeShimHarness::handler().unwrap();
-        handler.timeouts.create = Some(limit);
-        handler.timeouts.start = Some(SOON);
-        handler.timeouts.exec = Some(SOON);
-        handler.timeouts.stop = Some(SOON);
-        // Two that are at work at once must not have one cgroup.
-        let name = dir.path().file_name().unwrap().to_string_lossy().into_owned();
-        let context = OpenContext::new(dir.path().join("state"), format!("/manyrun/fake/{name}"));
-        let runtime = harness.open_as(&handler, context).await.unwrap();
-        Self { dir, harness, runtime }
+    /// From now on asks another value, which waits for shims no longer than it must: for a create so long, for everything
+    /// else a moment. What was prepared before had all its time.
+    pub(crate) async fn hurry(&mut self, create: Option<Duration>) {
+        self.runtime.shutdown().await;
+        self.runtime = open(&self.dir, &self.harness, create.unwrap_or(SOON), SOON).await;
     }
 
     /// How a container stands in the shim.
@@ -103,7 +99,7 @@ impl Place {
 
     /// Deletes a container by force, whatever the shim does, and looks that nothing is left.
     pub(crate) async fn end(self, id: &ContainerId) {
-        within(LIMIT, "a forced delete", self.runtime.delete(id, DeleteRequest::force())).await.unwrap();
+        within(PATIENT, "a forced delete", self.runtime.delete(id, DeleteRequest::force())).await.unwrap();
         assert!(self.runtime.list().await.unwrap().is_empty());
         self.runtime.shutdown().await;
         let give_up = std::time::Instant::now() + LIMIT;
@@ -120,6 +116,19 @@ impl Place {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// A value over the state directory of a place.
+async fn open(dir: &TempDir, harness: &FakeShimHarness, create: Duration, others: Duration) -> SharedRuntime {
+    let mut handler = FakeShimHarness::handler().unwrap();
+    handler.timeouts.create = Some(create);
+    handler.timeouts.start = Some(others);
+    handler.timeouts.exec = Some(others);
+    handler.timeouts.stop = Some(others);
+    // Two that are at work at once must not have one cgroup.
+    let name = dir.path().file_name().unwrap().to_string_lossy().into_owned();
+    let context = OpenContext::new(dir.path().join("state"), format!("/manyrun/fake/{name}"));
+    within(LIMIT, "open", harness.open_as(&handler, context)).await.unwrap()
 }
 
 pub(crate) fn id(text: &str) -> ContainerId {
