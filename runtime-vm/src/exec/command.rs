@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use runtime_api::{Error, ErrorKind, Operation, Result, Signal, WindowSize};
-use runtime_host::process::{Identity, kill_tree};
+use runtime_host::cgroup::Hierarchies;
+use runtime_host::process::{Identity, end_whatever, kill_tree, with_arguments};
 
 use crate::backend::{Backend, reach_of, shim_of};
 use crate::connector::{Connector, Dialled};
@@ -44,6 +45,9 @@ pub(crate) struct Command {
     answered: bool,
     dir: ContainerDir,
     init: Option<Identity>,
+    /// The cgroup of the container's processes, by its path and by what tells it from a later one of that path.
+    cgroup: Option<(String, (u64, u64))>,
+    hierarchies: Hierarchies,
     /// Where it was written down.
     place: Option<PathBuf>,
 }
@@ -64,6 +68,8 @@ impl Command {
             answered: false,
             dir: backend.layout.container(&record.id),
             init: record.init,
+            cgroup: backend.cgroup_of(record).map(str::to_owned).zip(record.own_cgroup_identity),
+            hierarchies: backend.hierarchies.clone(),
             place: None,
         })
     }
@@ -123,6 +129,29 @@ impl Command {
     pub(super) fn is_ours(&self, process: Identity) -> bool {
         let on_host = self.reach == Reach::Host && self.init != Some(process);
         on_host && reach_of(process, self.root.as_deref()) == Reach::Host
+    }
+
+    /// The processes in the container's own cgroup, other than its init. There are none where that has no cgroup of its own.
+    pub(super) fn members(&self) -> Vec<Identity> {
+        let Some((cgroup, identity)) = &self.cgroup else { return Vec::new() };
+        let members = self.hierarchies.members(cgroup).into_iter().filter_map(Identity::of);
+        let found: Vec<_> = members.filter(|each| self.is_ours(*each)).collect();
+        // After the look: then it was this one that was looked at.
+        if self.hierarchies.identity(cgroup) == Some(*identity) { found } else { Vec::new() }
+    }
+
+    /// Ends the runtime that still runs it, whoever began that, with the command below it. Shims have it write the pid to a
+    /// file of the exec's name, and that is one that no other exec of this host has.
+    pub(super) async fn end_its_runtime(&self) {
+        if self.reach != Reach::Host {
+            return;
+        }
+        let file: Arc<[u8]> = format!("/{}.pid", self.name).into_bytes().into();
+        end_whatever(|| {
+            let file = Arc::clone(&file);
+            with_arguments(move |words| words.iter().any(|word| word.ends_with(&file)))
+        })
+        .await;
     }
 
     /// It runs as this process, as was written down.
@@ -212,6 +241,7 @@ impl Command {
             && !self.answered
             && let Some(place) = &self.place
         {
+            self.end_its_runtime().await;
             self.end_stray(client, place).await;
         }
     }

@@ -1,8 +1,9 @@
 //! Commands that run and that the shim knows nothing of.
 //!
 //! A shim stops what it does for a caller whose connection is closed. Where that is the start of an exec, the runtime below
-//! is killed, and may have run the command already: then nobody has its pid. What is left is told from all else by this:
-//! it is a child of the shim, in the container's root, with the arguments of the exec, and no exec that the shim knows.
+//! is killed, or goes on, and may have run the command already: then nobody has its pid. A runtime that goes on is ended
+//! first. What is left is told from all else by this: it is a child of the shim, in the container's own cgroup and root,
+//! not its init, with the arguments of the exec, and no exec that the shim knows.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use tokio::time::sleep;
 
 use runtime_api::Result;
 use runtime_host::document::cannot_write;
-use runtime_host::process::{Identity, children, kill_tree};
+use runtime_host::process::{Identity, children, end_all, kill_tree};
 
 use super::command::{ANSWER, Command};
 use crate::layout::ContainerDir;
@@ -49,9 +50,10 @@ impl Command {
         let (Some(shim), Some(wanted)) = (self.shim_process(), arguments(place)) else { return };
         let mut looks: HashMap<i32, (Identity, usize)> = HashMap::new();
         for _ in 0..LOOKS {
+            let members = self.members();
             let mut found: Vec<Identity> = children(shim)
                 .into_iter()
-                .filter(|child| self.is_ours(*child) && has_exactly(*child, &wanted))
+                .filter(|child| members.contains(child) && has_exactly(*child, &wanted))
                 .collect();
             if !found.is_empty() {
                 let known = self.known_pids(client).await;
@@ -67,7 +69,7 @@ impl Command {
                         pid = each.pid,
                         "a command that the shim does not know is killed"
                     );
-                    kill_tree(each);
+                    end_all(kill_tree(each)).await;
                 }
             }
             sleep(APART).await;
