@@ -63,7 +63,7 @@ pub(crate) fn shim_lives(shim: &crate::record::ShimRef) -> bool {
 }
 
 /// The status of a container that has not ended.
-fn status_of(record: &Record, host: &Hierarchies) -> ContainerStatus {
+pub(crate) fn status_of(record: &Record, host: &Hierarchies) -> ContainerStatus {
     let paused = match (record.reach, &record.own_cgroup) {
         (Reach::Host, Some(cgroup)) => host.is_frozen_at(cgroup),
         _ => record.frozen == Frozen::Yes,

@@ -37,6 +37,10 @@ impl Backend {
         tracing::warn!(id = %record.id, "a container is cleaned up without its shim");
         let lived = record.reach == Reach::Guest || record.init.is_some_and(Identity::lives);
         let cleaned = self.clean_up(record).await;
+        // What KILL does not end, as in uninterruptible sleep, has not ended, and nobody may be told that it has.
+        if record.reach == Reach::Host && record.init.is_some_and(Identity::lives) {
+            return Ok(Sight::Alive(observe::status_of(record, &self.hierarchies)));
+        }
         let exit = match observe::exit_file(record, &locked.dir, &self.hierarchies)? {
             // It ended before its shim did, and the monitor wrote down how.
             Some(exit) => exit,
