@@ -1,17 +1,16 @@
 //! Containers' identities in files, for several processes and for the time after a restart.
 
 use std::ffi::OsStr;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use runtime_api::{Container, ContainerId, ContainerStore, Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::replace::replace;
+
 const SCHEMA: u32 = 1;
-/// Keeps writers in one process apart, as the pid does between processes.
-static WRITES: AtomicU64 = AtomicU64::new(0);
 
 /// One file for each container. Any number of processes may use a directory: each change is one rename or one removal, so
 /// that a reader sees a record whole or not at all.
@@ -40,18 +39,7 @@ impl DiskStore {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
         let path = self.path(&container.id);
         let text = serde_json::to_vec_pretty(&Record { schema: SCHEMA, container })?;
-        let nth = WRITES.fetch_add(1, Ordering::Relaxed);
-        let aside = self.0.join(format!(".{}.{nth}", std::process::id()));
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let written = options
-            .open(&aside)
-            .and_then(|mut file| file.write_all(&text))
-            .and_then(|()| std::fs::rename(&aside, &path));
-        if written.is_err() {
-            let _ = std::fs::remove_file(&aside);
-        }
-        written
+        replace(&path, &text)
     }
 }
 

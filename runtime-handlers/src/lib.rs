@@ -22,6 +22,7 @@ mod nearest;
 mod quantity;
 mod registry;
 mod regular_file;
+mod replace;
 mod reservation;
 mod selection;
 mod snapshot;

@@ -10,22 +10,21 @@
 
 use std::fmt;
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use runtime_api::{Error, ErrorKind, HandlerConfig, HandlerName, OpenContext, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::replace::replace;
+
 const FILE: &str = "handler.json";
 const SCHEMA: u32 = 1;
 /// Where root keeps state unless somebody says otherwise.
 const USUAL_BASE: &str = "/run/manyrun";
-/// Keeps writers in one process apart, as the pid does between processes.
-static WRITES: AtomicU64 = AtomicU64::new(0);
 
 /// A handler, and one configuration of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -124,16 +123,7 @@ impl Snapshot {
         let record = Record { schema: SCHEMA, config: config.clone() };
         let text = serde_json::to_vec_pretty(&record)
             .map_err(|error| failed(&path, io::Error::new(io::ErrorKind::InvalidData, error)))?;
-        // Written aside and renamed: a reader in another process sees the whole file or none.
-        let nth = WRITES.fetch_add(1, Ordering::Relaxed);
-        let aside = directory.join(format!(".{FILE}.{}.{nth}", std::process::id()));
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let written = options
-            .open(&aside)
-            .and_then(|mut file| file.write_all(&text))
-            .and_then(|()| std::fs::rename(&aside, &path));
-        written.map_err(|error| failed(&path, error))
+        replace(&path, &text).map_err(|error| failed(&path, error))
     }
 
     /// Reads the configuration back.
