@@ -26,7 +26,7 @@ const RISE: u64 = 32 * 1024;
 async fn an_exec_that_prints_a_gibibyte_costs_little_memory() {
     place::on(&["runc", "crun"], async |place| {
         let runtime = place.open(&place.config()).await;
-        let id = place.running(&runtime, "prints", &Workload::ready_forever()).await;
+        let id = place.running(&runtime, "prints", &Workload::forever()).await;
         let much = || Workload::new((0..PIECES).map(|_| Step::Fill(PIECE as u64)));
         let long = Duration::from_secs(100);
 

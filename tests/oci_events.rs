@@ -42,7 +42,7 @@ impl Place {
         let runtime = OciFactory.open(&handler, context).await.unwrap();
         let id = ContainerId::new(format!("{token}-a")).unwrap();
         let at = directory.path().join("bundle");
-        bundle::write_with(&at, &Workload::ready_forever(), options).unwrap();
+        bundle::write_with(&at, &Workload::forever(), options).unwrap();
         runtime.create(CreateRequest::new(id.clone(), at)).await.unwrap();
         Self { directory, runtime, id, state }
     }

@@ -102,7 +102,7 @@ fn progress(place: &Place) -> String {
 async fn an_exec_is_ended_though_the_tasks_of_its_caller_are() {
     on(SHIMS, async |place| {
         let runtime = place.open(&place.config()).await;
-        let id = place.running(&runtime, "left", &Workload::ready_forever()).await;
+        let id = place.running(&runtime, "left", &Workload::forever()).await;
         let (program, mark) = marked(place, "dropped");
         let (config, state) = (place.config(), place.path("state"));
         let (container, cgroup) = (id.clone(), format!("/manyrun/{}", place.token()));
@@ -138,7 +138,7 @@ async fn an_exec_is_ended_though_the_tasks_of_its_caller_are() {
 async fn a_session_whose_monitor_is_killed_still_has_a_code() {
     on(SHIMS, async |place| {
         let runtime = place.open(&place.config()).await;
-        let id = place.running(&runtime, "alone", &Workload::ready_forever()).await;
+        let id = place.running(&runtime, "alone", &Workload::forever()).await;
         let start = async |name: &str, program: Workload| {
             let session = ExecId::new(name).unwrap();
             let request = ExecSessionRequest::new(session.clone(), program.process());
@@ -175,7 +175,7 @@ async fn a_session_whose_monitor_is_killed_still_has_a_code() {
 async fn execs_end_with_a_shim_that_is_killed() {
     on(SHIMS, async |place| {
         let runtime = place.open(&place.config()).await;
-        let id = place.running(&runtime, "lost", &Workload::ready_forever()).await;
+        let id = place.running(&runtime, "lost", &Workload::forever()).await;
         let (program, mark) = marked(place, "exec");
         let (mut says, stdout) = tokio::io::duplex(1024);
         let running = {

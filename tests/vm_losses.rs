@@ -66,7 +66,7 @@ async fn twenty_containers_of_a_sandbox_share_its_shim() {
                 .annotation("io.kubernetes.cri-o.ContainerType", kind)
                 .annotation("io.kubernetes.cri-o.SandboxID", sandbox.as_str())
         };
-        let forever = Workload::ready_forever();
+        let forever = Workload::forever();
         let bundles = [
             place.bundle_with("sandbox", &forever, &noted("sandbox")),
             place.bundle_with("member", &forever, &noted("container")),
@@ -107,7 +107,7 @@ async fn twenty_containers_of_a_sandbox_share_its_shim() {
 async fn a_request_may_name_the_sandbox_as_well() {
     on(SHIMS, async |place| {
         let runtime = place.open(&place.config()).await;
-        let bundle = place.bundle("forever", &Workload::ready_forever());
+        let bundle = place.bundle("forever", &Workload::forever());
         let sandbox = SandboxId::new(place.token()).unwrap();
         let ids: Vec<_> = (0..3).map(|number| place.id(&format!("one{number}"))).collect();
         for id in &ids {
@@ -127,7 +127,7 @@ async fn a_shim_that_is_killed_is_noticed_and_cleaned_up_after() {
     on(SHIMS, async |place| {
         let runtime = place.open(&place.config()).await;
         let mut events = runtime.events().await.unwrap();
-        let id = place.running(&runtime, "running", &Workload::ready_forever()).await;
+        let id = place.running(&runtime, "running", &Workload::forever()).await;
         let init = i32::try_from(runtime.state(&id).await.unwrap().pid.unwrap()).unwrap();
         kill_all_shims(place);
         let killed = Instant::now();
@@ -155,7 +155,7 @@ async fn a_shim_that_is_killed_is_noticed_and_cleaned_up_after() {
 async fn a_shim_may_be_killed_in_any_state_of_its_container() {
     on(SHIMS, async |place| {
         let runtime = place.open(&place.config()).await;
-        let bundle = place.bundle("forever", &Workload::ready_forever());
+        let bundle = place.bundle("forever", &Workload::forever());
         for (name, status) in [
             ("created", ContainerStatus::Created),
             ("paused", ContainerStatus::Paused),
@@ -200,7 +200,7 @@ async fn what_was_lost_while_nobody_looked_is_found_by_the_next() {
         for with_monitor in [false, true] {
             let runtime = place.open(&place.config()).await;
             let name = if with_monitor { "both" } else { "shim" };
-            let id = place.running(&runtime, name, &Workload::ready_forever()).await;
+            let id = place.running(&runtime, name, &Workload::forever()).await;
             drop(runtime);
             for shim in shims(place) {
                 if with_monitor {
@@ -222,7 +222,7 @@ async fn a_killed_monitor_takes_no_exit_code_along() {
     on(SHIMS, async |place| {
         let runtime = place.open(&place.config()).await;
         let mut events = runtime.events().await.unwrap();
-        let id = place.running(&runtime, "told", &Workload::exits_on_term(7)).await;
+        let id = place.ready(&runtime, "told", &Workload::exits_on_term(7)).await;
         assert!(matches!(runtime.probe_monitor(&id).await.unwrap(), MonitorHealth::Alive { .. }));
         for shim in shims(place) {
             kill(pid_of(&shim, "monitor"), Number::SIGKILL).unwrap();
@@ -251,7 +251,7 @@ async fn a_shim_whose_binary_vanished_still_serves_its_containers() {
         let mut config = place.config();
         config.paths = vec![copy.clone()];
         let runtime = place.open(&config).await;
-        let running = place.running(&runtime, "running", &Workload::exits_on_term(5)).await;
+        let running = place.ready(&runtime, "running", &Workload::exits_on_term(5)).await;
         drop(runtime);
         std::fs::remove_file(&copy).unwrap();
 
@@ -290,7 +290,7 @@ async fn a_pause_that_lost_its_caller_is_undone_by_a_resume() {
         let after = format!("case \"$*\" in *' pause '*) touch {}; sleep 1;; esac", mark.display());
         let config = wrapped(place, "", &after);
         let runtime = place.open(&config).await;
-        let id = place.running(&runtime, "paused", &Workload::ready_forever()).await;
+        let id = place.running(&runtime, "paused", &Workload::forever()).await;
         // A process that is killed closes its connection, as a value does that is dropped.
         let paused = tokio::spawn({
             let id = id.clone();
@@ -322,7 +322,7 @@ async fn the_shim_reads_the_options_of_its_handler() {
         config.options.insert("BinaryName".to_owned(), wrapper.to_string_lossy().into_owned().into());
         config.root = Some(place.path("roots"));
         let runtime = place.open(&config).await;
-        let id = place.running(&runtime, "marked", &Workload::ready_forever()).await;
+        let id = place.running(&runtime, "marked", &Workload::forever()).await;
         let marks = std::fs::read_to_string(&mark).unwrap();
         assert!(
             marks.contains("create") && marks.contains(&place.path("roots").display().to_string()),

@@ -20,7 +20,7 @@ pub(crate) async fn campaign(binary: &'static str, amount: u64) {
     let _alone = crate::ALONE.lock().await;
     let place = Place::new(binary);
     let runtime = place.open(&place.config()).await;
-    let id = place.running(&runtime, "execs", &Workload::ready_forever()).await;
+    let id = place.running(&runtime, "execs", &Workload::forever()).await;
     let mut random = Random::new(crate::seed());
     for number in 0..amount {
         let after = Duration::from_millis(random.one_of(LONGEST));

@@ -149,7 +149,7 @@ async fn a_container_of_another_platform_has_a_binary_of_its_own_for_all_its_lif
         };
         let request = |name: &str, key: &str, value: &str| {
             let options = BundleOptions::new().annotation(key, value);
-            let bundle = place.bundle_with(name, &Workload::ready_forever(), &options);
+            let bundle = place.bundle_with(name, &Workload::forever(), &options);
             CreateRequest::new(place.id(name), bundle)
         };
         let architecture = "org.opencontainers.image.architecture";
@@ -199,7 +199,7 @@ async fn containers_of_a_runtime_that_vanished_can_be_ended() {
         let config = with_path(place, &copy);
         std::fs::copy(manyrun_tests::host::find(place.binary).unwrap(), &copy).unwrap();
         let runtime = place.open(&config).await;
-        let id = place.running(&runtime, "a", &Workload::ready_forever()).await;
+        let id = place.running(&runtime, "a", &Workload::forever()).await;
         runtime.shutdown().await;
         drop(runtime);
         std::fs::remove_file(&copy).unwrap();

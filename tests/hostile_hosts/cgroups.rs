@@ -213,7 +213,7 @@ async fn the_monitor_of_a_session_is_in_the_containers_cgroup_where_the_handler_
         let mut config = place.config();
         config.monitor.exec_cgroup = Some("container".into());
         let runtime = place.open(&config).await;
-        let id = place.running(&runtime, "host", &Workload::ready_forever()).await;
+        let id = place.running(&runtime, "host", &Workload::forever()).await;
         let session = ExecId::new(place.id("inner").as_str()).unwrap();
         let request = ExecSessionRequest::new(session.clone(), Workload::forever().process());
         let started = within(LIMIT, "exec_start", runtime.exec_start(&id, request)).await.unwrap();
@@ -254,7 +254,7 @@ async fn the_monitor_of_a_session_is_in_the_containers_cgroup_where_the_handler_
 async fn what_a_create_left_over_takes_no_container_of_another_state_directory_along() {
     on(&["runc", "crun"], async |place| {
         let runtime = place.open(&place.config()).await;
-        let id = place.running(&runtime, "lives", &Workload::ready_forever()).await;
+        let id = place.running(&runtime, "lives", &Workload::forever()).await;
         let before = runtime.state(&id).await.unwrap();
         let dead = place.path("other/containers").join(id.as_str());
         std::fs::create_dir_all(&dead).unwrap();
@@ -285,7 +285,7 @@ async fn one_cgroup_is_not_given_to_two_containers_that_are_made_at_once() {
     on(&["runc", "crun"], async |place| {
         let name = format!("{}-one", place.token());
         let options = BundleOptions::new().cgroups_path(format!("/{name}"));
-        let bundle = place.bundle_with("one", &Workload::ready_forever(), &options);
+        let bundle = place.bundle_with("one", &Workload::forever(), &options);
         let wrapper = Wrapper::new(place, "create", Hangs::Before);
         let mut slow = place.config();
         slow.paths = vec![wrapper.path.clone()];

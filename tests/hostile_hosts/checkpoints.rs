@@ -53,7 +53,7 @@ async fn a_checkpoint_that_fails_leaves_the_container_and_tells_what_criu_said()
         if !checkpoints(&runtime) {
             return;
         }
-        let id = place.running(&runtime, "fails", &Workload::ready_forever()).await;
+        let id = place.running(&runtime, "fails", &Workload::forever()).await;
         let images = place.path("images");
         std::fs::create_dir(&images).unwrap();
         for paused in [false, true] {
@@ -92,7 +92,7 @@ async fn a_checkpoint_whose_value_is_gone_is_finished_by_the_next() {
                 return;
             }
             wrapper.arm();
-            let id = place.running(&runtime, name, &Workload::ready_forever()).await;
+            let id = place.running(&runtime, name, &Workload::forever()).await;
             let image = images.join(name);
             let call = {
                 let (runtime, id, image) = (Arc::clone(&runtime), id.clone(), image.clone());
@@ -135,7 +135,7 @@ async fn a_checkpoint_that_hangs_can_be_deleted_and_leaves_no_image() {
             return;
         }
         wrapper.arm();
-        let id = place.running(&runtime, "hangs", &Workload::ready_forever()).await;
+        let id = place.running(&runtime, "hangs", &Workload::forever()).await;
         let call = {
             let (runtime, id, image) = (Arc::clone(&runtime), id.clone(), images.join("image"));
             tokio::spawn(async move { runtime.checkpoint(&id, CheckpointRequest::new(image)).await })
@@ -154,7 +154,7 @@ async fn a_checkpoint_that_hangs_can_be_deleted_and_leaves_no_image() {
 async fn an_image_of_another_container_ends_nobody() {
     on(&["runc", "crun", "runsc"], async |place| {
         let runtime = place.open(&place.config()).await;
-        let id = place.running(&runtime, "other", &Workload::ready_forever()).await;
+        let id = place.running(&runtime, "other", &Workload::forever()).await;
         let image = place.path("image");
         std::fs::create_dir(&image).unwrap();
         std::fs::write(image.join("inventory.img"), "x").unwrap();

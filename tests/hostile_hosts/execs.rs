@@ -23,7 +23,7 @@ fn name_of(pid: i32) -> String {
 async fn an_exec_whose_parent_is_killed_fails_and_leaves_no_command() {
     on(&["runc", "crun"], async |place| {
         let runtime = place.open(&place.config()).await;
-        let id = place.running(&runtime, "reaper", &Workload::ready_forever()).await;
+        let id = place.running(&runtime, "reaper", &Workload::forever()).await;
         let told = format!("{}-told", place.token());
         let workload = Workload::new([Step::Out(told.clone()), Step::Forever]);
         let argument = format!("out:{told}");
@@ -62,7 +62,7 @@ async fn an_exec_by_a_runtime_that_hangs_times_out() {
         // The script is to get as far as its mark before.
         config.timeouts.exec = Some(Duration::from_secs(10));
         let runtime = place.open(&config).await;
-        let id = place.running(&runtime, "hangs", &Workload::ready_forever()).await;
+        let id = place.running(&runtime, "hangs", &Workload::forever()).await;
         let request = ExecSyncRequest::new(Workload::exits(4).process());
         let exec = runtime.exec_sync(&id, request.clone());
         let (ended, ()) = tokio::join!(within(LIMIT, "exec", exec), wrapper.hangs());
@@ -93,7 +93,7 @@ async fn an_exec_that_is_dropped_before_its_command_began_leaves_nothing() {
         // The probes ask for the help of the verb, which must not hang.
         wrapper.mend();
         let runtime = place.open(&config).await;
-        let id = place.running(&runtime, "dropped", &Workload::ready_forever()).await;
+        let id = place.running(&runtime, "dropped", &Workload::forever()).await;
         wrapper.arm();
         let exec = {
             let (runtime, id) = (Arc::clone(&runtime), id.clone());
@@ -135,7 +135,7 @@ async fn an_exec_whose_runtime_fails_after_it_began_leaves_no_command() {
         let mut config = place.config();
         config.paths = vec![goes_on_after_an_exec(place, "exit 1")];
         let runtime = place.open(&config).await;
-        let id = place.running(&runtime, "fails", &Workload::ready_forever()).await;
+        let id = place.running(&runtime, "fails", &Workload::forever()).await;
         let argument = format!("out:{}-told", place.token());
         let told = Workload::new([Step::Out(format!("{}-told", place.token())), Step::Forever]);
         let exec = runtime.exec_sync(&id, ExecSyncRequest::new(told.process()));
@@ -165,7 +165,7 @@ async fn an_exec_that_is_dropped_while_its_runtime_leaves_takes_its_command_alon
         let leaves_with_the_directory = "while [ -e \"$file\" ]; do :; done";
         config.paths = vec![goes_on_after_an_exec(place, leaves_with_the_directory)];
         let runtime = place.open(&config).await;
-        let id = place.running(&runtime, "leaves", &Workload::ready_forever()).await;
+        let id = place.running(&runtime, "leaves", &Workload::forever()).await;
         let told = format!("{}-told", place.token());
         let argument = format!("out:{told}");
         let exec = {
@@ -190,7 +190,7 @@ async fn an_exec_that_is_dropped_while_its_runtime_leaves_takes_its_command_alon
 async fn an_exec_is_refused_once_another_process_has_turned_to_killing() {
     on(&["runc", "crun"], async |place| {
         let runtime = place.open(&place.config()).await;
-        let id = place.running(&runtime, "killing", &Workload::ready_forever()).await;
+        let id = place.running(&runtime, "killing", &Workload::forever()).await;
         let request = ExecSyncRequest::new(Workload::exits(4).process());
         // A process that stops the container, as far as anybody can tell.
         let mut stopper = tokio::process::Command::new("sleep").arg("60").kill_on_drop(true).spawn().unwrap();

@@ -13,7 +13,7 @@ use crate::{LIMIT, on, within};
 async fn a_container_is_not_taken_for_a_verb_that_was_left_over() {
     on(&["runc", "crun", "runsc"], async |place| {
         let runtime = place.open(&place.config()).await;
-        let id = place.running(&runtime, "alive", &Workload::ready_forever()).await;
+        let id = place.running(&runtime, "alive", &Workload::forever()).await;
         let before = runtime.state(&id).await.unwrap();
         // As a caller leaves it who is gone in the middle of a verb.
         let mark = place.container(&id).join("verb");
@@ -37,7 +37,7 @@ async fn a_forced_delete_does_without_a_runtime_that_hangs_in_its_delete() {
         let mut config = place.config();
         config.paths = vec![wrapper.path.clone()];
         let runtime = place.open(&config).await;
-        let id = place.running(&runtime, "kept", &Workload::ready_forever()).await;
+        let id = place.running(&runtime, "kept", &Workload::forever()).await;
         let delete = runtime.delete(&id, DeleteRequest::force());
         // The runtime gets five seconds once, and not three times thirty.
         within(Duration::from_secs(20), "delete", delete).await.unwrap();

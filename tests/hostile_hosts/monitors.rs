@@ -19,7 +19,7 @@ use crate::{LIMIT, Place, on, until, within};
 
 /// A container whose init is dead and whose monitor is stopped.
 async fn unwatched(place: &Place, runtime: &SharedRuntime, name: &str) -> ContainerId {
-    let id = place.running(runtime, name, &Workload::ready_forever()).await;
+    let id = place.running(runtime, name, &Workload::forever()).await;
     let init = i32::try_from(runtime.state(&id).await.unwrap().pid.unwrap()).unwrap();
     let monitor = parent_of(init).unwrap();
     let name = std::fs::read_to_string(format!("/proc/{monitor}/comm")).unwrap();

@@ -91,7 +91,7 @@ fn entries_of_sessions(place: &Place, container: &ContainerId) -> Vec<PathBuf> {
 async fn a_session_whose_monitor_is_killed_is_stopped_by_its_pid() {
     on(&["runc", "crun", "runsc"], async |place| {
         let runtime = place.open(&place.config()).await;
-        let container = place.running(&runtime, "unwatched", &Workload::ready_forever()).await;
+        let container = place.running(&runtime, "unwatched", &Workload::forever()).await;
         // They write nothing: without a monitor nobody would read it.
         let stubborn = Workload::new([Step::Trap(15, Trap::Ignore), Step::Forever]);
         let one = Session::start(place, &runtime, &container, "one", &Workload::forever()).await;
@@ -121,7 +121,7 @@ async fn a_session_whose_monitor_is_killed_is_stopped_by_its_pid() {
 async fn a_monitor_that_hangs_is_ended_by_a_stop() {
     on(&["runc", "crun", "runsc"], async |place| {
         let runtime = place.open(&place.config()).await;
-        let container = place.running(&runtime, "hung", &Workload::ready_forever()).await;
+        let container = place.running(&runtime, "hung", &Workload::forever()).await;
         let session = Session::start(place, &runtime, &container, "hung", &Workload::forever()).await;
         kill(Pid::from_raw(session.monitor), Signal::SIGSTOP).unwrap();
         kill(Pid::from_raw(session.program), Signal::SIGKILL).unwrap();
@@ -143,7 +143,7 @@ async fn callers_that_wait_for_a_sessions_monitor_that_hangs_keep_no_stop_away()
     on(&["crun"], async |place| {
         let runtime = place.open(&place.config()).await;
         let elsewhere = place.open(&place.config()).await;
-        let container = place.running(&runtime, "polled", &Workload::ready_forever()).await;
+        let container = place.running(&runtime, "polled", &Workload::forever()).await;
         let session = Session::start(place, &runtime, &container, "polled", &Workload::forever()).await;
         kill(Pid::from_raw(session.monitor), Signal::SIGSTOP).unwrap();
         kill(Pid::from_raw(session.program), Signal::SIGKILL).unwrap();
@@ -173,7 +173,7 @@ async fn callers_that_wait_for_a_sessions_monitor_that_hangs_keep_no_stop_away()
 async fn a_sessions_monitor_that_hangs_does_not_hold_up_a_stop_of_the_container() {
     on(&["runc", "crun"], async |place| {
         let runtime = place.open(&place.config()).await;
-        let container = place.running(&runtime, "held", &Workload::ready_forever()).await;
+        let container = place.running(&runtime, "held", &Workload::forever()).await;
         let session = Session::start(place, &runtime, &container, "held", &Workload::forever()).await;
         kill(Pid::from_raw(session.monitor), Signal::SIGSTOP).unwrap();
         let stop = runtime.stop(&container, StopRequest::within(Duration::ZERO));
@@ -190,7 +190,7 @@ async fn a_sessions_monitor_that_hangs_does_not_hold_up_a_stop_of_the_container(
 async fn a_forced_delete_leaves_nothing_of_sessions() {
     on(&["runc", "crun", "runsc"], async |place| {
         let runtime = place.open(&place.config()).await;
-        let container = place.running(&runtime, "full", &Workload::ready_forever()).await;
+        let container = place.running(&runtime, "full", &Workload::forever()).await;
         let family = Workload::new([
             Step::Trap(15, Trap::Ignore),
             Step::Child(Life::Forever),
@@ -235,7 +235,7 @@ async fn a_start_by_a_runtime_that_hangs_times_out_and_leaves_nothing() {
             // The real one is to be through with its work before.
             config.timeouts.exec = Some(Duration::from_secs(10));
             let runtime = place.open(&config).await;
-            let container = place.running(&runtime, "slow", &Workload::ready_forever()).await;
+            let container = place.running(&runtime, "slow", &Workload::forever()).await;
             let told = format!("{}-told", place.token());
             let workload = Workload::new([Step::Out(told.clone()), Step::Forever]);
             let id = session_id(place, "slow");
@@ -278,7 +278,7 @@ fn a_start_whose_caller_is_killed_is_undone_by_the_next_open() {
                     let caller = own();
                     caller.block_on(async {
                         let runtime = place.open(&config).await;
-                        place.running(&runtime, "cut", &Workload::ready_forever()).await;
+                        place.running(&runtime, "cut", &Workload::forever()).await;
                         let request = ExecSessionRequest::new(id.clone(), workload.process());
                         let container = container.clone();
                         tokio::spawn(async move { runtime.exec_start(&container, request).await });
@@ -317,7 +317,7 @@ async fn the_files_of_a_session_are_where_they_are_said_to_be() {
         let config = place.config();
         let concrete = within(LIMIT, "open", Box::pin(OciFactory.open_oci(&config, context))).await.unwrap();
         let runtime = place.open(&place.config()).await;
-        let container = place.running(&runtime, "paths", &Workload::ready_forever()).await;
+        let container = place.running(&runtime, "paths", &Workload::forever()).await;
         let is_socket =
             |path: PathBuf| std::fs::metadata(path).is_ok_and(|there| there.file_type().is_socket());
         assert!(is_socket(concrete.attach_socket_path(&container)));
@@ -345,7 +345,7 @@ async fn the_files_of_a_session_are_where_they_are_said_to_be() {
 async fn the_terminal_of_a_session_has_the_size_that_was_asked_for_last() {
     on(&["runc", "crun", "runsc"], async |place| {
         let runtime = place.open(&place.config()).await;
-        let container = place.running(&runtime, "sizes", &Workload::ready_forever()).await;
+        let container = place.running(&runtime, "sizes", &Workload::forever()).await;
         let id = session_id(place, "sizes");
         // Each size that arrives is told.
         let workload = Workload::new([Step::Trap(28, Trap::Winsize), Step::Tick(Duration::from_millis(20))]);

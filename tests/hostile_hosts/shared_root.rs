@@ -29,7 +29,7 @@ async fn a_strangers_container_of_the_same_name_survives() {
         let root = place.path("shared");
         let id = place.id("web");
         let options = BundleOptions::new().cgroups_path(format!("/{}-stranger", place.token()));
-        let theirs = place.bundle_with("theirs", &Workload::ready_forever(), &options);
+        let theirs = place.bundle_with("theirs", &Workload::forever(), &options);
         assert!(bare(place, &root, &["create", "--bundle", theirs.to_str().unwrap(), id.as_str()]));
         assert!(bare(place, &root, &["start", id.as_str()]));
         assert!(says_running(place, &root, id.as_str()));

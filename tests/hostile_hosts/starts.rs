@@ -49,7 +49,7 @@ async fn a_dropped_start_that_did_not_begin_can_be_made_good() {
         config.paths = vec![wrapper.path.clone()];
         let runtime = place.open(&config).await;
         let id = place.id("dropped");
-        let request = CreateRequest::new(id.clone(), place.bundle("dropped", &Workload::ready_forever()));
+        let request = CreateRequest::new(id.clone(), place.bundle("dropped", &Workload::forever()));
         within(LIMIT, "create", runtime.create(request)).await.unwrap();
         tokio::select! {
             started = runtime.start(&id) => panic!("it does not hang: {started:?}"),
@@ -78,7 +78,7 @@ async fn a_forced_delete_does_not_wait_for_a_start_that_hangs() {
             config.timeouts.start = Some(Duration::from_secs(600));
             let runtime = place.open(&config).await;
             let id = place.id(name);
-            let request = CreateRequest::new(id.clone(), place.bundle(name, &Workload::ready_forever()));
+            let request = CreateRequest::new(id.clone(), place.bundle(name, &Workload::forever()));
             within(LIMIT, "create", runtime.create(request)).await.unwrap();
             let start = {
                 let (runtime, id) = (Arc::clone(&runtime), id.clone());

@@ -30,7 +30,7 @@ async fn whoever_follows_a_file_of_a_container_survives_it() {
         all_live();
 
         for force in [false, true] {
-            let bundle = place.bundle("good", &Workload::ready_forever());
+            let bundle = place.bundle("good", &Workload::forever());
             within(LIMIT, "create", runtime.create(CreateRequest::new(id.clone(), bundle))).await.unwrap();
             let request = if force {
                 within(LIMIT, "start", runtime.start(&id)).await.unwrap();

@@ -109,7 +109,7 @@ pub(crate) async fn life(place: &Place, runtime: &SharedRuntime, sheet: &mut She
 /// What a create may hand to the program.
 pub(crate) async fn gifts(place: &Place, runtime: &SharedRuntime, sheet: &mut Sheet) {
     let id = place.id("gifts");
-    let bundle = place.bundle("gifts", &Workload::ready_forever());
+    let bundle = place.bundle("gifts", &Workload::forever());
     if runtime.capabilities().has(Capability::Descriptors) {
         let open = || std::fs::File::open("/dev/null").unwrap();
         let request = CreateRequest::new(id.clone(), &bundle).descriptor(open()).descriptor(open());

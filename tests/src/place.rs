@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use runtime_api::{ContainerId, CreateRequest, HandlerConfig, OpenContext, SharedRuntime};
+use runtime_api::{ContainerId, CreateRequest, HandlerConfig, LogConfig, OpenContext, SharedRuntime};
+use runtime_test::workload::READY;
 use runtime_test::{BundleOptions, Workload, bundle};
 use sha2::{Digest as _, Sha256};
 
-use crate::patience::{LIMIT, within};
+use crate::patience::{LIMIT, until, within};
 use crate::{census, handler, host};
 
 /// Runs a test on each of these runtimes, or says which of them this host lacks. Afterwards nothing may be left.
@@ -126,6 +127,19 @@ impl Place {
         let request = CreateRequest::new(id.clone(), self.bundle(name, workload));
         within(LIMIT, "create", runtime.create(request)).await.unwrap();
         within(LIMIT, "start", runtime.start(&id)).await.unwrap();
+        id
+    }
+
+    /// A container whose program has said that it is ready: its traps are set, and it says nothing more by itself. A
+    /// program that speaks once its monitor is dead ends of that.
+    pub async fn ready(&self, runtime: &SharedRuntime, name: &str, workload: &Workload) -> ContainerId {
+        let (id, log) = (self.id(name), self.path(&format!("{name}.log")));
+        let request = CreateRequest::new(id.clone(), self.bundle(name, workload));
+        let request = request.log(LogConfig::cri_file(&log));
+        within(LIMIT, "create", runtime.create(request)).await.unwrap();
+        within(LIMIT, "start", runtime.start(&id)).await.unwrap();
+        let said = || std::fs::read_to_string(&log).is_ok_and(|text| text.contains(READY)).then_some(());
+        until("the word that the program is ready", said).await;
         id
     }
 

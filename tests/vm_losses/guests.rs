@@ -17,7 +17,7 @@ use crate::{SHIMS, as_if_in_a_machine, delete, pid_of, shims, wrapped};
 
 /// Two containers of one sandbox that run; the first is the one that started the shim.
 async fn two(place: &Place, runtime: &SharedRuntime) -> [ContainerId; 2] {
-    let bundle = place.bundle("forever", &Workload::ready_forever());
+    let bundle = place.bundle("forever", &Workload::forever());
     let sandbox = SandboxId::new(place.token()).unwrap();
     let ids = [place.id("first"), place.id("guest")];
     for id in &ids {
@@ -119,7 +119,7 @@ async fn what_only_the_shims_command_can_clean_up_is_not_forgotten_when_that_fai
         let mut config = place.config();
         config.paths = vec![shim];
         let runtime = place.open(&config).await;
-        let id = place.running(&runtime, "machine", &Workload::ready_forever()).await;
+        let id = place.running(&runtime, "machine", &Workload::forever()).await;
         drop(runtime);
         as_if_in_a_machine(place, &id);
         for shim in shims(place) {

@@ -32,10 +32,10 @@ async fn shims_that_hang_hold_up_neither_an_open_nor_a_list() {
         let runtime = place.open(&place.config()).await;
         let mut ids = Vec::new();
         for number in 0..MANY {
-            ids.push(place.running(&runtime, &format!("hung{number}"), &Workload::ready_forever()).await);
+            ids.push(place.running(&runtime, &format!("hung{number}"), &Workload::forever()).await);
         }
         let hung = shims(place);
-        let fine = place.running(&runtime, "fine", &Workload::ready_forever()).await;
+        let fine = place.running(&runtime, "fine", &Workload::forever()).await;
         let mut inits = Vec::new();
         for id in &ids {
             let init = runtime.state(id).await.unwrap().pid.unwrap();

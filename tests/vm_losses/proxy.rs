@@ -81,7 +81,7 @@ async fn one_call_waits_for_an_end_however_many_look_for_it() {
     on(&["vm:runc"], async |place| {
         let id = {
             let runtime = place.open(&place.config()).await;
-            place.running(&runtime, "machine", &Workload::ready_forever()).await
+            place.running(&runtime, "machine", &Workload::forever()).await
         };
         // Only the shim can tell of its end when the monitor is gone.
         as_if_in_a_machine(place, &id);

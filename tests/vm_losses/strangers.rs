@@ -29,7 +29,7 @@ async fn who_came_into_a_cgroup_of_the_same_name_is_left_alone() {
     // crun kills by the name as well, when its own `delete` is called.
     on(&["vm:runc", "vm:runc-rs"], async |place| {
         let runtime = place.open(&place.config()).await;
-        let id = place.running(&runtime, "gone", &Workload::ready_forever()).await;
+        let id = place.running(&runtime, "gone", &Workload::forever()).await;
         let init = runtime.state(&id).await.unwrap().pid.unwrap();
         drop(runtime);
         let init = Pid::from_raw(i32::try_from(init).unwrap());
