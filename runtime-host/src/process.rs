@@ -9,6 +9,7 @@
 )]
 
 mod arguments;
+mod replaced;
 
 use std::collections::HashSet;
 use std::io::{self, Read as _};
@@ -16,7 +17,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
@@ -89,24 +90,6 @@ impl Identity {
     pub fn program(self) -> Option<(u64, u64)> {
         let program = std::fs::metadata(format!("/proc/{}/exe", self.pid)).ok()?;
         Some((program.dev(), program.ino()))
-    }
-
-    /// Waits until the process runs another file than the one in which it waited, as an init does once it has become the
-    /// program. A runtime's start returns when the init was told to go on, which is a moment earlier: a signal in between
-    /// would end the runtime's own code, with a code of its own. A program that cannot be told from the runtime is not
-    /// waited for any longer than half a second.
-    pub async fn until_replaced(self, waiting: (u64, u64)) {
-        const PATIENCE: Duration = Duration::from_millis(500);
-        // As a rule it takes some tens of microseconds, and no sleep is shorter than a millisecond.
-        const AT_ONCE: Duration = Duration::from_micros(300);
-        let begun = Instant::now();
-        while self.program() == Some(waiting) && begun.elapsed() < PATIENCE {
-            if begun.elapsed() < AT_ONCE {
-                tokio::task::yield_now().await;
-            } else {
-                tokio::time::sleep(Duration::from_micros(500)).await;
-            }
-        }
     }
 
     /// A descriptor for exactly this process; `None` if it is gone.
