@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Container, ContainerId, Result};
+use crate::{Container, ContainerId, Error, Result};
 
 /// Decides whether a container is meant. It may call the store.
 pub type ContainerFilter<'a> = &'a dyn Fn(&Container) -> bool;
@@ -31,11 +31,20 @@ pub trait ContainerStore: fmt::Debug + Send + Sync + 'static {
     /// When the store cannot be written.
     fn delete(&self, id: &ContainerId) -> Result<()>;
 
-    /// All containers, the newest first; those of the same time ordered by id.
+    /// All containers, the newest first; those of the same time ordered by id. Records that cannot be read are left out;
+    /// [`damaged`](ContainerStore::damaged) tells of them.
     ///
     /// # Errors
     /// When the store cannot be read.
     fn list(&self) -> Result<Vec<Container>>;
+
+    /// What is wrong with each record that cannot be read: an error that names it. A store in memory has none.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn damaged(&self) -> Result<Vec<Error>> {
+        Ok(Vec::new())
+    }
 
     /// How many there are.
     ///

@@ -5,6 +5,7 @@ mod inputs;
 mod select;
 mod show;
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -78,17 +79,19 @@ pub(crate) enum Command {
     },
     /// Tell what is different between two configurations.
     ///
-    /// Each path is a file or a directory as the options of the other commands take it; crio, crio.conf, containerd,
-    /// config.toml, containers and containers.conf are those of the programs of these names, others Manyrun's.
+    /// Each is DIALECT:PATH, where DIALECT is native, crio, containerd or containers, and PATH what the option of that name
+    /// takes. It may be left out where the name of the file or directory tells it: crio, crio.conf, crio.conf.d, containerd,
+    /// config.toml, containers, containers.conf, manyrun, handlers.toml.
     ///
     /// Exit codes: 0 nothing is different, 1 something is, 2 a configuration cannot be read.
+    #[command(after_help = "Example:\n  manyrun handlers diff crio:/etc/crio native:handlers.toml")]
     Diff {
         /// The configuration before.
         #[arg(value_name = "OLD")]
-        old: PathBuf,
+        old: OsString,
         /// The configuration now.
         #[arg(value_name = "NEW")]
-        new: PathBuf,
+        new: OsString,
         /// Write the answer as JSON to this file, "-" for standard output (text then goes to standard error).
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
@@ -120,7 +123,7 @@ pub(crate) fn main(command: &Command) -> ExitCode {
         Command::Show { place, origin } => place
             .input
             .read()
-            .and_then(|found| show::show(&found.table, *origin, &Output::open(place.json.as_deref())?)),
+            .and_then(|found| show::show(&found, *origin, &Output::open(place.json.as_deref())?)),
         Command::Check { place, strict, host, runtime_class } => {
             let how = check::How { strict: *strict, host: *host, classes: runtime_class };
             return ExitCode::from(check::check(&place.input, place.json.as_deref(), &how));
@@ -148,8 +151,8 @@ fn convert(place: &Place, to: Target) -> Result<()> {
     output.write(&json!({"schema": 1, "text": converted.text, "left_out": left_out}))
 }
 
-fn compare(old: &Path, new: &Path, json: Option<&Path>) -> u8 {
-    let read = |path: &Path| inputs::by_name(path).map(|found| found.table);
+fn compare(old: &OsStr, new: &OsStr, json: Option<&Path>) -> u8 {
+    let read = |path: &OsStr| inputs::by_name(path).map(|found| found.table);
     let tables = Output::open(json).and_then(|output| Ok((output, read(old)?, read(new)?)));
     let (output, old, new): (Output, HandlerTable, HandlerTable) = match tables {
         Ok(tables) => tables,

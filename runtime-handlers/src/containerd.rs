@@ -29,6 +29,8 @@ const SECOND: &str = "io.containerd.grpc.v1.cri";
 const THIRD: &str = "io.containerd.cri.v1.runtime";
 /// The newest version that is known.
 const NEWEST: i64 = 4;
+/// The annotations that containerd itself sets; they need no list.
+pub(crate) const OWN_ANNOTATIONS: &str = "io.kubernetes.cri.";
 /// What messages call what stands in no file.
 const BUILT_IN: &str = "containerd default";
 const RUNC: &str =

@@ -1,10 +1,11 @@
 //! The configuration of podman: `containers.conf` and its drop-ins. Parsing reads no files; whether binaries are there is
-//! asked of the caller, since podman's own answer hangs on it. [`crate::load`] reads the files.
+//! asked of the [`Host`], since podman's own answer hangs on it. [`crate::load`] reads the files.
 //!
 //! It is read as podman reads it. Later files replace single keys; of `[engine.runtimes]` and `[engine.runtimes_flags]`
 //! single runtimes. To `conmon_path` and `conmon_env_vars` a file can add with `{append = true}`, which holds for the files
-//! after it, too. The runtimes that podman knows are built in, with the places where it looks for them. Without
-//! `runtime` the default is the first of crun, runc, runj, kata, runsc and ocijail that is there.
+//! after it, too. The runtimes that podman knows are built in, with the places where it looks for them; after those it
+//! searches `PATH` for the name. Without `runtime` the default is the first of crun, runc, runj, kata, runsc and ocijail
+//! that is in the places which are built in, whatever places a file names, or on `PATH`.
 //!
 //! Flags for a runtime that is not there are an error, as there. Every runtime is of the kind `oci`.
 
@@ -19,6 +20,7 @@ use runtime_api::{HandlerConfig, HandlerName, Result, RuntimeKind};
 use crate::document::schema::{Key, Shape, Unknown, check_section, complain, fold_case, inner, key};
 use crate::document::{self, Located, Section, Value, merge};
 use crate::foreign::{Broken, Remarks, did_you_mean, name_of};
+use crate::resolve::Host;
 use crate::source::Source;
 use crate::table::{HandlerTable, Note};
 use appending::Appending;
@@ -44,13 +46,13 @@ const ENGINE: &[Key] = &[
 ];
 const CONTAINERS: &[Key] = &[key("seccomp_profile", Shape::Text)];
 
-/// Reads `containers.conf` and its drop-ins, in the order in which podman reads them. `is_there` tells whether a binary
-/// exists: an absolute path, or a bare name for `PATH`.
+/// Reads `containers.conf` and its drop-ins, in the order in which podman reads them. `host` tells which binaries
+/// are there.
 ///
 /// # Errors
 /// [`ConfigInvalid`](runtime_api::ErrorKind::ConfigInvalid), which names the file, the line and the table: for a file
 /// that is no TOML, a value of the wrong type, flags of an unknown runtime, and a default runtime that is not there.
-pub fn parse(sources: &[Source], is_there: &dyn Fn(&Path) -> bool) -> Result<HandlerTable> {
+pub fn parse(sources: &[Source], host: &dyn Host) -> Result<HandlerTable> {
     let mut table = HandlerTable::new([]);
     table.sources = sources.iter().map(|source| source.path.clone()).collect();
     let mut merged = Merged::new()?;
@@ -58,12 +60,12 @@ pub fn parse(sources: &[Source], is_there: &dyn Fn(&Path) -> bool) -> Result<Han
         merged.lay_over(document::parse(&source.path, &source.text)?, &mut table.notes)?;
     }
     merged.check_flags()?;
-    let default = merged.default_runtime(is_there)?;
+    let default = merged.default_runtime(host)?;
     for (name, located) in merged.runtimes() {
         let title = "engine.runtimes";
         let Some(parsed) = name_of(name, located, title, &default, &mut table.notes)? else { continue };
         let mut remarks = Remarks::default();
-        let config = merged.translate(&parsed, located, is_there, &mut remarks);
+        let config = merged.translate(&parsed, located, host, &mut remarks);
         table.take(parsed, config, remarks);
     }
     if let Ok(default) = HandlerName::new(default.as_str()) {
@@ -119,23 +121,14 @@ impl Merged {
         Ok(())
     }
 
-    fn lists(&self, name: &str) -> BTreeMap<&str, &Located> {
-        match self.engine.get(name) {
-            Some(Located { value: Value::Table(lists), .. }) => {
-                lists.iter().map(|(name, item)| (name.as_str(), item)).collect()
-            }
-            _ => BTreeMap::new(),
-        }
-    }
-
     fn runtimes(&self) -> BTreeMap<&str, &Located> {
-        self.lists("runtimes")
+        lists(&self.engine, "runtimes")
     }
 
     /// podman refuses flags of a runtime that it does not know.
     fn check_flags(&self) -> Result<()> {
         let known = self.runtimes();
-        match self.lists("runtimes_flags").into_iter().find(|(name, _)| !known.contains_key(name)) {
+        match lists(&self.engine, "runtimes_flags").into_iter().find(|(name, _)| !known.contains_key(name)) {
             None => Ok(()),
             Some((name, at)) => {
                 let close = did_you_mean(name, known.keys().copied());
@@ -147,16 +140,17 @@ impl Merged {
     }
 
     /// The name of the default runtime. A path is a runtime of its own, called by its last part.
-    fn default_runtime(&mut self, is_there: &dyn Fn(&Path) -> bool) -> Result<String> {
+    fn default_runtime(&mut self, host: &dyn Host) -> Result<String> {
         let given = self
             .engine
             .get("runtime")
             .filter(|key| matches!(&key.value, Value::Text(text) if !text.is_empty()));
         let Some(key @ Located { value: Value::Text(text), .. }) = given else {
-            let known = self.runtimes();
+            let built_in = document::built_in(BUILT_IN, built_in::RUNTIMES)?;
+            let known = lists(&built_in, "runtimes");
             let found = PREFERRED.iter().find(|name| {
                 let places = known.get(*name).map(|at| texts(at)).unwrap_or_default();
-                places.iter().any(|path| is_there(Path::new(path))) || is_there(Path::new(name))
+                places.iter().any(|path| host.exists(Path::new(path))) || host.has(Path::new(name))
             });
             return Ok(found.map_or_else(String::new, |name| (*name).to_owned()));
         };
@@ -185,7 +179,7 @@ impl Merged {
         &self,
         name: &HandlerName,
         at: &Located,
-        is_there: &dyn Fn(&Path) -> bool,
+        host: &dyn Host,
         remarks: &mut Remarks,
     ) -> std::result::Result<HandlerConfig, Broken> {
         let kind = RuntimeKind::new("oci").map_err(|error| Broken::at(at, error.kind().to_string()))?;
@@ -198,12 +192,18 @@ impl Merged {
                 format!("the path {:?} is not absolute", relative.display().to_string()),
             ));
         }
-        if let Some(flags) = self.lists("runtimes_flags").get(name.as_str()) {
+        // podman searches PATH for the name of the runtime where none of its places has it.
+        if !config.paths.is_empty() {
+            config.paths.push(name.as_str().into());
+        }
+        if let Some(Located { value: Value::Table(lists), .. }) = self.engine.get("runtimes_flags")
+            && let Some(flags) = lists.get(name.as_str())
+        {
             remarks.written("args", name.as_str(), flags);
             config.args = texts(flags).into_iter().map(|flag| format!("--{flag}")).collect();
         }
-        self.monitor(&mut config, is_there, remarks)?;
-        if self.is_systemd(is_there)? {
+        self.monitor(&mut config, host, remarks)?;
+        if self.is_systemd(host)? {
             config.options.insert("systemd_cgroup".to_owned(), true.into());
             if let Some(key) = self.engine.get("cgroup_manager") {
                 remarks.written("options.systemd_cgroup", "cgroup_manager", key);
@@ -226,10 +226,10 @@ impl Merged {
     fn monitor(
         &self,
         config: &mut HandlerConfig,
-        is_there: &dyn Fn(&Path) -> bool,
+        host: &dyn Host,
         remarks: &mut Remarks,
     ) -> std::result::Result<(), Broken> {
-        let found = self.conmon_path.values().iter().find(|(path, _)| is_there(Path::new(path)));
+        let found = self.conmon_path.values().iter().find(|(path, _)| host.has(Path::new(path)));
         if let Some((path, at)) = found {
             if !Path::new(path).is_absolute() {
                 return Err(Broken::at(at, format!("the path {path:?} is not absolute")));
@@ -247,7 +247,7 @@ impl Merged {
         Ok(())
     }
 
-    fn is_systemd(&self, is_there: &dyn Fn(&Path) -> bool) -> std::result::Result<bool, Broken> {
+    fn is_systemd(&self, host: &dyn Host) -> std::result::Result<bool, Broken> {
         match self.engine.get("cgroup_manager") {
             Some(Located { value: Value::Text(text), .. }) if text == "systemd" => Ok(true),
             Some(Located { value: Value::Text(text), .. }) if text == "cgroupfs" => Ok(false),
@@ -255,8 +255,18 @@ impl Merged {
                 at,
                 format!("cgroup_manager {text:?} is neither \"systemd\" nor \"cgroupfs\""),
             )),
-            _ => Ok(is_there(Path::new(SYSTEMD))),
+            _ => Ok(host.exists(Path::new(SYSTEMD))),
         }
+    }
+}
+
+/// The lists of a table in a table, by name.
+fn lists<'a>(engine: &'a Section, name: &str) -> BTreeMap<&'a str, &'a Located> {
+    match engine.get(name) {
+        Some(Located { value: Value::Table(lists), .. }) => {
+            lists.iter().map(|(name, item)| (name.as_str(), item)).collect()
+        }
+        _ => BTreeMap::new(),
     }
 }
 

@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 use runtime_api::{Container, ContainerId, ContainerStore, Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::regular_file;
 use crate::replace::replace;
 
 const SCHEMA: u32 = 1;
+/// Labels and annotations are what can be large in a record.
+const LARGEST: u64 = 16 << 20;
 
 /// One file for each container. Any number of processes may use a directory: each change is one rename or one removal, so
 /// that a reader sees a record whole or not at all.
@@ -33,6 +36,28 @@ impl DiskStore {
 
     fn path(&self, id: &ContainerId) -> PathBuf {
         self.0.join(format!("{id}.json"))
+    }
+
+    /// Every record, in no order: those that are whole, and what is wrong with the others.
+    fn records(&self) -> Result<(Vec<Container>, Vec<Error>)> {
+        let (mut whole, mut damaged) = (Vec::new(), Vec::new());
+        let entries = match std::fs::read_dir(&self.0) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((whole, damaged)),
+            Err(error) => return Err(failed(&self.0, error)),
+        };
+        for entry in entries {
+            let path = entry.map_err(|error| failed(&self.0, error))?.path();
+            let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+            if !hidden && path.extension() == Some(OsStr::new("json")) {
+                match read(&path) {
+                    // What was deleted meanwhile is none of them.
+                    Ok(found) => whole.extend(found),
+                    Err(error) => damaged.push(error),
+                }
+            }
+        }
+        Ok((whole, damaged))
     }
 
     fn write(&self, container: Container) -> io::Result<()> {
@@ -62,28 +87,22 @@ impl ContainerStore for DiskStore {
     }
 
     fn list(&self) -> Result<Vec<Container>> {
-        let entries = match std::fs::read_dir(&self.0) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed(&self.0, error)),
-        };
-        let mut all = Vec::new();
-        for entry in entries {
-            let path = entry.map_err(|error| failed(&self.0, error))?.path();
-            let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-            if !hidden && path.extension() == Some(OsStr::new("json")) {
-                // What was deleted meanwhile is none of them.
-                all.extend(read(&path)?);
-            }
+        let (mut all, damaged) = self.records()?;
+        for error in damaged {
+            tracing::warn!(record = error.subject().unwrap_or_default(), "left out: {}", error.report());
         }
         all.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.id.cmp(&b.id)));
         Ok(all)
+    }
+
+    fn damaged(&self) -> Result<Vec<Error>> {
+        self.records().map(|(_, damaged)| damaged)
     }
 }
 
 /// The record in this file; `None` if there is no such file.
 fn read(path: &Path) -> Result<Option<Container>> {
-    let text = match std::fs::read(path) {
+    let text = match regular_file::read(path, LARGEST) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(path, error)),
@@ -159,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_record_is_named() {
+    fn a_damaged_record_is_named_and_hides_no_other() {
         let place = tempfile::tempdir().unwrap();
         let store = DiskStore::new(place.path());
         store.add(container("a", 1)).unwrap();
@@ -170,7 +189,17 @@ mod tests {
         let error = store.get(&id("b")).unwrap_err();
         assert!(error.to_string().contains("it holds the container \"a\""), "{error}");
         std::fs::write(place.path().join("b.json"), "{").unwrap();
-        let error = store.list().unwrap_err();
-        assert!(error.to_string().contains("b.json: it is damaged"), "{error}");
+        std::fs::create_dir(place.path().join("c.json")).unwrap();
+        std::fs::write(place.path().join("d.json"), [0xff, 0]).unwrap();
+        assert_eq!(store.list().unwrap(), [container("a", 1)]);
+        assert_eq!((store.size().unwrap(), store.first(&|_| true).unwrap()), (1, Some(container("a", 1))));
+        let mut told: Vec<_> =
+            store.damaged().unwrap().iter().filter_map(Error::subject).map(str::to_owned).collect();
+        told.sort();
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told.iter().zip(["b", "c", "d"]).all(|(path, name)| path.ends_with(&format!("{name}.json"))));
+        assert!(store.get(&id("b")).unwrap_err().to_string().contains("b.json: it is damaged"));
+        store.add(container("b", 2)).unwrap();
+        assert_eq!((store.size().unwrap(), store.damaged().unwrap().len()), (2, 2), "it was replaced");
     }
 }

@@ -47,6 +47,7 @@ pub fn file(path: &Path) -> Result<HandlerTable> {
 }
 
 /// Whose configuration it is.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// Our own: `/etc/manyrun/handlers.toml`.

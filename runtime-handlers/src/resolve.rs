@@ -1,5 +1,6 @@
 //! What of a table this host has.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use runtime_api::{HandlerConfig, Origin};
@@ -8,8 +9,11 @@ use crate::table::{HandlerTable, Unavailable};
 
 /// A host, as far as handlers ask for it.
 pub trait Host: std::fmt::Debug {
-    /// Whether a file is there: an absolute path, or a bare name on `PATH`.
-    fn has(&self, path: &Path) -> bool;
+    /// Whether a program is there, a regular file that may be executed: an absolute path, or a bare name on `PATH`.
+    fn has(&self, program: &Path) -> bool;
+
+    /// Whether anything is there under an absolute path.
+    fn exists(&self, path: &Path) -> bool;
 }
 
 /// The host that this process runs on.
@@ -17,14 +21,23 @@ pub trait Host: std::fmt::Debug {
 pub struct ThisHost;
 
 impl Host for ThisHost {
-    fn has(&self, path: &Path) -> bool {
-        if path.is_absolute() {
-            return path.exists();
+    fn has(&self, program: &Path) -> bool {
+        if program.is_absolute() {
+            return is_executable(program);
         }
         let places = std::env::var_os("PATH").unwrap_or_default();
-        path.components().count() == 1
-            && std::env::split_paths(&places).any(|place| place.join(path).is_file())
+        program.components().count() == 1
+            && std::env::split_paths(&places).any(|place| is_executable(&place.join(program)))
     }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.is_absolute() && path.exists()
+    }
+}
+
+/// Whether somebody may execute it. Whether we may is for the kernel to say, which also looks at the mount.
+fn is_executable(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
 impl HandlerTable {
@@ -62,13 +75,12 @@ fn missing(config: &HandlerConfig, host: &dyn Host) -> Option<(&'static str, Str
         let list: Vec<_> = config.paths.iter().map(|path| path.display().to_string()).collect();
         return Some(("paths", format!("no executable {}", list.join(" nor "))));
     }
-    let files = [
-        ("config_path", &config.config_path),
-        ("seccomp_profile", &config.seccomp_profile),
-        ("monitor.path", &config.monitor.path),
-    ];
+    if let Some(path) = config.monitor.path.as_ref().filter(|path| !host.has(path)) {
+        return Some(("monitor.path", format!("no executable {}", path.display())));
+    }
+    let files = [("config_path", &config.config_path), ("seccomp_profile", &config.seccomp_profile)];
     files.into_iter().find_map(|(key, path)| {
-        let path = path.as_ref().filter(|path| !host.has(path))?;
+        let path = path.as_ref().filter(|path| !host.exists(path))?;
         Some((key, format!("{key} {} does not exist", path.display())))
     })
 }
@@ -87,6 +99,31 @@ mod tests {
         fn has(&self, path: &Path) -> bool {
             self.0.iter().any(|each| Path::new(each) == path)
         }
+
+        fn exists(&self, path: &Path) -> bool {
+            self.has(path)
+        }
+    }
+
+    #[test]
+    fn only_files_that_may_be_executed_are_programs() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(!ThisHost.has(&file) && ThisHost.exists(&file));
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(ThisHost.has(&file));
+        assert!(!ThisHost.has(place.path()) && ThisHost.exists(place.path()), "a directory");
+        assert!(ThisHost.has(Path::new("sh")) && !ThisHost.has(Path::new("no-such-program")));
+        assert!(!ThisHost.has(Path::new("bin/sh")) && !ThisHost.has(Path::new("")), "no bare name");
+    }
+
+    #[test]
+    fn a_directory_in_the_place_of_a_binary_makes_a_handler_unavailable() {
+        let text = "[runtimes.a]\nkind = 'oci'\npath = '/usr'\n[runtimes.b]\nkind = 'oci'\npath = '/bin/sh'\nmonitor = { path = '/usr' }\n";
+        let table = crate::native::parse(&[Source::new("f", text)]).unwrap().resolved(&ThisHost);
+        let told: Vec<_> = table.unavailable.values().map(|broken| broken.reason.as_str()).collect();
+        assert_eq!(told, ["no executable /usr", "no executable /usr"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
+use runtime_handlers::resolve::Host;
 use runtime_handlers::{
     HandlerTable, Source, containerd, containers, convert, crio, diff, native, runtime_class,
 };
@@ -24,6 +25,20 @@ fn config(seed: u64) -> ProptestConfig {
     }
 }
 
+/// A host that has crun.
+#[derive(Debug)]
+struct Crun;
+
+impl Host for Crun {
+    fn has(&self, program: &Path) -> bool {
+        program == Path::new("/usr/bin/crun")
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        self.has(path)
+    }
+}
+
 /// Reads a text as everything, and does with the result what can be done.
 fn read(texts: &[String]) {
     let sources: Vec<_> =
@@ -32,7 +47,7 @@ fn read(texts: &[String]) {
         native::parse(&sources),
         crio::parse(&sources),
         containerd::parse(&sources),
-        containers::parse(&sources, &|path| path == Path::new("/usr/bin/crun")),
+        containers::parse(&sources, &Crun),
     ]
     .into_iter()
     .flatten()

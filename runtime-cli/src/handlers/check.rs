@@ -8,8 +8,8 @@ use runtime_handlers::resolve::ThisHost;
 use runtime_handlers::{HandlerTable, Registry};
 use serde_json::json;
 
-use super::inputs::{Found, Input};
-use super::show::document;
+use super::inputs::{Found, Input, dialect_name};
+use super::show::{document, files};
 use crate::json::Output;
 use crate::{backends, fail, tell};
 
@@ -49,6 +49,7 @@ pub(super) fn check(input: &Input, json: Option<&Path>, how: &How<'_>) -> u8 {
             Err(error) => errors.push(error.report()),
         }
     }
+    output.say(&format!("{}: {}", dialect_name(found.dialect), files(&found.table, true)));
     for note in &notes {
         output.say(&format!("note: {note}"));
     }

@@ -1,8 +1,10 @@
 //! Which configuration is meant.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use runtime_api::Result;
+use runtime_api::{Error, ErrorKind, Result};
 use runtime_handlers::HandlerTable;
 use runtime_handlers::load::{self, Dialect, PodmanPlaces};
 
@@ -62,16 +64,51 @@ pub(crate) struct Found {
     pub(crate) table: HandlerTable,
 }
 
-/// Reads a path whose dialect its name tells: `crio` and `containers` and `config.toml` of containerd; else our own.
-pub(crate) fn by_name(path: &std::path::Path) -> Result<Found> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+/// What people call a dialect, and what the options of the commands do.
+pub(crate) fn dialect_name(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Crio => "crio",
+        Dialect::Containerd => "containerd",
+        Dialect::Containers => "containers",
+        _ => "native",
+    }
+}
+
+/// Reads `DIALECT:PATH`, or a path whose dialect its name tells.
+pub(crate) fn by_name(text: &OsStr) -> Result<Found> {
+    let (dialect, path) = dialect_and_path(text)?;
+    load::dialect(dialect, &path).map(|table| Found { dialect, table })
+}
+
+fn dialect_and_path(text: &OsStr) -> Result<(Dialect, PathBuf)> {
+    let known = [Dialect::Native, Dialect::Crio, Dialect::Containerd, Dialect::Containers];
+    let bytes = text.as_bytes();
+    let whole = PathBuf::from(text);
+    // A file may have a colon in its name; then it wins.
+    if let Some(at) = bytes.iter().position(|byte| *byte == b':').filter(|_| !whole.exists()) {
+        let (name, path) = (String::from_utf8_lossy(&bytes[..at]), &bytes[at + 1..]);
+        if let Some(dialect) = known.into_iter().find(|each| dialect_name(*each) == name) {
+            return Ok((dialect, OsStr::from_bytes(path).into()));
+        }
+        if !name.contains('/') {
+            let what = format!(
+                "{name:?} is no dialect; write native:PATH, crio:PATH, containerd:PATH or containers:PATH"
+            );
+            return Err(Error::new(ErrorKind::InvalidArgument(what)).on(format_args!("{text:?}")));
+        }
+    }
+    let name = whole.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let dialect = match name.as_str() {
         "crio" | "crio.conf" | "crio.conf.d" => Dialect::Crio,
         "containerd" | "config.toml" => Dialect::Containerd,
         "containers" | "containers.conf" => Dialect::Containers,
-        _ => Dialect::Native,
+        "manyrun" | "handlers.toml" => Dialect::Native,
+        _ => {
+            let what = "its name does not tell whose configuration it is; write native:PATH, crio:PATH, containerd:PATH or containers:PATH";
+            return Err(Error::new(ErrorKind::InvalidArgument(what.to_owned())).on(format_args!("{text:?}")));
+        }
     };
-    load::dialect(dialect, path).map(|table| Found { dialect, table })
+    Ok((dialect, whole))
 }
 
 fn podman() -> PodmanPlaces {

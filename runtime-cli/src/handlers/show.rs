@@ -6,10 +6,13 @@ use runtime_handlers::diff;
 use runtime_handlers::resolve::ThisHost;
 use serde_json::{Value, json};
 
+use super::inputs::{Found, dialect_name};
 use crate::json::Output;
 
-pub(super) fn show(table: &HandlerTable, origin: bool, output: &Output) -> Result<()> {
+pub(super) fn show(found: &Found, origin: bool, output: &Output) -> Result<()> {
+    let table = &found.table;
     let here = table.resolved(&ThisHost);
+    output.say(&format!("{}: {}", dialect_name(found.dialect), files(table, origin)));
     for config in table.handlers.values() {
         let mark = if table.default.as_ref() == Some(&config.name) { "*" } else { " " };
         let missing = here.unavailable.get(&config.name);
@@ -35,6 +38,21 @@ pub(super) fn show(table: &HandlerTable, origin: bool, output: &Output) -> Resul
         }
     }
     output.write(&document(table))
+}
+
+/// How many files are named where not all are wanted.
+const NAMED: usize = 3;
+
+/// Which files were read, in the order in which they were laid over each other.
+pub(super) fn files(table: &HandlerTable, all: bool) -> String {
+    let names: Vec<_> = table.sources.iter().map(|path| path.display().to_string()).collect();
+    match names.len() {
+        0 => "no file, the built-in handlers".to_owned(),
+        many if many > NAMED && !all => {
+            format!("{} and {} more (--origin names all)", names[..NAMED].join(", "), many - NAMED)
+        }
+        _ => names.join(", "),
+    }
 }
 
 /// Every key that is set, and where it was written.

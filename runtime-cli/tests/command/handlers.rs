@@ -124,13 +124,58 @@ fn handlers_are_written_for_other_programs_and_come_back() {
 #[test]
 fn two_configurations_are_compared() {
     let place = Place::new();
-    let old = place.write("old.toml", TABLE);
+    let old = place.write("handlers.toml", TABLE);
     let new = place.write("new.toml", &TABLE.replace("default = 'one'\n", "").replace("Two_2", "two"));
-    let answer = place.call(&["handlers", "diff", &old, &new]);
+    let native = format!("native:{new}");
+    let answer = place.call(&["handlers", "diff", &old, &native]);
     assert_eq!(answer.code, 1, "{answer:?}");
     assert_eq!(answer.stdout, "default: one -> none\n- Two_2\n+ two\n");
     assert_eq!(place.call(&["handlers", "diff", &old, &old]).code, 0);
-    assert_eq!(place.call(&["handlers", "diff", &old, "/no/such/file"]).code, 2);
+    assert_eq!(place.call(&["handlers", "diff", &old, "native:/no/such/file"]).code, 2);
+    let crio = format!("crio:{}", place.write("any.name", CRIO));
+    assert_eq!(place.call(&["handlers", "diff", &crio, &crio]).code, 0);
+    for (guess, what) in [(new.as_str(), "its name does not tell"), ("podman:/x", "\"podman\" is no dialect")]
+    {
+        let answer = place.call(&["handlers", "diff", &old, guess]);
+        assert_eq!(answer.code, 2, "{answer:?}");
+        assert!(answer.stderr.contains(what) && answer.stderr.contains("containers:PATH"), "{answer:?}");
+    }
+}
+
+#[test]
+fn show_names_the_files_that_were_read() {
+    let place = Place::new();
+    let crio = place.write("crio.conf", CRIO);
+    std::fs::create_dir(place.path("crio.conf.d")).unwrap();
+    let drop_ins: Vec<_> = (1..=3)
+        .map(|nth| place.write(&format!("crio.conf.d/{nth}.conf"), "[crio.runtime]\nno_pivot = true\n"))
+        .collect();
+    let answer = place.call(&["handlers", "show", "--crio", &crio]);
+    let first = format!("crio: {crio}, {}, {} and 1 more (--origin names all)\n", drop_ins[0], drop_ins[1]);
+    assert!(answer.stdout.starts_with(&first), "{answer:?}");
+    let answer = place.call(&["handlers", "show", "--origin", "--crio", &crio]);
+    assert!(answer.stdout.starts_with(&format!("crio: {crio}, {}\n", drop_ins.join(", "))), "{answer:?}");
+}
+
+#[test]
+fn what_cri_o_writes_by_itself_is_no_note() {
+    let place = Place::new();
+    let text = CRIO
+        .replace("cgroupfs", "systemd")
+        .replace("'/bin/sh'", "'/bin/sh'\nmonitor_cgroup = 'system.slice'");
+    let crio = place.write("crio.conf", &text);
+    let answer = place.call(&["handlers", "check", "--strict", "--crio", &crio]);
+    assert_eq!(answer.code, 0, "{answer:?}");
+    let crio = place.write("crio.conf", &text.replace("system.slice", "pod"));
+    assert_eq!(place.call(&["handlers", "check", "--strict", "--crio", &crio]).code, 1);
+}
+
+#[test]
+fn a_directory_is_no_binary() {
+    let place = Place::new();
+    let config = place.write("h.toml", "[runtimes.one]\nkind = 'oci'\npath = '/usr'\n");
+    let answer = place.call(&["handlers", "check", "--host", "--native", &config]);
+    assert!(answer.stdout.contains("no executable /usr"), "{answer:?}");
 }
 
 #[test]

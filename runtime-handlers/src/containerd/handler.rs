@@ -7,15 +7,16 @@ use base64::prelude::BASE64_STANDARD;
 use runtime_api::{HandlerConfig, HandlerName, RuntimeKind};
 use serde_json::{Map, Value as Json, json};
 
+use super::OWN_ANNOTATIONS;
 use super::keys::{OPTIONS_WITHOUT_EFFECT, RUNC_OPTIONS, WITHOUT_EFFECT};
 use crate::document::schema::{Unknown, check_section, fold_case};
 use crate::document::view::View;
 use crate::document::{Located, Section, Value};
-use crate::foreign::{Broken, Remarks};
+use crate::foreign::{Broken, Remarks, did_you_mean};
 use crate::{convert, glob};
 
-/// The annotations that containerd itself sets.
-const OWN_ANNOTATIONS: &str = "io.kubernetes.cri.";
+/// The ways to make a sandbox that containerd brings along.
+const SANDBOXERS: &[&str] = &["", "podsandbox", "shim"];
 /// The type of the options of all shims but runc's.
 const RUNTIME_OPTIONS: &str = "runtimeoptions.v1.Options";
 
@@ -59,6 +60,16 @@ fn convert(
     config.privileged_without_host_devices = view.flag("privileged_without_host_devices");
     if let Some(key) = view.get("privileged_without_host_devices") {
         remarks.written("privileged_without_host_devices", "privileged_without_host_devices", key);
+    }
+    // Any plugin may be one, and whether it is there only containerd knows.
+    if let Some((text, key)) = view.text("sandboxer").filter(|(text, _)| !SANDBOXERS.contains(text)) {
+        let close = did_you_mean(text, SANDBOXERS.iter().copied());
+        remarks.note(
+            key,
+            format!(
+                "key \"sandboxer\" has no effect here: {text:?} is a plugin that makes sandboxes in containerd; the shim is started directly{close}"
+            ),
+        );
     }
     for (name, why) in WITHOUT_EFFECT {
         if let Some(key) = view.get(name).filter(|key| says_something(key)) {
@@ -243,11 +254,8 @@ fn checks(view: &View<'_>) -> Result<(), Broken> {
     if let Some(key) = view.get(all).filter(|_| view.flag(all) && !needed) {
         return Err(Broken::at(key, format!("{all} requires privileged_without_host_devices")));
     }
-    let sets: [(&str, &[&str]); 3] = [
-        ("io_type", &["", "fifo", "streaming"]),
-        ("sandboxer", &["", "podsandbox", "shim"]),
-        ("sandbox_mode", &["", "podsandbox", "shim"]),
-    ];
+    let sets: [(&str, &[&str]); 2] =
+        [("io_type", &["", "fifo", "streaming"]), ("sandbox_mode", &["", "podsandbox", "shim"])];
     for (name, values) in sets {
         if let Some((text, key)) = view.text(name).filter(|(text, _)| !values.contains(text)) {
             return Err(Broken::at(key, format!("{name} {text:?} is none of {}", values[1..].join(", "))));

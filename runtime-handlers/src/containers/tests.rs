@@ -3,7 +3,20 @@ use super::*;
 fn read(texts: &[&str], there: &[&str]) -> Result<HandlerTable> {
     let sources: Vec<_> =
         texts.iter().enumerate().map(|(nth, text)| Source::new(format!("f{nth}"), *text)).collect();
-    parse(&sources, &|path| there.iter().any(|each| Path::new(each) == path))
+    parse(&sources, &Has(there))
+}
+
+#[derive(Debug)]
+struct Has<'a>(&'a [&'a str]);
+
+impl Host for Has<'_> {
+    fn has(&self, program: &Path) -> bool {
+        self.0.iter().any(|each| Path::new(each) == program)
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        self.has(path)
+    }
 }
 
 fn crun(texts: &[&str], there: &[&str]) -> HandlerConfig {
@@ -65,8 +78,31 @@ fn a_path_as_the_default_is_a_runtime_of_its_own() {
     let default = table.select(None).unwrap();
     assert_eq!(
         (default.name.as_str(), default.paths.as_slice()),
-        ("crun-next", &[PathBuf::from("/opt/bin/crun-next")][..])
+        ("crun-next", &[PathBuf::from("/opt/bin/crun-next"), PathBuf::from("crun-next")][..])
     );
+}
+
+#[test]
+fn path_is_searched_after_all_places() {
+    let text = "[engine.runtimes]\ncrun = ['/opt/crun']\nmine = ['/opt/mine']\n";
+    let table = read(&[text], &["/usr/bin/crun"]).unwrap();
+    let found = |name: &str| table.handlers[&HandlerName::new(name).unwrap()].paths.clone();
+    assert_eq!(found("crun"), [Path::new("/opt/crun"), Path::new("crun")]);
+    let here = table.resolved(&Has(&["crun"]));
+    let name = |text| HandlerName::new(text).unwrap();
+    assert!(!here.unavailable.contains_key(&name("crun")), "it is on PATH");
+    assert_eq!(here.unavailable[&name("mine")].reason, "no executable /opt/mine nor mine");
+}
+
+#[test]
+fn the_default_is_chosen_by_the_places_that_are_built_in() {
+    let default = |text: &str, there: &[&str]| {
+        read(&[text], there).unwrap().default.map(|name| name.to_string()).unwrap_or_default()
+    };
+    let elsewhere = "[engine.runtimes]\ncrun = ['/opt/crun']\n";
+    assert_eq!(default(elsewhere, &["/opt/crun", "/usr/bin/runc"]), "runc");
+    assert_eq!(default(elsewhere, &["/usr/bin/crun", "/usr/bin/runc"]), "crun");
+    assert_eq!(default(elsewhere, &["/opt/crun"]), "");
 }
 
 #[test]

@@ -7,11 +7,10 @@ use serde_json::{Map, Value, json};
 
 use super::toml_text::{key, line};
 use super::{Converted, LeftOut, unusable};
+use crate::containerd::OWN_ANNOTATIONS;
 use crate::table::HandlerTable;
 
 const TABLE: &str = "plugins.\"io.containerd.cri.v1.runtime\".containerd";
-/// The rule for annotations that containerd itself sets; it needs no list.
-const OWN_ANNOTATIONS: &str = "io.kubernetes.cri.";
 
 pub(super) fn write(table: &HandlerTable) -> Converted {
     let mut left_out = unusable(table);

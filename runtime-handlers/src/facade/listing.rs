@@ -40,16 +40,22 @@ impl Runtime {
     }
 
     /// Finds the containers that an earlier process left, and brings the store up to date: what is there and not in the
-    /// store is added, what is in the store and not there is removed. Meant for the start of a process.
+    /// store is added, what is in the store and not there is removed. A record that is damaged is made anew where its
+    /// container is there; a note tells of it. Meant for the start of a process.
     ///
     /// # Errors
     /// Those of [`Runtime::list`] and of the store.
     pub async fn readopt(&self) -> Result<Listing> {
-        let (listing, asked) = self.listing().await?;
+        let (mut listing, asked) = self.listing().await?;
+        for error in self.store.damaged()? {
+            let origin = Origin::other(error.subject().unwrap_or("the store").to_owned());
+            listing.notes.push(Note::new(origin, error.report()));
+        }
         let mut alive = BTreeSet::new();
         for listed in &listing.containers {
             alive.insert(listed.state.id.clone());
-            if self.store.get(&listed.state.id)?.is_none() {
+            // An error is one of those above: of a store that cannot be read at all they would have told.
+            if !matches!(self.store.get(&listed.state.id), Ok(Some(_))) {
                 self.store.add(identity(listed))?;
             }
         }

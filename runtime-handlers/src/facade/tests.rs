@@ -5,6 +5,7 @@ use runtime_api::{
 };
 
 use super::*;
+use crate::DiskStore;
 use crate::testing::{ToyFactory, id, toy_config};
 
 fn name(text: &str) -> HandlerName {
@@ -156,6 +157,21 @@ async fn a_new_process_readopts_what_an_earlier_one_left() {
     assert_eq!(stored, ["b", "a"]);
     later.start(&id("b")).await.unwrap();
     assert_eq!(later.store().get(&id("a")).unwrap().unwrap().labels["owner"], "test");
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_made_anew_and_told() {
+    let base = tempfile::tempdir().unwrap();
+    let store = Arc::new(DiskStore::new(base.path().join("store")));
+    let runtime = over(&base.path().join("state"), table(&["one"])).with_store(store.clone());
+    runtime.create(None, request("a")).await.unwrap();
+    std::fs::write(base.path().join("store/a.json"), "{").unwrap();
+    std::fs::write(base.path().join("store/gone.json"), "{").unwrap();
+    let listing = runtime.readopt().await.unwrap();
+    assert_eq!((listing.containers.len(), listing.notes.len()), (1, 2), "{:?}", listing.notes);
+    assert!(listing.notes.iter().all(|note| note.text.contains("damaged")), "{:?}", listing.notes);
+    assert_eq!(store.list().unwrap()[0].name, "a");
+    assert_eq!(store.damaged().unwrap().len(), 1, "nothing is known of the other");
 }
 
 async fn earlier_snapshot(runtime: &Runtime) -> String {

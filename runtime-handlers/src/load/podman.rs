@@ -9,7 +9,7 @@ use runtime_api::{ErrorKind, Result};
 
 use super::files::{beside, read, unreadable};
 use crate::containers;
-use crate::resolve::{Host as _, ThisHost};
+use crate::resolve::ThisHost;
 use crate::source::Source;
 use crate::table::HandlerTable;
 
@@ -105,7 +105,7 @@ pub fn containers(path: &Path) -> Result<HandlerTable> {
     for file in conf_files(&folder)?.into_values() {
         sources.push(read(&file)?);
     }
-    containers::parse(&sources, &|path| ThisHost.has(path))
+    containers::parse(&sources, &ThisHost)
 }
 
 /// Reads what podman would read.
@@ -113,7 +113,7 @@ pub fn containers(path: &Path) -> Result<HandlerTable> {
 /// # Errors
 /// As [`containers()`]. A file that a variable names must exist.
 pub fn containers_of(places: &PodmanPlaces) -> Result<HandlerTable> {
-    containers::parse(&places.sources()?, &|path| ThisHost.has(path))
+    containers::parse(&places.sources()?, &ThisHost)
 }
 
 /// Whether any file of podman's configuration is there.

@@ -86,6 +86,10 @@ fn annotations(view: &View<'_>, config: &mut HandlerConfig) -> Result<()> {
     for (list, into) in
         [("allowed", &mut config.annotations.allowed), ("denied", &mut config.annotations.denied)]
     {
+        if let Some(key) = policy.get(list).filter(|_| list == "allowed" && policy.texts(list).is_empty()) {
+            let what = "key \"allowed\" is empty, which would allow every annotation; to allow all write [\"*\", \"*/*\"], to allow none write it into \"denied\"";
+            return Err(policy.wrong(key, what));
+        }
         for (rule, key) in policy.texts(list) {
             if let Some(what) = annotation::wrong_rule(rule) {
                 return Err(policy.wrong(key, &what));

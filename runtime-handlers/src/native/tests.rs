@@ -85,6 +85,7 @@ fn wrong_values_are_refused_at_their_line() {
         ("capabilities = { disable = ['checkpont'] }", "did you mean \"checkpoint\"?"),
         ("annotations = { denied = [''] }", "empty prefix"),
         ("annotations = { allowed = ['a[b'] }", "is no pattern"),
+        ("annotations = { allowed = [] }", "would allow every annotation"),
         ("annotations = { default = { a = 1 } }", "a table of strings"),
         ("platform_paths = { arm64 = '/x' }", "is not a platform"),
         ("options = { x = nan }", "not finite"),
