@@ -162,7 +162,7 @@ async fn campaign(binary: &'static str, amount: u64) {
     }
     let mut random = Random::new(seed());
     if field.place.has_shim() && amount < LONG {
-        for scenario in of_a_short_campaign(binary) {
+        for scenario in of_a_short_campaign() {
             steps_of(&mut field, scenario, false, &mut random).await;
         }
         return field.leave().await;
@@ -194,10 +194,8 @@ async fn campaign(binary: &'static str, amount: u64) {
 
 /// Behind a shim a short campaign kills between the steps of a life only: what is killed within one meets moments of the
 /// shim that no test can choose, which is for long campaigns.
-fn of_a_short_campaign(binary: &str) -> impl Iterator<Item = &'static Scenario> {
-    // The shim in Rust loses the code of an exec session now and then.
-    let name = if binary == "vm:runc-rs" { "stubborn" } else { "whole" };
-    SCENARIOS.iter().filter(move |scenario| scenario.name == name)
+fn of_a_short_campaign() -> impl Iterator<Item = &'static Scenario> {
+    SCENARIOS.iter().filter(|scenario| scenario.name == "whole")
 }
 
 async fn steps_of(field: &mut Field, scenario: &'static Scenario, long: bool, random: &mut Random) {

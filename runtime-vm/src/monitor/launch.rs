@@ -136,7 +136,9 @@ impl Launch for ShimLaunch {
 
 /// Connects to a shim that said where it listens, and hears which version it speaks.
 async fn connect(order: &StartOrder, reply: &StartReply) -> Result<(TaskClient, Option<Connected>)> {
-    let stream = dial::patiently(&reply.address, order.dial_limit).await?;
+    // Whatever the command `start` left came to this process; when nothing is left of it nobody will ever listen.
+    let lives = || !below().is_empty();
+    let stream = dial::while_it_lives(&reply.address, order.dial_limit, lives).await?;
     let opened = TaskClient::open(stream, reply.api, &order.namespace, &order.id, order.dial_limit).await;
     opened.map_err(|fault| fault.into_error(Operation::Create).on(format_args!("shim \"{}\"", order.id)))
 }

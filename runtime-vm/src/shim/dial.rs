@@ -48,12 +48,25 @@ pub async fn remove_dead(address: &Address) -> bool {
 /// Connects to a shim that was just started, which may need a moment until it listens.
 ///
 /// # Errors
-/// `TimedOut` after the limit, with the last reason as its cause. What cannot pass by itself, such as a missing permission,
-/// is told at once.
+/// As for [`while_it_lives`].
 pub async fn patiently(address: &Address, limit: Duration) -> Result<UnixStream> {
+    while_it_lives(address, limit, || true).await
+}
+
+/// [`patiently`], for as long as the shim that is to listen there lives. One that is dead once stays so.
+///
+/// # Errors
+/// `TimedOut` after the limit, with the last reason as its cause. What cannot pass by itself is told at once: a missing
+/// permission, or `PeerLost` where nobody is left who could listen.
+pub async fn while_it_lives(
+    address: &Address,
+    limit: Duration,
+    lives: impl Fn() -> bool,
+) -> Result<UnixStream> {
     let begun = Instant::now();
     let end = begun.checked_add(limit);
     let mut pause = PAUSES.0;
+    let mut dead = false;
     loop {
         let tried = match end {
             Some(end) => {
@@ -66,13 +79,24 @@ pub async fn patiently(address: &Address, limit: Duration) -> Result<UnixStream>
             Err(error) => error,
         };
         let kind = match error.kind() {
+            // Told by a try that was made after its end: it may have listened before.
+            _ if dead => Some(ErrorKind::PeerLost(Peer::Shim)),
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock => None,
             io::ErrorKind::PermissionDenied => Some(ErrorKind::PermissionDenied),
             _ => Some(ErrorKind::PeerLost(Peer::Shim)),
         };
         let late = end.is_some_and(|end| Instant::now() + pause >= end);
         if let Some(kind) = kind.or_else(|| late.then_some(ErrorKind::TimedOut(limit))) {
-            return Err(Error::new(kind).during_step("connect to the shim").on(address).caused_by(error));
+            let error = Error::new(kind).during_step("connect to the shim").on(address).caused_by(error);
+            return Err(if dead {
+                error.hint("the shim ended before it served; its log may say why")
+            } else {
+                error
+            });
+        }
+        dead = !lives();
+        if dead {
+            continue;
         }
         sleep(pause).await;
         pause = (pause * 2).min(PAUSES.1);
@@ -122,6 +146,26 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         let error = patiently(&Address::Path(path), limit).await.unwrap_err();
         assert!(error.source().unwrap().to_string().contains("refused"), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_shim_that_is_dead_is_not_waited_for() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("s");
+        drop(UnixListener::bind(&path).unwrap());
+        let address = Address::Path(path.clone());
+        let looks = std::cell::Cell::new(0);
+        let lives = || {
+            looks.set(looks.get() + 1);
+            looks.get() < 3
+        };
+        let error = while_it_lives(&address, Duration::MAX, lives).await.unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::PeerLost(Peer::Shim));
+        assert!(error.report().contains("refused"), "{}", error.report());
+        // What listens is reached, whatever is known of who it is.
+        std::fs::remove_file(&path).unwrap();
+        let _listener = UnixListener::bind(&path).unwrap();
+        while_it_lives(&address, LIMIT, || false).await.unwrap();
     }
 
     #[tokio::test]

@@ -101,6 +101,18 @@ async fn shims_that_do_not_start_leave_nothing_and_say_why() {
 }
 
 #[tokio::test]
+async fn a_shim_that_is_dead_is_not_dialled_until_the_limit() {
+    let place = Place::new();
+    let mut order = place.order(&place.script("[ $action = start ] && echo unix:///nonexistent/s"));
+    order.dial_limit = Duration::MAX;
+    let dir = place.monitor();
+    let error = soon(MonitorClient::spawn(MONITOR.as_ref(), &dir, &order)).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::PeerLost(Peer::Shim), "{}", error.report());
+    assert!(error.report().contains("ended before it served"), "{}", error.report());
+    place.until_empty().await;
+}
+
+#[tokio::test]
 async fn a_shim_that_never_answers_is_killed_at_the_limit() {
     let place = Place::new();
     let mut order = place.order(&place.script("[ $action = start ] && exec sleep 1000"));
