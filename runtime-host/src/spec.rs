@@ -216,7 +216,7 @@ fn misspelt(value: &Value) -> Option<(&str, &'static str)> {
     match value {
         Value::Array(items) => items.iter().find_map(misspelt),
         Value::Object(map) => map.iter().find_map(|(key, inner)| {
-            let same = KEYS.iter().find(|known| *known != key && folded(known) == folded(key));
+            let same = KEYS.iter().find(|known| *known != key && is_same_to_go(known, key));
             match same {
                 Some(known) => Some((key.as_str(), *known)),
                 // Their names are free.
@@ -228,14 +228,14 @@ fn misspelt(value: &Value) -> Option<(&str, &'static str)> {
     }
 }
 
-/// A name as Go compares it, which takes two more letters for ASCII ones.
-fn folded(name: &str) -> String {
+/// Whether Go takes two names for one: it heeds no case, and takes two more letters for ASCII ones.
+fn is_same_to_go(one: &str, other: &str) -> bool {
     let letter = |letter: char| match letter {
         '\u{17f}' => 's',
         '\u{212a}' => 'k',
         other => other.to_ascii_lowercase(),
     };
-    name.chars().map(letter).collect()
+    one.chars().map(letter).eq(other.chars().map(letter))
 }
 
 /// Reads a regular file of at most 16 MiB. A pipe or a device would hold up the caller, or never end.
