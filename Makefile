@@ -2,7 +2,7 @@
 
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo check test soak verify fix bench matrix
+.PHONY: help demo check test soak fuzz verify fix bench matrix
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ test: ## everything on every runtime, with what is missing installed first
 
 soak: ## long campaigns of lives and crashes on each runtime, tests repeated to find flakes
 	@scripts/soak
+
+fuzz: ## feed each reader of configuration what breaks it, T seconds each [T=600] [TARGETS='crio native']
+	@scripts/fuzz $(or $(T),600) $(TARGETS)
 
 verify: ## formatting, lints, documentation, architecture; never writes to the tree
 	cargo fmt --all --check

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use runtime_api::{Error, ErrorKind, HandlerName, Result};
 
 use crate::document::schema::{Key, Shape, Unknown, check_section, complain, fold_case, key};
-use crate::document::{self, Located, Section, Value, inner_name, merge};
+use crate::document::{self, Located, Section, Value, merge};
 use crate::foreign::{did_you_mean, name_of};
 use crate::source::Source;
 use crate::table::{HandlerTable, Note};
@@ -77,7 +77,7 @@ pub fn parse(sources: &[Source]) -> Result<HandlerTable> {
 pub fn imports(source: &Source) -> Result<Vec<String>> {
     let document = document::parse(&source.path, &source.text)?;
     let Some(key) = document.get("imports") else { return Ok(Vec::new()) };
-    let not_texts = || complain(key, "top level", "key \"imports\" must be an array of strings");
+    let not_texts = || complain(key, "key \"imports\" must be an array of strings");
     let Value::Array(items) = &key.value else { return Err(not_texts()) };
     items
         .iter()
@@ -93,11 +93,11 @@ fn version_of(document: &Section, source: &Source, first: Option<i64>) -> Result
     let own = match document.get("version") {
         None => 1,
         Some(Located { value: Value::Integer(version), .. }) => *version,
-        Some(key) => return Err(complain(key, "top level", "key \"version\" must be an integer")),
+        Some(key) => return Err(complain(key, "key \"version\" must be an integer")),
     };
     let key = document.get("version");
     let wrong = |what: &str| match key {
-        Some(key) => complain(key, "top level", what),
+        Some(key) => complain(key, what),
         None => Error::new(ErrorKind::ConfigInvalid(what.to_owned()))
             .on(format_args!("{} [top level]", source.path.display()))
             .during_step("read handlers"),
@@ -121,15 +121,14 @@ fn runtimes_table(mut document: Section, first: Option<i64>, notes: &mut Vec<Not
         Some(Located { value: Value::Integer(version), .. }) => Some(*version),
         _ => None,
     };
-    let mut plugins = document::schema::inner(&mut document, "plugins", "top level")?.unwrap_or_default();
+    let mut plugins = document::schema::inner(&mut document, "plugins")?.unwrap_or_default();
     let mut read = Section::new();
     // A drop-in without a version may use either name.
     let (right, other) =
         if own.or(first).is_some_and(|version| version < 3) { (SECOND, THIRD) } else { (THIRD, SECOND) };
     for name in [other, right] {
-        let title = inner_name("plugins", name);
-        let Some(mut plugin) = document::schema::inner(&mut plugins, name, "plugins")? else { continue };
-        let Some(mut table) = document::schema::inner(&mut plugin, "containerd", &title)? else { continue };
+        let Some(mut plugin) = document::schema::inner(&mut plugins, name)? else { continue };
+        let Some(mut table) = document::schema::inner(&mut plugin, "containerd")? else { continue };
         fold_case(&mut table, TABLE);
         if name == other && own.is_some() {
             if let Some(key) = table.get("runtimes") {
@@ -142,27 +141,25 @@ fn runtimes_table(mut document: Section, first: Option<i64>, notes: &mut Vec<Not
             continue;
         }
         table.retain(|name, _| TABLE.iter().any(|key| key.name == name));
-        let title = format!("{title}.containerd");
-        check_section(&table, TABLE, &title, &mut Unknown::Refused)?;
-        check_handlers(&mut table, &title, notes)?;
+        check_section(&table, TABLE, &mut Unknown::Refused)?;
+        check_handlers(&mut table, notes)?;
         merge(&mut read, table);
     }
     Ok(read)
 }
 
-fn check_handlers(table: &mut Section, title: &str, notes: &mut Vec<Note>) -> Result<()> {
+fn check_handlers(table: &mut Section, notes: &mut Vec<Note>) -> Result<()> {
     for name in ["default_runtime", "untrusted_workload_runtime"] {
         if let Some(item) = table.get_mut(name) {
-            check_handler(name, item, title, None, notes)?;
+            check_handler(name, item, None, notes)?;
         }
     }
     let Some(Located { value: Value::Table(runtimes), .. }) = table.get_mut("runtimes") else {
         return Ok(());
     };
-    let title = format!("{title}.runtimes");
     for (name, item) in runtimes {
         let handler = HandlerName::new(name.as_str()).ok();
-        check_handler(name, item, &title, handler.as_ref(), notes)?;
+        check_handler(name, item, handler.as_ref(), notes)?;
     }
     Ok(())
 }
@@ -170,17 +167,16 @@ fn check_handlers(table: &mut Section, title: &str, notes: &mut Vec<Note>) -> Re
 fn check_handler(
     name: &str,
     item: &mut Located,
-    title: &str,
     handler: Option<&HandlerName>,
     notes: &mut Vec<Note>,
 ) -> Result<()> {
     let Value::Table(section) = &mut item.value else {
         let what = format!("{name:?} must be a table, not {}", item.value.type_name());
-        return Err(complain(item, title, &what));
+        return Err(complain(item, &what));
     };
     fold_case(section, keys::HANDLER);
     let mut unknown = Vec::new();
-    check_section(section, keys::HANDLER, &inner_name(title, name), &mut Unknown::Noted(&mut unknown))?;
+    check_section(section, keys::HANDLER, &mut Unknown::Noted(&mut unknown))?;
     notes.extend(unknown.into_iter().map(|note| Note { handler: handler.cloned(), ..note }));
     Ok(())
 }
@@ -222,10 +218,9 @@ fn handlers(merged: &Section) -> BTreeMap<&str, &Located> {
 }
 
 fn add(name: &str, located: &Located, default: &str, table: &mut HandlerTable) -> Result<()> {
-    let title = inner_name(&located.place.table, name);
-    let Some(parsed) = name_of(name, located, &title, default, &mut table.notes)? else { return Ok(()) };
+    let Some(parsed) = name_of(name, located, default, &mut table.notes)? else { return Ok(()) };
     let Value::Table(section) = &located.value else { return Ok(()) };
-    let (config, remarks) = handler::translate(&parsed, located, &title, section);
+    let (config, remarks) = handler::translate(&parsed, located, section);
     table.take(parsed, config, remarks);
     Ok(())
 }
@@ -242,10 +237,7 @@ fn set_default(merged: &Section, name: &str, table: &mut HandlerTable) -> Result
         format!("key \"default_runtime_name\" is {name:?}, but no such runtime is configured{close}")
     };
     match merged.get("default_runtime_name") {
-        Some(key) => {
-            let title = key.place.table.to_string();
-            Err(complain(key, &title, &what))
-        }
+        Some(key) => Err(complain(key, &what)),
         None => Ok(()),
     }
 }

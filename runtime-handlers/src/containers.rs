@@ -62,8 +62,7 @@ pub fn parse(sources: &[Source], host: &dyn Host) -> Result<HandlerTable> {
     merged.check_flags()?;
     let default = merged.default_runtime(host)?;
     for (name, located) in merged.runtimes() {
-        let title = "engine.runtimes";
-        let Some(parsed) = name_of(name, located, title, &default, &mut table.notes)? else { continue };
+        let Some(parsed) = name_of(name, located, &default, &mut table.notes)? else { continue };
         let mut remarks = Remarks::default();
         let config = merged.translate(&parsed, located, host, &mut remarks);
         table.take(parsed, config, remarks);
@@ -91,13 +90,13 @@ impl Merged {
     }
 
     fn lay_over(&mut self, mut document: Section, notes: &mut Vec<Note>) -> Result<()> {
-        if let Some(mut containers) = inner(&mut document, "containers", "top level")? {
+        if let Some(mut containers) = inner(&mut document, "containers")? {
             fold_case(&mut containers, CONTAINERS);
             containers.retain(|name, _| CONTAINERS.iter().any(|key| key.name == name));
-            check_section(&containers, CONTAINERS, "containers", &mut Unknown::Refused)?;
+            check_section(&containers, CONTAINERS, &mut Unknown::Refused)?;
             self.containers.extend(containers);
         }
-        let Some(mut engine) = inner(&mut document, "engine", "top level")? else { return Ok(()) };
+        let Some(mut engine) = inner(&mut document, "engine")? else { return Ok(()) };
         for (name, list) in
             [("conmon_path", &mut self.conmon_path), ("conmon_env_vars", &mut self.conmon_env)]
         {
@@ -108,7 +107,7 @@ impl Merged {
         fold_case(&mut engine, ENGINE);
         note_slips(&engine, notes);
         engine.retain(|name, _| ENGINE.iter().any(|key| key.name == name));
-        check_section(&engine, ENGINE, "engine", &mut Unknown::Refused)?;
+        check_section(&engine, ENGINE, &mut Unknown::Refused)?;
         for name in ["runtimes", "runtimes_flags"] {
             check_lists(&engine, name)?;
         }
@@ -134,7 +133,7 @@ impl Merged {
                 let close = did_you_mean(name, known.keys().copied());
                 let what =
                     format!("key {name:?} gives flags to a runtime that is not in [engine.runtimes]{close}");
-                Err(complain(at, "engine.runtimes_flags", &what))
+                Err(complain(at, &what))
             }
         }
     }
@@ -168,11 +167,7 @@ impl Merged {
             return Ok(text.clone());
         }
         let close = did_you_mean(text, known.keys().copied());
-        Err(complain(
-            key,
-            "engine",
-            &format!("key \"runtime\" is {text:?}, which is not in [engine.runtimes]{close}"),
-        ))
+        Err(complain(key, &format!("key \"runtime\" is {text:?}, which is not in [engine.runtimes]{close}")))
     }
 
     fn translate(
@@ -189,7 +184,11 @@ impl Merged {
         if let Some(relative) = config.paths.iter().find(|path| !path.is_absolute()) {
             return Err(Broken::at(
                 at,
-                format!("the path {:?} is not absolute", relative.display().to_string()),
+                format!(
+                    "key {:?}: the path {:?} is not absolute",
+                    name.as_str(),
+                    relative.display().to_string()
+                ),
             ));
         }
         // podman searches PATH for the name of the runtime where none of its places has it.
@@ -232,14 +231,20 @@ impl Merged {
         let found = self.conmon_path.values().iter().find(|(path, _)| host.has(Path::new(path)));
         if let Some((path, at)) = found {
             if !Path::new(path).is_absolute() {
-                return Err(Broken::at(at, format!("the path {path:?} is not absolute")));
+                return Err(Broken::at(
+                    at,
+                    format!("key \"conmon_path\": the path {path:?} is not absolute"),
+                ));
             }
             config.monitor.path = Some(path.into());
             remarks.written("monitor.path", "conmon_path", at);
         }
         for (pair, at) in self.conmon_env.values() {
             if pair.split_once('=').is_none_or(|(name, _)| name.is_empty()) {
-                return Err(Broken::at(at, format!("{pair:?} is not of the form KEY=value")));
+                return Err(Broken::at(
+                    at,
+                    format!("key \"conmon_env_vars\": {pair:?} is not of the form KEY=value"),
+                ));
             }
             config.monitor.env.push(pair.clone());
             remarks.written("monitor.env", "conmon_env_vars", at);
@@ -295,7 +300,7 @@ fn check_lists(engine: &Section, name: &str) -> Result<()> {
         None => Ok(()),
         Some((key, item)) => {
             let what = format!("key {key:?} must be an array of strings");
-            Err(complain(item, &format!("engine.{name}"), &what))
+            Err(complain(item, &what))
         }
     }
 }

@@ -14,6 +14,7 @@ use runtime_api::{HandlerConfig, Origin};
 use serde_json::{Map, Value, json};
 
 use crate::table::{HandlerTable, Note};
+pub(crate) use toml_text::quoted;
 use toml_text::{key, line};
 
 /// What became of a table.

@@ -76,12 +76,12 @@ struct Merged {
 
 impl Merged {
     fn lay_over(&mut self, mut document: Section, notes: &mut Vec<Note>) -> Result<()> {
-        let Some(mut crio) = inner(&mut document, "crio", "top level")? else { return Ok(()) };
-        let Some(mut runtime) = inner(&mut crio, "runtime", "crio")? else { return Ok(()) };
+        let Some(mut crio) = inner(&mut document, "crio")? else { return Ok(()) };
+        let Some(mut runtime) = inner(&mut crio, "runtime")? else { return Ok(()) };
         fold_case(&mut runtime, keys::RUNTIME);
         runtime.retain(|name, _| keys::RUNTIME.iter().any(|key| key.name == name));
-        check_section(&runtime, keys::RUNTIME, "crio.runtime", &mut Unknown::Refused)?;
-        let handlers = inner(&mut runtime, "runtimes", "crio.runtime")?.unwrap_or_default();
+        check_section(&runtime, keys::RUNTIME, &mut Unknown::Refused)?;
+        let handlers = inner(&mut runtime, "runtimes")?.unwrap_or_default();
         self.runtime.extend(runtime);
         for (name, located) in handlers {
             self.replace(name, located, notes)?;
@@ -90,15 +90,14 @@ impl Merged {
     }
 
     fn replace(&mut self, name: String, mut located: Located, notes: &mut Vec<Note>) -> Result<()> {
-        let table = title(&name);
         let Value::Table(section) = &mut located.value else {
             let what = format!("{name:?} must be a table, not {}", located.value.type_name());
-            return Err(complain(&located, "crio.runtime.runtimes", &what));
+            return Err(complain(&located, &what));
         };
         fold_case(section, keys::HANDLER);
         let handler = HandlerName::new(name.as_str()).ok();
         let mut unknown = Vec::new();
-        check_section(section, keys::HANDLER, &table, &mut Unknown::Noted(&mut unknown))?;
+        check_section(section, keys::HANDLER, &mut Unknown::Noted(&mut unknown))?;
         if let Some(Located { value: Value::Table(earlier), place }) = self.handlers.get(&name) {
             let lost: Vec<_> =
                 earlier.keys().filter(|key| !section.contains_key(*key)).map(String::as_str).collect();
@@ -107,7 +106,7 @@ impl Merged {
                 lost => format!("; what that says of {} is gone", lost.join(", ")),
             };
             let text = format!("it replaces the whole entry of {}{keys}", place.short());
-            unknown.push(Note::new(located.place.origin(&table), text));
+            unknown.push(Note::new(located.place.inside(&name), text));
         }
         notes.extend(unknown.into_iter().map(|note| Note { handler: handler.clone(), ..note }));
         self.handlers.insert(name, located);
@@ -131,11 +130,11 @@ impl Merged {
         let close = did_you_mean(name, self.handlers.keys().map(String::as_str));
         let what =
             format!("key \"default_runtime\" is {name:?}, but there is no table [{}]{close}", title(name));
-        Err(complain(key, "crio.runtime", &what))
+        Err(complain(key, &what))
     }
 
     fn add(&self, name: &str, located: &Located, default: &str, table: &mut HandlerTable) -> Result<()> {
-        let Some(parsed) = name_of(name, located, &title(name), default, &mut table.notes)? else {
+        let Some(parsed) = name_of(name, located, default, &mut table.notes)? else {
             return Ok(());
         };
         let (Value::Table(own), Some(Value::Table(defaults))) =

@@ -12,6 +12,8 @@ use runtime_api::{Error, ErrorKind, Origin, Result};
 use serde_json::Number;
 use toml::de::{DeTable, DeValue};
 
+use crate::convert::quoted;
+
 /// The line of what stands in no file.
 const BUILT_IN: u32 = 0;
 
@@ -25,7 +27,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    pub(crate) fn origin(&self, table: &str) -> Origin {
+    fn origin(&self, table: &str) -> Origin {
         if self.line == BUILT_IN {
             return Origin::other(self.file.display().to_string());
         }
@@ -35,6 +37,11 @@ impl Place {
     /// The place with the table that the key stands in.
     pub(crate) fn here(&self) -> Origin {
         self.origin(if self.table.is_empty() { "top level" } else { &self.table })
+    }
+
+    /// The place of a table called `key`, as the beginning of that table.
+    pub(crate) fn inside(&self, key: &str) -> Origin {
+        self.origin(&inner_name(&self.table, key))
     }
 
     /// `/etc/manyrun/handlers.toml:12`
@@ -211,7 +218,7 @@ impl Reader {
 /// The name of a table in a table, with quotes where TOML needs them.
 pub(crate) fn inner_name(table: &str, key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
-    let key = if bare { key.to_owned() } else { format!("{key:?}") };
+    let key = if bare { key.to_owned() } else { quoted(key) };
     if table.is_empty() { key } else { format!("{table}.{key}") }
 }
 

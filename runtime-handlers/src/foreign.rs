@@ -2,8 +2,8 @@
 
 use runtime_api::{Error, ErrorKind, HandlerConfig, HandlerName, Origin, Result};
 
-use crate::document::Located;
-use crate::document::schema::complain;
+use crate::document::schema::refuse;
+use crate::document::{Located, Value};
 use crate::nearest::nearest;
 use crate::table::{HandlerTable, Note, Unavailable, Written};
 
@@ -87,16 +87,19 @@ impl HandlerTable {
 pub(crate) fn name_of(
     text: &str,
     at: &Located,
-    table: &str,
     default: &str,
     notes: &mut Vec<Note>,
 ) -> Result<Option<HandlerName>> {
+    let origin = || match at.value {
+        Value::Table(_) => at.place.inside(text),
+        _ => at.place.here(),
+    };
     match HandlerName::new(text) {
         Ok(name) => Ok(Some(name)),
-        Err(error) if text == default => Err(complain(at, table, &error.kind().to_string())),
+        Err(error) if text == default => Err(refuse(origin(), &error.kind().to_string())),
         Err(error) => {
-            let text = format!("this handler is left out: {}", error.kind());
-            notes.push(Note::new(at.place.origin(table), text));
+            let what = format!("this handler is left out: {}", error.kind());
+            notes.push(Note::new(origin(), what));
             Ok(None)
         }
     }

@@ -14,13 +14,13 @@
 mod handler;
 mod keys;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use runtime_api::{HandlerName, Result};
 
-use crate::document::schema::complain;
+use crate::document::schema::{complain, refuse};
 use crate::document::{self, Located, Section, Value, merge};
-use crate::nearest::nearest;
+use crate::foreign::did_you_mean;
 pub use crate::source::Source;
 use crate::table::{HandlerTable, Note, Written};
 
@@ -43,8 +43,8 @@ pub fn parse(sources: &[Source]) -> Result<HandlerTable> {
     let mut table = HandlerTable::new([]);
     table.sources = sources.iter().map(|source| source.path.clone()).collect();
     let written = runtimes(&merged);
-    for name in written.keys() {
-        add_handler(name, &written, &mut table, &mut notes)?;
+    for (name, section) in &inherit(&written)? {
+        add_handler(name, written[name], section, &mut table, &mut notes)?;
     }
     table.default = default_handler(&merged, &table)?;
     table.notes = notes;
@@ -81,11 +81,11 @@ fn forget_path(earlier: &mut Section, later: &Section) {
 }
 
 fn note_changes(before: &Section, document: &Section, notes: &mut Vec<Note>) {
-    let earlier = runtimes(before);
+    let Some(Value::Table(earlier)) = before.get("runtimes").map(|key| &key.value) else { return };
     for (name, (located, _)) in runtimes(document) {
-        if let Some((first, _)) = earlier.get(name) {
+        if let Some(first) = earlier.get(name) {
             let text = format!("it changes the handler that {} begins", first.place.short());
-            let note = Note::new(located.place.origin(&format!("runtimes.{name}")), text);
+            let note = Note::new(located.place.inside(name), text);
             notes.push(Note { handler: HandlerName::new(name).ok(), ..note });
         }
     }
@@ -93,19 +93,16 @@ fn note_changes(before: &Section, document: &Section, notes: &mut Vec<Note>) {
 
 fn add_handler(
     name: &str,
-    written: &BTreeMap<&str, (&Located, &Section)>,
+    (located, own): (&Located, &Section),
+    section: &Section,
     table: &mut HandlerTable,
     notes: &mut Vec<Note>,
 ) -> Result<()> {
-    let (located, own) = written[name];
-    let title = format!("runtimes.{name}");
-    let parsed =
-        HandlerName::new(name).map_err(|error| complain(located, &title, &error.kind().to_string()))?;
-    let origin = located.place.origin(&title);
-    let section = inherit(name, written)?;
-    let config = handler::convert(parsed.clone(), &section, located)?;
+    let origin = located.place.inside(name);
+    let parsed = HandlerName::new(name).map_err(|error| refuse(origin.clone(), &error.kind().to_string()))?;
+    let config = handler::convert(parsed.clone(), section, located)?;
     if let Some(Located { value: Value::Bool(false), place }) = own.get("enabled") {
-        table.switched_off.insert(parsed, place.origin(&title));
+        table.switched_off.insert(parsed, place.here());
         return Ok(());
     }
     if !parsed.fits_runtime_class() {
@@ -113,7 +110,7 @@ fn add_handler(
         notes.push(Note::new(origin, text).about(&parsed));
     }
     let mut written = Vec::new();
-    note_places(&section, "", &mut written);
+    note_places(section, "", &mut written);
     table.written.insert(parsed.clone(), written);
     table.handlers.insert(parsed, config);
     Ok(())
@@ -130,45 +127,76 @@ fn note_places(section: &Section, prefix: &str, into: &mut Vec<Written>) {
     }
 }
 
-/// A handler's keys laid over those of its parents. `inherits` and `enabled` themselves are not inherited, so that a
-/// handler that is switched off can serve as a pattern.
-fn inherit(name: &str, written: &BTreeMap<&str, (&Located, &Section)>) -> Result<Section> {
-    let mut line = vec![name];
-    let mut current = name;
-    while let Some(key) = written[current].1.get("inherits") {
-        let Value::Text(parent) = &key.value else { break };
-        let title = format!("runtimes.{current}");
-        let Some((&parent, _)) = written.get_key_value(parent.as_str()) else {
-            let close = nearest(parent, written.keys().copied())
-                .map_or_else(String::new, |close| format!("; did you mean {close:?}?"));
-            return Err(complain(key, &title, &format!("it inherits {parent:?}, which is not there{close}")));
-        };
-        if line.contains(&parent) {
-            line.push(parent);
-            return Err(complain(key, &title, &format!("it inherits itself: {}", line.join(" -> "))));
+/// A handler's keys laid over those of its parents, for every handler. `inherits` and `enabled` themselves are not inherited,
+/// so that a handler that is switched off can serve as a pattern. What was put together is kept: each handler is laid over
+/// its parent once, however long the line is.
+fn inherit<'a>(
+    written: &BTreeMap<&'a str, (&'a Located, &'a Section)>,
+) -> Result<BTreeMap<&'a str, Section>> {
+    let mut whole: BTreeMap<&str, Section> = BTreeMap::new();
+    for name in written.keys() {
+        // From the handler up to the first that is put together already, or has no parent.
+        let mut line: Vec<&str> = Vec::new();
+        let mut in_line = BTreeSet::new();
+        let mut next = Some(*name);
+        while let Some(current) = next.filter(|current| !whole.contains_key(current)) {
+            line.push(current);
+            in_line.insert(current);
+            next = parent(current, written)?;
+            if let (Some(again), Some(key)) =
+                (next.filter(|next| in_line.contains(next)), written[current].1.get("inherits"))
+            {
+                line.push(again);
+                let what = format!("key \"inherits\": it inherits itself: {}", shortened(&line));
+                return Err(complain(key, &what));
+            }
         }
-        line.push(parent);
-        current = parent;
+        for current in line.into_iter().rev() {
+            let above = parent(current, written)?.and_then(|parent| whole.get(parent));
+            let mut section = above.cloned().unwrap_or_default();
+            let mut own = written[current].1.clone();
+            own.remove("inherits");
+            own.remove("enabled");
+            forget_path(&mut section, &own);
+            merge(&mut section, own);
+            whole.insert(current, section);
+        }
     }
-    let mut section = Section::new();
-    for ancestor in line.iter().rev() {
-        let mut own = written[ancestor].1.clone();
-        own.remove("inherits");
-        own.remove("enabled");
-        forget_path(&mut section, &own);
-        merge(&mut section, own);
+    Ok(whole)
+}
+
+/// The handler that this one inherits from.
+fn parent<'a>(
+    name: &str,
+    written: &BTreeMap<&'a str, (&'a Located, &'a Section)>,
+) -> Result<Option<&'a str>> {
+    let Some(key) = written[name].1.get("inherits") else { return Ok(None) };
+    let Value::Text(parent) = &key.value else { return Ok(None) };
+    if let Some((parent, _)) = written.get_key_value(parent.as_str()) {
+        return Ok(Some(parent));
     }
-    Ok(section)
+    let close = did_you_mean(parent, written.keys().copied());
+    Err(complain(key, &format!("key \"inherits\" is {parent:?}, and there is no such handler{close}")))
+}
+
+/// A line of handlers, without its middle where it is long.
+fn shortened(line: &[&str]) -> String {
+    const ENDS: usize = 5;
+    if line.len() <= 2 * ENDS {
+        return line.join(" -> ");
+    }
+    let (first, last) = (line[..ENDS].join(" -> "), line[line.len() - ENDS..].join(" -> "));
+    format!("{first} -> ... -> {last}")
 }
 
 fn default_handler(document: &Section, table: &HandlerTable) -> Result<Option<HandlerName>> {
     let Some(key) = document.get("default") else { return Ok(None) };
     let Value::Text(text) = &key.value else { return Ok(None) };
-    let name =
-        HandlerName::new(text.as_str()).map_err(|e| complain(key, "top level", &e.kind().to_string()))?;
+    let name = HandlerName::new(text.as_str())
+        .map_err(|e| complain(key, &format!("key \"default\": {}", e.kind())))?;
     table.select(Some(&name)).map(|config| Some(config.name.clone())).map_err(|error| {
         let advice = error.advice().unwrap_or_default().to_owned();
-        complain(key, "top level", &format!("the default {text:?} is no handler that can be used"))
+        complain(key, &format!("key \"default\" is {text:?}, which is no handler that can be used"))
             .hint(advice)
     })
 }

@@ -101,7 +101,7 @@ pub fn parse(source: &Source) -> Result<(Vec<RuntimeClass>, Vec<Note>)> {
 
 fn read(document: &Located, classes: &mut Vec<RuntimeClass>, notes: &mut Vec<Note>) -> Result<()> {
     let Value::Table(section) = &document.value else { return Ok(()) };
-    let view = View::new(section, "top level");
+    let view = View::new(section);
     let kind = view.text("kind").map(|(kind, _)| kind);
     if let (Some("List" | "RuntimeClassList"), Some(Located { value: Value::Array(items), .. })) =
         (kind, section.get("items"))
@@ -119,13 +119,13 @@ fn read(document: &Located, classes: &mut Vec<RuntimeClass>, notes: &mut Vec<Not
         Some(("node.k8s.io/v1" | "node.k8s.io/v1beta1", _)) => {}
         Some((other, key)) => {
             let what = format!("key \"apiVersion\" is {other:?}; node.k8s.io/v1 and v1beta1 are read");
-            return Err(complain(key, "top level", &what));
+            return Err(complain(key, &what));
         }
         None => {
-            return Err(complain(document, "top level", "key \"apiVersion\" is missing (node.k8s.io/v1)"));
+            return Err(complain(document, "key \"apiVersion\" is missing (node.k8s.io/v1)"));
         }
     }
-    check_section(section, CLASS, "top level", &mut Unknown::Noted(notes))?;
+    check_section(section, CLASS, &mut Unknown::Noted(notes))?;
     classes.push(class(document, section, &view, notes)?);
     Ok(())
 }
@@ -143,27 +143,26 @@ fn class(
     let metadata = view.inner("metadata");
     let name = match metadata.text("name") {
         Some((name, key)) => {
-            check::subdomain(name)
-                .map_err(|what| complain(key, "metadata", &format!("key \"name\": {what}")))?;
+            check::subdomain(name).map_err(|what| complain(key, &format!("key \"name\": {what}")))?;
             name.to_owned()
         }
-        None => return Err(complain(document, "metadata", "key \"name\" is missing")),
+        None => return Err(complain(document, "key \"name\" is missing in \"metadata\"")),
     };
     let Some((handler, key)) = view.text("handler") else {
-        return Err(complain(document, "top level", "key \"handler\" is missing"));
+        return Err(complain(document, "key \"handler\" is missing"));
     };
     let parsed = HandlerName::new(handler).ok().filter(HandlerName::fits_runtime_class);
     let Some(handler) = parsed else {
         let what = format!(
             "key \"handler\" is {handler:?}, which is no DNS label: lower case letters, digits and -, at most 63"
         );
-        return Err(complain(key, "top level", &what));
+        return Err(complain(key, &what));
     };
     let mut overhead = BTreeMap::new();
     if let Some(Located { value: Value::Table(fixed), .. }) = view.inner("overhead").get("podFixed") {
         for (resource, item) in fixed {
-            let quantity = check::quantity(item)
-                .map_err(|what| complain(item, "overhead.podFixed", &format!("key {resource:?}: {what}")))?;
+            let quantity =
+                check::quantity(item).map_err(|what| complain(item, &format!("key {resource:?}: {what}")))?;
             overhead.insert(resource.clone(), quantity);
         }
     }
@@ -177,19 +176,18 @@ fn class(
         Some(Located { value: Value::Array(items), .. }) => {
             items.iter().map(|item| toleration(item, notes)).collect::<Result<_>>()?
         }
-        Some(other) => return Err(complain(other, "scheduling", "key \"tolerations\" must be an array")),
+        Some(other) => return Err(complain(other, "key \"tolerations\" must be an array")),
     };
     let origin = section.get("handler").map_or(&document.place, |key| &key.place).here();
     Ok(RuntimeClass { name, handler, overhead, node_selector, tolerations, origin })
 }
 
 fn toleration(item: &Located, notes: &mut Vec<Note>) -> Result<Toleration> {
-    let table = "scheduling.tolerations";
     let Value::Table(section) = &item.value else {
-        return Err(complain(item, table, "a toleration must be a table"));
+        return Err(complain(item, "a toleration must be a table"));
     };
-    check_section(section, TOLERATION, table, &mut Unknown::Noted(notes))?;
-    let view = View::new(section, table);
+    check_section(section, TOLERATION, &mut Unknown::Noted(notes))?;
+    let view = View::new(section);
     let text = |name: &str| view.text(name).map(|(text, _)| text.to_owned()).filter(|text| !text.is_empty());
     let read = Toleration {
         key: text("key"),
@@ -201,7 +199,7 @@ fn toleration(item: &Located, notes: &mut Vec<Note>) -> Result<Toleration> {
             _ => None,
         },
     };
-    check::toleration(&read).map_err(|what| complain(item, table, &what))?;
+    check::toleration(&read).map_err(|what| complain(item, &what))?;
     Ok(read)
 }
 

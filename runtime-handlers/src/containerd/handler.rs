@@ -23,23 +23,21 @@ const RUNTIME_OPTIONS: &str = "runtimeoptions.v1.Options";
 pub(super) fn translate(
     name: &HandlerName,
     at: &Located,
-    title: &str,
     section: &Section,
 ) -> (Result<HandlerConfig, Broken>, Remarks) {
     let mut remarks = Remarks::default();
-    let view = View::new(section, title);
-    let config = convert(name, at, title, &view, &mut remarks);
+    let view = View::new(section);
+    let config = convert(name, at, view, &mut remarks);
     (config, remarks)
 }
 
 fn convert(
     name: &HandlerName,
     at: &Located,
-    title: &str,
-    view: &View<'_>,
+    view: View<'_>,
     remarks: &mut Remarks,
 ) -> Result<HandlerConfig, Broken> {
-    let origin = at.place.origin(title);
+    let origin = at.place.inside(name.as_str());
     let Some((kind, key)) = view.text("runtime_type").filter(|(text, _)| !text.is_empty()) else {
         let what = "the key \"runtime_type\" is missing (such as runtime_type = \"io.containerd.runc.v2\")";
         return Err(Broken { what: what.to_owned(), origin });
@@ -80,7 +78,7 @@ fn convert(
 }
 
 /// runc's options for a backend that starts the binary itself.
-fn runc(view: &View<'_>, config: &mut HandlerConfig, remarks: &mut Remarks) -> Result<(), Broken> {
+fn runc(view: View<'_>, config: &mut HandlerConfig, remarks: &mut Remarks) -> Result<(), Broken> {
     if let Some((_, key)) = view.text("runtime_path").filter(|(path, _)| !path.is_empty()) {
         remarks.note(key, "key \"runtime_path\" has no effect here: it is a shim, and the kind oci starts the runtime itself; see options.BinaryName");
     }
@@ -89,14 +87,13 @@ fn runc(view: &View<'_>, config: &mut HandlerConfig, remarks: &mut Remarks) -> R
         _ => Section::new(),
     };
     fold_case(&mut options, RUNC_OPTIONS);
-    let title = view.table(Some("options"));
     let mut unknown = Vec::new();
-    check_section(&options, RUNC_OPTIONS, &title, &mut Unknown::Noted(&mut unknown))
-        .map_err(|error| wrong_type(&error, &options, view))?;
+    check_section(&options, RUNC_OPTIONS, &mut Unknown::Noted(&mut unknown))
+        .map_err(|error| wrong_type(&error, &options))?;
     for note in unknown {
         remarks.found(note);
     }
-    let options = View::new(&options, &title);
+    let options = View::new(&options);
     match options.text("BinaryName").filter(|(text, _)| !text.is_empty()) {
         Some((text, key)) if text.contains('/') && !Path::new(text).is_absolute() => {
             return Err(Broken::at(
@@ -138,17 +135,20 @@ fn runc(view: &View<'_>, config: &mut HandlerConfig, remarks: &mut Remarks) -> R
 }
 
 /// The error of an option that has the wrong type, at that option.
-fn wrong_type(error: &runtime_api::Error, options: &Section, view: &View<'_>) -> Broken {
+fn wrong_type(error: &runtime_api::Error, options: &Section) -> Broken {
     let what = error.kind().to_string();
     let named = options.iter().find(|(name, _)| what.contains(&format!("{name:?}")));
-    match named.map(|(_, at)| at).or_else(|| view.get("options")) {
-        Some(at) => Broken::at(at, what),
-        None => Broken { what, origin: runtime_api::Origin::other(view.table(None)) },
+    match named {
+        Some((_, at)) => Broken::at(at, what),
+        None => Broken {
+            what,
+            origin: runtime_api::Origin::other(error.subject().unwrap_or_default().to_owned()),
+        },
     }
 }
 
 /// The binary of a shim: its path, or what the type means.
-fn shim(view: &View<'_>, kind: &str, at: &Located, remarks: &mut Remarks) -> Result<PathBuf, Broken> {
+fn shim(view: View<'_>, kind: &str, at: &Located, remarks: &mut Remarks) -> Result<PathBuf, Broken> {
     if let Some((path, key)) = view.text("runtime_path").filter(|(path, _)| !path.is_empty()) {
         if !Path::new(path).is_absolute() {
             return Err(Broken::at(key, format!("runtime_path {path:?} is not absolute")));
@@ -174,10 +174,9 @@ fn shim(view: &View<'_>, kind: &str, at: &Located, remarks: &mut Remarks) -> Res
 }
 
 /// A shim gets a configuration file, or else all options as one text.
-fn shim_options(view: &View<'_>, config: &mut HandlerConfig, remarks: &mut Remarks) -> Result<(), Broken> {
+fn shim_options(view: View<'_>, config: &mut HandlerConfig, remarks: &mut Remarks) -> Result<(), Broken> {
     let Some(at @ Located { value: Value::Table(section), .. }) = view.get("options") else { return Ok(()) };
-    let title = view.table(Some("options"));
-    let options = View::new(section, &title);
+    let options = View::new(section);
     let kind = options.text("TypeUrl").filter(|(text, _)| !text.is_empty());
     match options.text("ConfigPath").filter(|(text, _)| !text.is_empty()) {
         Some((path, key)) => {
@@ -228,7 +227,7 @@ fn field(number: u8, text: &str, into: &mut Vec<u8>) {
 }
 
 /// What containerd sets, and what the lists let through. A name without a wildcard is that name only.
-fn allowed(view: &View<'_>, remarks: &mut Remarks) -> Result<Vec<String>, Broken> {
+fn allowed(view: View<'_>, remarks: &mut Remarks) -> Result<Vec<String>, Broken> {
     let mut rules = vec![OWN_ANNOTATIONS.to_owned()];
     for list in ["pod_annotations", "container_annotations"] {
         for (pattern, key) in view.texts(list) {
@@ -248,7 +247,7 @@ fn allowed(view: &View<'_>, remarks: &mut Remarks) -> Result<Vec<String>, Broken
 }
 
 /// What containerd refuses.
-fn checks(view: &View<'_>) -> Result<(), Broken> {
+fn checks(view: View<'_>) -> Result<(), Broken> {
     let all = "privileged_without_host_devices_all_devices_allowed";
     let needed = view.flag("privileged_without_host_devices");
     if let Some(key) = view.get(all).filter(|_| view.flag(all) && !needed) {

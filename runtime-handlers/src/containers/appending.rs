@@ -33,7 +33,7 @@ impl Appending {
             let what = format!(
                 "key {name:?} must be an array of strings, with {{append = true}} or {{append = false}} in it at most"
             );
-            complain(&item, "engine", &what)
+            complain(&item, &what)
         };
         let Value::Array(items) = &item.value else { return Err(form()) };
         let mut append = self.append;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use runtime_api::{HandlerConfig, HandlerName, RuntimeKind};
 
-use super::{annotations, keys, memory, title};
+use super::{annotations, keys, memory};
 use crate::document::view::View;
 use crate::document::{Located, Section, Value};
 use crate::foreign::{Broken, Remarks, did_you_mean};
@@ -19,7 +19,6 @@ const SHORTEST_CREATE_TIMEOUT: i64 = 30;
 pub(super) struct Translation<'a> {
     name: &'a HandlerName,
     located: &'a Located,
-    table: String,
     /// `[crio.runtime]`, for what holds for all handlers.
     runtime: View<'a>,
     remarks: Remarks,
@@ -27,9 +26,8 @@ pub(super) struct Translation<'a> {
 
 impl<'a> Translation<'a> {
     pub(super) fn new(name: &'a HandlerName, located: &'a Located, runtime: &'a Section) -> Self {
-        let runtime = View::new(runtime, "crio.runtime");
-        let table = title(name.as_str());
-        Self { name, located, table, runtime, remarks: Remarks::default() }
+        let runtime = View::new(runtime);
+        Self { name, located, runtime, remarks: Remarks::default() }
     }
 
     /// `default` is the name and the entry of the default handler.
@@ -44,7 +42,7 @@ impl<'a> Translation<'a> {
                 self.remarks.written(native, key, item);
             }
         }
-        let config = self.convert(&View::new(&section, &self.table.clone()));
+        let config = self.convert(&View::new(&section));
         (config, self.remarks)
     }
 
@@ -80,7 +78,8 @@ impl<'a> Translation<'a> {
     fn convert(&mut self, view: &View<'_>) -> Result<HandlerConfig, Broken> {
         let kind = self.kind(view)?;
         let is_vm = kind.as_str() == "vm";
-        let mut config = HandlerConfig::new(self.name.clone(), kind, self.located.place.origin(&self.table));
+        let mut config =
+            HandlerConfig::new(self.name.clone(), kind, self.located.place.inside(self.name.as_str()));
         config.paths = self.binary(view, is_vm)?.into_iter().collect();
         config.root = self.path(view, "runtime_root")?;
         config.config_path = self.config_path(view, is_vm)?;
@@ -121,7 +120,7 @@ impl<'a> Translation<'a> {
             None | Some(("" | "oci", _)) => "oci",
             Some(("vm", _)) => "vm",
             Some(("pod", key)) => {
-                let what = "the type \"pod\" (conmon-rs) is not supported; \"oci\" and \"vm\" are";
+                let what = "runtime_type \"pod\" (conmon-rs) is not supported; \"oci\" and \"vm\" are";
                 return Err(self.broken(key, what));
             }
             Some((other, key)) => {
@@ -259,23 +258,23 @@ impl<'a> Translation<'a> {
         let cgroup = match cgroup {
             Some((text, key)) => {
                 self.remarks.written("monitor.cgroup", "conmon_cgroup", key);
-                Some((text, key))
+                Some(("conmon_cgroup", text, key))
             }
-            None => view.text("monitor_cgroup"),
+            None => view.text("monitor_cgroup").map(|(text, key)| ("monitor_cgroup", text, key)),
         };
         config.monitor.cgroup = self.monitor_cgroup(cgroup)?;
-        let env = match self.runtime.texts("conmon_env") {
-            for_all if for_all.is_empty() => view.texts("monitor_env"),
+        let (name, env) = match self.runtime.texts("conmon_env") {
+            for_all if for_all.is_empty() => ("monitor_env", view.texts("monitor_env")),
             for_all => {
                 if let Some(key) = self.runtime.get("conmon_env") {
                     self.remarks.written("monitor.env", "conmon_env", key);
                 }
-                for_all
+                ("conmon_env", for_all)
             }
         };
         for (pair, key) in env {
             if pair.split_once('=').is_none_or(|(name, _)| name.is_empty()) {
-                return Err(self.broken(key, &format!("{pair:?} is not of the form KEY=value")));
+                return Err(self.broken(key, &format!("{name}: {pair:?} is not of the form KEY=value")));
             }
             config.monitor.env.push(pair.to_owned());
         }
@@ -309,21 +308,20 @@ impl<'a> Translation<'a> {
         }
     }
 
-    fn monitor_cgroup(&mut self, given: Option<(&str, &Located)>) -> Result<Option<String>, Broken> {
-        let Some((text, key)) = given.filter(|(text, _)| !text.is_empty()) else { return Ok(None) };
+    fn monitor_cgroup(&mut self, given: Option<(&str, &str, &Located)>) -> Result<Option<String>, Broken> {
+        let Some((name, text, key)) = given.filter(|(_, text, _)| !text.is_empty()) else { return Ok(None) };
         if self.is_systemd()? {
             if text != "pod" && !text.ends_with(".slice") {
-                return Err(self.broken(
-                    key,
-                    &format!("the monitor's cgroup {text:?} is neither \"pod\" nor a slice of systemd"),
-                ));
+                return Err(
+                    self.broken(key, &format!("{name} {text:?} is neither \"pod\" nor a slice of systemd"))
+                );
             }
             // That is what CRI-O itself writes where nobody said anything.
             if text == "system.slice" {
                 return Ok(None);
             }
             let text = format!(
-                "key \"monitor_cgroup\": the monitor does not go to {text:?}: under systemd it stays in the cgroup of the process that creates the container"
+                "key {name:?}: the monitor does not go to {text:?}: under systemd it stays in the cgroup of the process that creates the container"
             );
             self.note(key, text);
             return Ok(None);
@@ -331,8 +329,7 @@ impl<'a> Translation<'a> {
         match text {
             "pod" => Ok(Some(text.to_owned())),
             "system.slice" => Ok(None),
-            _ => Err(self
-                .broken(key, &format!("the monitor's cgroup {text:?} can only be \"pod\" under cgroupfs"))),
+            _ => Err(self.broken(key, &format!("{name} {text:?} can only be \"pod\" under cgroupfs"))),
         }
     }
 
@@ -361,8 +358,11 @@ impl<'a> Translation<'a> {
     }
 
     fn broken(&self, at: &Located, what: &str) -> Broken {
-        let origin =
-            if std::ptr::eq(at, self.located) { at.place.origin(&self.table) } else { at.place.here() };
+        let origin = if std::ptr::eq(at, self.located) {
+            at.place.inside(self.name.as_str())
+        } else {
+            at.place.here()
+        };
         Broken { what: what.to_owned(), origin }
     }
 }

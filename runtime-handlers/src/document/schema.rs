@@ -1,6 +1,6 @@
 //! Which keys a table may have, as data, and what is said about others.
 
-use runtime_api::{Error, ErrorKind, Result};
+use runtime_api::{Error, ErrorKind, Origin, Result};
 
 use super::{Located, Section, Value};
 use crate::nearest::nearest;
@@ -35,11 +35,14 @@ pub(crate) const fn key(name: &'static str, shape: Shape) -> Key {
     Key { name, shape }
 }
 
-/// An error that names the file, the line and the table of `at`.
-pub(crate) fn complain(at: &Located, table: &str, what: &str) -> Error {
-    Error::new(ErrorKind::ConfigInvalid(what.to_owned()))
-        .on(at.place.origin(table))
-        .during_step("read handlers")
+/// An error that names the file, the line and the table that `at` stands in.
+pub(crate) fn complain(at: &Located, what: &str) -> Error {
+    refuse(at.place.here(), what)
+}
+
+/// An error about what is at `origin`.
+pub(crate) fn refuse(origin: Origin, what: &str) -> Error {
+    Error::new(ErrorKind::ConfigInvalid(what.to_owned())).on(origin).during_step("read handlers")
 }
 
 /// What becomes of a key that nobody knows.
@@ -55,21 +58,16 @@ pub(crate) enum Unknown<'a> {
 ///
 /// # Errors
 /// `ConfigInvalid` for a value of the wrong type, and for an unknown key where such are refused.
-pub(crate) fn check_section(
-    section: &Section,
-    keys: &[Key],
-    table: &str,
-    unknown: &mut Unknown<'_>,
-) -> Result<()> {
+pub(crate) fn check_section(section: &Section, keys: &[Key], unknown: &mut Unknown<'_>) -> Result<()> {
     for (name, item) in section {
         if let Some(key) = keys.iter().find(|key| key.name == name) {
-            check_shape(item, *key, table, unknown)?;
+            check_shape(item, *key, unknown)?;
             continue;
         }
         match unknown {
-            Unknown::Refused => return Err(complain(item, table, &unknown_key(name, "", keys))),
+            Unknown::Refused => return Err(complain(item, &unknown_key(name, "", keys))),
             Unknown::Noted(notes) => {
-                notes.push(Note::new(item.place.origin(table), unknown_key(name, " has no effect", keys)));
+                notes.push(Note::new(item.place.here(), unknown_key(name, " has no effect", keys)));
             }
         }
     }
@@ -96,13 +94,13 @@ pub(crate) fn fold_case(section: &mut Section, keys: &[Key]) {
 ///
 /// # Errors
 /// `ConfigInvalid` where it is no table.
-pub(crate) fn inner(section: &mut Section, name: &str, table: &str) -> Result<Option<Section>> {
+pub(crate) fn inner(section: &mut Section, name: &str) -> Result<Option<Section>> {
     match section.remove(name) {
         None => Ok(None),
         Some(Located { value: Value::Table(inner), .. }) => Ok(Some(inner)),
         Some(other) => {
             let what = format!("key {name:?} must be a table, but there is {}", other.value.type_name());
-            Err(complain(&other, table, &what))
+            Err(complain(&other, &what))
         }
     }
 }
@@ -115,25 +113,19 @@ fn unknown_key(name: &str, consequence: &str, keys: &[Key]) -> String {
     format!("unknown key {name:?}{consequence}; known keys are {}", known.join(", "))
 }
 
-fn check_shape(item: &Located, key: Key, table: &str, unknown: &mut Unknown<'_>) -> Result<()> {
+fn check_shape(item: &Located, key: Key, unknown: &mut Unknown<'_>) -> Result<()> {
     let (fits, wanted) = match (key.shape, &item.value) {
         (Shape::Table(keys), Value::Table(section)) => {
-            let table = if table == "top level" { "" } else { table };
-            return check_section(section, keys, &super::inner_name(table, key.name), unknown);
+            return check_section(section, keys, unknown);
         }
         (Shape::TextMap, Value::Table(section)) => {
-            let wrong = section.values().find(|each| !matches!(each.value, Value::Text(_)));
-            return match wrong {
-                None => Ok(()),
-                Some(wrong) => Err(wrong_type(wrong, key.name, "a table of strings", table)),
-            };
+            let wrong = section.iter().find(|(_, each)| !matches!(each.value, Value::Text(_)));
+            return wrong.map_or(Ok(()), |(name, wrong)| Err(wrong_type(wrong, name, "a string")));
         }
         (Shape::Texts, Value::Array(items)) => {
             let wrong = items.iter().find(|each| !matches!(each.value, Value::Text(_)));
-            return match wrong {
-                None => Ok(()),
-                Some(wrong) => Err(wrong_type(wrong, key.name, "an array of strings", table)),
-            };
+            return wrong
+                .map_or(Ok(()), |wrong| Err(wrong_type(wrong, key.name, "an array of strings only")));
         }
         (Shape::Any, _) => (true, "anything"),
         (Shape::Text, value) => (matches!(value, Value::Text(_)), "a string"),
@@ -147,10 +139,10 @@ fn check_shape(item: &Located, key: Key, table: &str, unknown: &mut Unknown<'_>)
         (Shape::TextMap, _) => (false, "a table of strings"),
         (Shape::Texts, _) => (false, "an array of strings"),
     };
-    if fits { Ok(()) } else { Err(wrong_type(item, key.name, wanted, table)) }
+    if fits { Ok(()) } else { Err(wrong_type(item, key.name, wanted)) }
 }
 
-fn wrong_type(item: &Located, name: &str, wanted: &str, table: &str) -> Error {
+fn wrong_type(item: &Located, name: &str, wanted: &str) -> Error {
     let what = format!("key {name:?} must be {wanted}, but there is {}", item.value.type_name());
-    complain(item, table, &what)
+    complain(item, &what)
 }

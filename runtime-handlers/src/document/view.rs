@@ -3,44 +3,30 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use runtime_api::{Error, Result};
+use runtime_api::Result;
 
 use super::schema::complain;
 use super::{Located, Section, Value};
 use crate::quantity;
 
 /// A table by key, with errors that name the place. An absent table answers like an empty one.
-#[derive(Clone, Debug)]
-pub(crate) struct View<'a> {
-    section: Option<&'a Section>,
-    table: String,
-}
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View<'a>(Option<&'a Section>);
 
 impl<'a> View<'a> {
-    /// The table that messages call `table`.
-    pub(crate) fn new(section: &'a Section, table: &str) -> Self {
-        Self { section: Some(section), table: table.to_owned() }
+    pub(crate) fn new(section: &'a Section) -> Self {
+        Self(Some(section))
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&'a Located> {
-        self.section?.get(name)
-    }
-
-    /// What messages call this table, or one in it.
-    pub(crate) fn table(&self, inner: Option<&str>) -> String {
-        inner.map_or_else(|| self.table.clone(), |inner| super::inner_name(&self.table, inner))
+        self.0?.get(name)
     }
 
     pub(crate) fn inner(&self, name: &str) -> Self {
-        let section = match self.get(name) {
-            Some(Located { value: Value::Table(section), .. }) => Some(section),
-            _ => None,
-        };
-        Self { section, table: format!("{}.{name}", self.table) }
-    }
-
-    pub(crate) fn wrong(&self, at: &Located, what: &str) -> Error {
-        complain(at, &self.table, what)
+        match self.get(name) {
+            Some(Located { value: Value::Table(section), .. }) => Self(Some(section)),
+            _ => Self(None),
+        }
     }
 
     pub(crate) fn text(&self, name: &str) -> Option<(&'a str, &'a Located)> {
@@ -62,8 +48,7 @@ impl<'a> View<'a> {
     }
 
     pub(crate) fn map(&self, name: &str) -> impl Iterator<Item = (&'a str, &'a str, &'a Located)> + use<'a> {
-        let section = self.inner(name).section;
-        section.into_iter().flatten().filter_map(|(key, item)| match &item.value {
+        self.inner(name).0.into_iter().flatten().filter_map(|(key, item)| match &item.value {
             Value::Text(text) => Some((key.as_str(), text.as_str(), item)),
             _ => None,
         })
@@ -74,33 +59,25 @@ impl<'a> View<'a> {
     }
 
     /// An absolute path, or a bare name for `PATH`.
-    fn binary(&self, text: &str, key: &Located) -> Result<PathBuf> {
+    fn binary(name: &str, text: &str, at: &Located) -> Result<PathBuf> {
         let path = PathBuf::from(text);
         let bare = !text.is_empty() && !text.contains('/') && text != "." && text != "..";
-        if bare { Ok(path) } else { self.absolute(text, key) }
+        if bare { Ok(path) } else { absolute(name, text, at) }
     }
 
     /// Binaries: absolute paths, or bare names for `PATH`.
     pub(crate) fn binaries(&self, name: &str) -> Result<Vec<PathBuf>> {
         let one = self.text(name).into_iter();
-        one.chain(self.texts(name)).map(|(text, key)| self.binary(text, key)).collect()
+        one.chain(self.texts(name)).map(|(text, key)| Self::binary(name, text, key)).collect()
     }
 
     pub(crate) fn path(&self, name: &str) -> Result<Option<PathBuf>> {
-        self.text(name).map(|(text, key)| self.absolute(text, key)).transpose()
-    }
-
-    pub(crate) fn absolute(&self, text: &str, key: &Located) -> Result<PathBuf> {
-        let path = PathBuf::from(text);
-        if path.is_absolute() {
-            return Ok(path);
-        }
-        Err(self.wrong(key, &format!("the path {text:?} is not absolute")))
+        self.text(name).map(|(text, key)| absolute(name, text, key)).transpose()
     }
 
     pub(crate) fn filled(&self, name: &str) -> Result<Option<String>> {
         match self.text(name) {
-            Some(("", key)) => Err(self.wrong(key, &format!("key {name:?} is empty; leave it out"))),
+            Some(("", key)) => Err(complain(key, &format!("key {name:?} is empty; leave it out"))),
             Some((text, _)) => Ok(Some(text.to_owned())),
             None => Ok(None),
         }
@@ -109,7 +86,7 @@ impl<'a> View<'a> {
     pub(crate) fn one_of(&self, name: &str, only: &str) -> Result<Option<String>> {
         match self.text(name) {
             Some((text, key)) if text != only => {
-                Err(self.wrong(key, &format!("key {name:?} can only be {only:?}, not {text:?}")))
+                Err(complain(key, &format!("key {name:?} can only be {only:?}, not {text:?}")))
             }
             Some((text, _)) => Ok(Some(text.to_owned())),
             None => Ok(None),
@@ -123,7 +100,7 @@ impl<'a> View<'a> {
             Value::Integer(number) => quantity::seconds(*number),
             _ => return Ok(None),
         };
-        read.map(Some).map_err(|why| self.wrong(key, &format!("key {name:?}: {why}")))
+        read.map(Some).map_err(|why| complain(key, &format!("key {name:?}: {why}")))
     }
 
     pub(crate) fn bytes(&self, name: &str) -> Result<Option<u64>> {
@@ -135,6 +112,15 @@ impl<'a> View<'a> {
             }
             _ => return Ok(None),
         };
-        read.map(Some).map_err(|why| self.wrong(key, &format!("key {name:?}: {why}")))
+        read.map(Some).map_err(|why| complain(key, &format!("key {name:?}: {why}")))
     }
+}
+
+/// What the key `name` says, which must be an absolute path.
+pub(crate) fn absolute(name: &str, text: &str, at: &Located) -> Result<PathBuf> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    Err(complain(at, &format!("key {name:?}: the path {text:?} is not absolute")))
 }

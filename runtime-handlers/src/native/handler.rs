@@ -7,20 +7,21 @@ use runtime_api::{Capability, HandlerConfig, HandlerName, Result, RuntimeKind};
 use serde_json::Value as Json;
 
 use crate::annotation;
-use crate::document::schema::complain;
-use crate::document::view::View;
+use crate::document::schema::{complain, refuse};
+use crate::document::view::{View, absolute};
 use crate::document::{Located, Section};
 use crate::nearest::nearest;
 
 /// Reads the values. `at` is where the handler begins.
 pub(super) fn convert(name: HandlerName, section: &Section, at: &Located) -> Result<HandlerConfig> {
-    let title = format!("runtimes.{name}");
-    let view = View::new(section, &title);
+    let origin = at.place.inside(name.as_str());
+    let view = View::new(section);
     let Some((kind, key)) = view.text("kind") else {
-        return Err(complain(at, &title, "the key \"kind\" is missing (such as kind = \"oci\")"));
+        return Err(refuse(origin, "the key \"kind\" is missing (such as kind = \"oci\")"));
     };
-    let kind = RuntimeKind::new(kind).map_err(|error| view.wrong(key, &error.kind().to_string()))?;
-    let mut config = HandlerConfig::new(name, kind, at.place.origin(&title));
+    let kind =
+        RuntimeKind::new(kind).map_err(|error| complain(key, &format!("key \"kind\": {}", error.kind())))?;
+    let mut config = HandlerConfig::new(name, kind, origin);
     config.paths = view.binaries("path")?;
     config.paths.extend(view.binaries("paths")?);
     config.platform_paths = platform_paths(&view)?;
@@ -50,10 +51,10 @@ fn platform_paths(view: &View<'_>) -> Result<BTreeMap<String, PathBuf>> {
         .map(|(platform, text, key)| {
             let parts: Vec<_> = platform.split('/').collect();
             if !(2..=3).contains(&parts.len()) || parts.iter().any(|part| part.is_empty()) {
-                let what = format!("{platform:?} is not a platform such as \"linux/arm64\"");
-                return Err(view.wrong(key, &what));
+                let what = format!("key {platform:?} is not a platform such as \"linux/arm64\"");
+                return Err(complain(key, &what));
             }
-            Ok((platform.to_owned(), view.absolute(text, key)?))
+            Ok((platform.to_owned(), absolute(platform, text, key)?))
         })
         .collect()
 }
@@ -62,7 +63,7 @@ fn options(view: &View<'_>) -> Result<serde_json::Map<String, Json>> {
     let Some(key) = view.get("options") else { return Ok(serde_json::Map::new()) };
     match key.value.to_json() {
         Some(Json::Object(options)) => Ok(options),
-        _ => Err(view.wrong(key, "the options hold a number that is not finite")),
+        _ => Err(complain(key, "the options hold a number that is not finite")),
     }
 }
 
@@ -71,7 +72,7 @@ fn monitor(view: &View<'_>, config: &mut HandlerConfig) -> Result<()> {
     config.monitor.path = monitor.path("path")?;
     for (pair, key) in monitor.texts("env") {
         if pair.split_once('=').is_none_or(|(name, _)| name.is_empty()) {
-            return Err(monitor.wrong(key, &format!("{pair:?} is not of the form KEY=value")));
+            return Err(complain(key, &format!("key \"env\": {pair:?} is not of the form KEY=value")));
         }
         config.monitor.env.push(pair.to_owned());
     }
@@ -88,11 +89,11 @@ fn annotations(view: &View<'_>, config: &mut HandlerConfig) -> Result<()> {
     {
         if let Some(key) = policy.get(list).filter(|_| list == "allowed" && policy.texts(list).is_empty()) {
             let what = "key \"allowed\" is empty, which would allow every annotation; to allow all write [\"*\", \"*/*\"], to allow none write it into \"denied\"";
-            return Err(policy.wrong(key, what));
+            return Err(complain(key, what));
         }
         for (rule, key) in policy.texts(list) {
             if let Some(what) = annotation::wrong_rule(rule) {
-                return Err(policy.wrong(key, &what));
+                return Err(complain(key, &format!("key {list:?}: {what}")));
             }
             into.push(rule.to_owned());
         }
@@ -110,7 +111,7 @@ fn disabled(view: &View<'_>) -> Result<Vec<(Capability, String)>> {
             None => {
                 let close = nearest(id, Capability::ALL.iter().map(|capability| capability.id()));
                 let close = close.map_or_else(String::new, |close| format!("; did you mean {close:?}?"));
-                Err(view.wrong(key, &format!("there is no capability {id:?}{close}")))
+                Err(complain(key, &format!("key \"disable\": there is no capability {id:?}{close}")))
             }
         })
         .collect()

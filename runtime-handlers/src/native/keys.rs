@@ -53,20 +53,19 @@ const TOP: &[Key] = &[key("default", Shape::Text), key("runtimes", Shape::Free)]
 
 /// Checks one file before it is merged, so that each complaint names the file that deserves it.
 pub(super) fn check_file(document: &Section) -> Result<()> {
-    check_section(document, TOP, "top level", &mut Unknown::Refused)?;
+    check_section(document, TOP, &mut Unknown::Refused)?;
     let Some(runtimes) = document.get("runtimes") else { return Ok(()) };
     let Value::Table(handlers) = &runtimes.value else {
-        return Err(complain(runtimes, "top level", "key \"runtimes\" must be a table of tables"));
+        return Err(complain(runtimes, "key \"runtimes\" must be a table of tables"));
     };
     for (name, handler) in handlers {
-        let table = format!("runtimes.{name}");
         let Value::Table(section) = &handler.value else {
             let what = format!("\"{name}\" must be a table, not {}", handler.value.type_name());
-            return Err(complain(handler, "runtimes", &what));
+            return Err(complain(handler, &what));
         };
-        check_section(section, HANDLER, &table, &mut Unknown::Refused)?;
+        check_section(section, HANDLER, &mut Unknown::Refused)?;
         if let (Some(path), Some(_)) = (section.get("path"), section.get("paths")) {
-            return Err(complain(path, &table, "both \"path\" and \"paths\" are given; keep one of them"));
+            return Err(complain(path, "both \"path\" and \"paths\" are given; keep one of them"));
         }
     }
     Ok(())

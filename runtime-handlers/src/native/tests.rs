@@ -86,7 +86,7 @@ fn wrong_values_are_refused_at_their_line() {
         ("annotations = { denied = [''] }", "empty prefix"),
         ("annotations = { allowed = ['a[b'] }", "is no pattern"),
         ("annotations = { allowed = [] }", "would allow every annotation"),
-        ("annotations = { default = { a = 1 } }", "a table of strings"),
+        ("annotations = { default = { a = 1 } }", "key \"a\" must be a string"),
         ("platform_paths = { arm64 = '/x' }", "is not a platform"),
         ("options = { x = nan }", "not finite"),
     ] {
@@ -207,4 +207,22 @@ fn dotted(section: &Section, prefix: &str) -> Vec<String> {
             _ => vec![format!("{prefix}{key}")],
         })
         .collect()
+}
+
+#[test]
+fn a_wrong_value_that_is_inherited_is_told_where_it_stands() {
+    let error = refused(
+        "[runtimes.base]\nkind = 'oci'\nenabled = false\nmonitor = { path = 'conmon' }\n[runtimes.a]\ninherits = 'base'\n",
+    );
+    assert_eq!(
+        error.to_string(),
+        "read handlers /etc/manyrun/handlers.toml:4 [runtimes.base.monitor]: key \"path\": the path \"conmon\" is not absolute"
+    );
+}
+
+#[test]
+fn names_with_strange_characters_are_written_as_toml() {
+    let text = "[runtimes.a]\nkind = 'oci'\n[runtimes.a.annotations.default]\n\"com\\u065a.x\" = 'y'\n";
+    let written = crate::convert::to_native(&read(text).unwrap()).text;
+    assert_eq!(crate::convert::to_native(&read(&written).unwrap()).text, written);
 }

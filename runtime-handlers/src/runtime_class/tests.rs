@@ -72,7 +72,7 @@ fn what_the_api_server_refuses_is_refused_where_it_stands() {
         ("node.k8s.io/v1", "node.k8s.io/v1alpha1", "class.yaml:2 [top level]", "v1beta1 are read"),
         ("memory: 160Mi", "memory: 160MB", "class.yaml:7 [overhead.podFixed]", "no quantity"),
         ("cpu: 250m", "cpu: -1", "class.yaml:7 [overhead.podFixed]", "negative"),
-        ("\"true\"", "true", "class.yaml:9 [scheduling]", "a table of strings"),
+        ("\"true\"", "true", "class.yaml:9 [scheduling.nodeSelector]", "must be a string"),
         (
             "operator: Exists",
             "operator: Exist",
