@@ -36,9 +36,14 @@ pub(crate) fn containerd(data: &[u8]) {
     for source in &sources {
         let _ = dialect_containerd::imports(source);
     }
-    if let Ok(table) = dialect_containerd::parse(&sources) {
-        hold(&table);
-    }
+    let Ok(table) = dialect_containerd::parse(&sources) else { return };
+    hold(&table);
+    let written = convert::to_containerd(&table);
+    // What containerd has no place for is told: then it cannot come back. Nothing of its own is of that kind.
+    assert!(written.left_out.len() <= table.unavailable.len(), "{:?}", written.left_out);
+    let again = dialect_containerd::parse(&[Source::new("again", written.text.as_str())])
+        .unwrap_or_else(|error| panic!("{error}\n{}", written.text));
+    assert_eq!(convert::to_native(&again).text, convert::to_native(&table).text, "{}", written.text);
 }
 
 pub(crate) fn containers(data: &[u8]) {
@@ -67,6 +72,19 @@ pub(crate) fn runtime_class(data: &[u8]) {
         let _ = class.resolve(&HandlerTable::built_in());
     }
     assert!(notes.iter().all(|note| !note.text.is_empty()));
+}
+
+pub(crate) fn crio_state(data: &[u8]) {
+    let Some(sources) = sources(data) else { return };
+    let Ok(kept) = dialect_crio::state::parse(&sources[0]) else { return };
+    let state = &kept.state;
+    assert_eq!(state.exit.is_some(), state.status == runtime_api::ContainerStatus::Stopped);
+    assert!(state.exit.is_none() || state.pid.is_none());
+    assert!(
+        [state.pid, kept.init.map(|init| init.pid), kept.monitor.map(|monitor| monitor.pid)]
+            .iter()
+            .all(|pid| *pid != Some(0))
+    );
 }
 
 /// What holds for the table of every dialect.

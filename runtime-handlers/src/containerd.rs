@@ -1,10 +1,10 @@
-//! The configuration of containerd, of versions 2, 3 and 4: `config.toml` and what it imports. Parsing does no I/O;
+//! The configuration of containerd, of versions 1 to 4: `config.toml` and what it imports. Parsing does no I/O;
 //! [`crate::load`] reads the files and follows the imports.
 //!
 //! It is read as containerd 2 reads it. Files are laid over each other in the order in which they are met, key by key
 //! and as deep as tables go; arrays are replaced. The runtime `runc` is built in. Each version has its own name for the
 //! table of runtimes; a table under the name of another version is not read, and a note tells so. A file without
-//! `version` would be one of version 1, whose tables have other names; it is an error.
+//! `version` is one of version 1, as Docker brings it; it is read as containerd 2 migrates it, and a note tells so.
 //!
 //! `io.containerd.runc.v1` and `v2` become the kind `oci`, which starts the binary itself; every other type becomes `vm`,
 //! which starts the shim. Annotations that no list of the handler names never reach a runtime there, so they are not
@@ -12,21 +12,29 @@
 
 mod handler;
 mod keys;
+pub(crate) mod shim_options;
 
 use std::collections::BTreeMap;
 
-use runtime_api::{Error, ErrorKind, HandlerName, Result};
+use runtime_api::{HandlerName, Origin, Result};
 
-use crate::document::schema::{Key, Shape, Unknown, check_section, complain, fold_case, key};
+use crate::document::schema::{
+    Key, Shape, Unknown, check_section, complain, fold_case, inner, key, note_slips, refuse,
+};
 use crate::document::{self, Located, Section, Value, merge};
 use crate::foreign::{did_you_mean, name_of};
+use crate::nearest::distance;
 use crate::source::Source;
 use crate::table::{HandlerTable, Note};
 
+/// The plugin that has the table of runtimes in version 1, which may also use the name of version 2.
+const VERY_FIRST: &str = "cri";
 /// Where the table of runtimes is in version 2.
 const SECOND: &str = "io.containerd.grpc.v1.cri";
 /// Where it is from version 3 on.
 const THIRD: &str = "io.containerd.cri.v1.runtime";
+/// The version of a file that names none.
+const FIRST: i64 = 1;
 /// The newest version that is known.
 const NEWEST: i64 = 4;
 /// The annotations that containerd itself sets; they need no list.
@@ -36,7 +44,18 @@ const BUILT_IN: &str = "containerd default";
 const RUNC: &str =
     "default_runtime_name = \"runc\"\n[runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n";
 
-/// The keys of the table `containerd` that concern runtimes. The others are not looked at.
+/// The keys of a file that are looked at here.
+const TOP: &[Key] = &[
+    key("version", Shape::Integer),
+    key("imports", Shape::Texts),
+    key("plugins", Shape::Free),
+    key("disabled_plugins", Shape::Texts),
+];
+const OURS: &[&str] = &["version", "imports", "plugins", "disabled_plugins"];
+/// What else stands there.
+const OTHERS: &[&str] = &["plugin_dir", "proxy_plugins", "required_plugins", "timeouts"];
+const PLUGIN: &[Key] = &[key("containerd", Shape::Free)];
+/// The keys of the table `containerd` that concern runtimes. The others are looked at for slips only.
 const TABLE: &[Key] = &[
     key("default_runtime_name", Shape::Text),
     key("runtimes", Shape::Free),
@@ -48,7 +67,7 @@ const TABLE: &[Key] = &[
 ///
 /// # Errors
 /// [`ConfigInvalid`](runtime_api::ErrorKind::ConfigInvalid), which names the file, the line and the table: for a file
-/// that is no TOML, a value of the wrong type, a version that is missing or unknown, and a default handler that is
+/// that is no TOML, a value of the wrong type, a version that is not known, and a default handler that is
 /// not there or cannot be used.
 pub fn parse(sources: &[Source]) -> Result<HandlerTable> {
     let mut table = HandlerTable::new([]);
@@ -56,9 +75,11 @@ pub fn parse(sources: &[Source]) -> Result<HandlerTable> {
     let mut merged = document::built_in(BUILT_IN, RUNC)?;
     let mut version = None;
     for source in sources {
-        let document = document::parse(&source.path, &source.text)?;
-        version = Some(version_of(&document, source, version)?);
-        let read = runtimes_table(document, version, &mut table.notes)?;
+        let mut document = document::parse(&source.path, &source.text)?;
+        fold_case(&mut document, TOP);
+        let first = version_of(&document, source, version, &mut table.notes)?;
+        version = Some(first);
+        let read = runtimes_table(document, first, &mut table.notes)?;
         merge(&mut merged, read);
     }
     deprecated_entries(&mut merged, &mut table.notes);
@@ -75,7 +96,8 @@ pub fn parse(sources: &[Source]) -> Result<HandlerTable> {
 /// # Errors
 /// As [`parse`], for this one file.
 pub fn imports(source: &Source) -> Result<Vec<String>> {
-    let document = document::parse(&source.path, &source.text)?;
+    let mut document = document::parse(&source.path, &source.text)?;
+    fold_case(&mut document, TOP);
     let Some(key) = document.get("imports") else { return Ok(Vec::new()) };
     let not_texts = || complain(key, "key \"imports\" must be an array of strings");
     let Value::Array(items) = &key.value else { return Err(not_texts()) };
@@ -89,63 +111,113 @@ pub fn imports(source: &Source) -> Result<Vec<String>> {
 }
 
 /// The version of the first file holds for all; the others may be older, or name none.
-fn version_of(document: &Section, source: &Source, first: Option<i64>) -> Result<i64> {
-    let own = match document.get("version") {
-        None => 1,
+fn version_of(document: &Section, source: &Source, first: Option<i64>, notes: &mut Vec<Note>) -> Result<i64> {
+    let key = document.get("version");
+    let own = match key {
+        None => FIRST,
+        // containerd takes what nobody wrote for zero.
+        Some(Located { value: Value::Integer(version), .. }) if *version == 0 => FIRST,
         Some(Located { value: Value::Integer(version), .. }) => *version,
         Some(key) => return Err(complain(key, "key \"version\" must be an integer")),
     };
-    let key = document.get("version");
-    let wrong = |what: &str| match key {
-        Some(key) => complain(key, what),
-        None => Error::new(ErrorKind::ConfigInvalid(what.to_owned()))
-            .on(format_args!("{} [top level]", source.path.display()))
-            .during_step("read handlers"),
-    };
+    let origin = key.map_or_else(
+        || Origin::other(format!("{} [top level]", source.path.display())),
+        |key| key.place.here(),
+    );
     match first {
-        None if own < 2 => Err(wrong(
-            "key \"version\" is missing or below 2: containerd takes the file for version 1, and its tables of runtimes are not read; write version = 2 or version = 3",
-        )),
-        None if own > NEWEST => Err(wrong(&format!("the version {own} is not known; 2 to {NEWEST} are"))),
-        None => Ok(own),
-        Some(first) if own > first => Err(wrong(&format!(
-            "the version {own} is higher than that of the first file, {first}; containerd refuses that"
-        ))),
+        None if !(FIRST..=NEWEST).contains(&own) => {
+            let what = format!("key \"version\" is {own}, which is not known; {FIRST} to {NEWEST} are");
+            Err(refuse(origin, &what))
+        }
+        None => {
+            if own == FIRST {
+                let how =
+                    if key.is_none() { "there is no key \"version\"" } else { "key \"version\" is below 2" };
+                let text = format!(
+                    "{how}, so that containerd takes this file for one of version 1, in which the table of runtimes is plugins.cri.containerd; write version = 3 and the names of that version"
+                );
+                notes.push(Note::new(origin, text));
+            }
+            Ok(own)
+        }
+        Some(first) if own > first => {
+            let what = format!(
+                "key \"version\" is {own}, which is higher than that of the first file, {first}; containerd refuses that"
+            );
+            Err(refuse(origin, &what))
+        }
         Some(first) => Ok(first),
     }
 }
 
 /// The table `containerd` of one file, checked.
-fn runtimes_table(mut document: Section, first: Option<i64>, notes: &mut Vec<Note>) -> Result<Section> {
+fn runtimes_table(mut document: Section, first: i64, notes: &mut Vec<Note>) -> Result<Section> {
     let own = match document.get("version") {
         Some(Located { value: Value::Integer(version), .. }) => Some(*version),
         _ => None,
     };
-    let mut plugins = document::schema::inner(&mut document, "plugins")?.unwrap_or_default();
+    note_slips(&document, OURS, OTHERS, notes);
+    note_disabled(&document, notes);
+    let mut plugins = inner(&mut document, "plugins")?.unwrap_or_default();
+    // The ids of plugins are long, and much alike.
+    let is_slip = |name: &str| [SECOND, THIRD].iter().any(|id| *id != name && distance(id, name) < 3);
+    for (name, item) in plugins.iter().filter(|(name, _)| is_slip(name)) {
+        let close = did_you_mean(name, [SECOND, THIRD]);
+        notes.push(Note::new(item.place.here(), format!("unknown key {name:?} has no effect{close}")));
+    }
     let mut read = Section::new();
-    // A drop-in without a version may use either name.
-    let (right, other) =
-        if own.or(first).is_some_and(|version| version < 3) { (SECOND, THIRD) } else { (THIRD, SECOND) };
-    for name in [other, right] {
-        let Some(mut plugin) = document::schema::inner(&mut plugins, name)? else { continue };
-        let Some(mut table) = document::schema::inner(&mut plugin, "containerd")? else { continue };
-        fold_case(&mut table, TABLE);
-        if name == other && own.is_some() {
-            if let Some(key) = table.get("runtimes") {
-                let text = format!(
-                    "it is not read: in version {} the table is called plugins.{right:?}",
-                    own.unwrap_or_default()
-                );
-                notes.push(Note::new(key.place.here(), text));
-            }
-            continue;
+    let names = [VERY_FIRST, SECOND, THIRD];
+    let (right, wrong): (Vec<&str>, Vec<&str>) = match own {
+        Some(own) if own < 2 => names.iter().partition(|name| **name != THIRD),
+        Some(2) => names.iter().partition(|name| **name == SECOND),
+        Some(_) => names.iter().partition(|name| **name == THIRD),
+        None if first < 2 => names.iter().partition(|name| **name != THIRD),
+        // A drop-in without a version may use either name.
+        None => {
+            let order = if first == 2 { vec![THIRD, SECOND] } else { vec![SECOND, THIRD] };
+            (order, vec![VERY_FIRST])
         }
+    };
+    for name in wrong {
+        if let Some(key) = plugins.get(name).filter(|key| has_runtimes(key)) {
+            let version = own.unwrap_or(first);
+            let text = format!(
+                "key {name:?} is not read: in version {version} the table is called plugins.{:?}",
+                right.last().copied().unwrap_or_default()
+            );
+            notes.push(Note::new(key.place.here(), text));
+        }
+    }
+    for name in right {
+        let Some(mut plugin) = inner(&mut plugins, name)? else { continue };
+        fold_case(&mut plugin, PLUGIN);
+        note_slips(&plugin, &["containerd"], &[], notes);
+        let Some(mut table) = inner(&mut plugin, "containerd")? else { continue };
+        fold_case(&mut table, TABLE);
+        let ours: Vec<_> = TABLE.iter().map(|key| key.name).collect();
+        note_slips(&table, &ours, &["snapshotter", "no_pivot"], notes);
         table.retain(|name, _| TABLE.iter().any(|key| key.name == name));
         check_section(&table, TABLE, &mut Unknown::Refused)?;
         check_handlers(&mut table, notes)?;
         merge(&mut read, table);
     }
     Ok(read)
+}
+
+/// Docker brings a file that switches the plugin off which these tables are for.
+fn note_disabled(document: &Section, notes: &mut Vec<Note>) {
+    let Some(Located { value: Value::Array(items), .. }) = document.get("disabled_plugins") else { return };
+    let ours = |item: &&Located| matches!(&item.value, Value::Text(text) if [VERY_FIRST, SECOND, THIRD].contains(&text.as_str()));
+    if let Some(item) = items.iter().find(ours) {
+        let text = "key \"disabled_plugins\" switches off the CRI of containerd, so that containerd itself offers none of these handlers";
+        notes.push(Note::new(item.place.here(), text));
+    }
+}
+
+/// Whether a plugin's table would say something about runtimes.
+fn has_runtimes(plugin: &Located) -> bool {
+    let Value::Table(plugin) = &plugin.value else { return false };
+    matches!(plugin.get("containerd"), Some(Located { value: Value::Table(table), .. }) if table.contains_key("runtimes"))
 }
 
 fn check_handlers(table: &mut Section, notes: &mut Vec<Note>) -> Result<()> {

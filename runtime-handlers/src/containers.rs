@@ -17,7 +17,9 @@ use std::path::{Path, PathBuf};
 
 use runtime_api::{HandlerConfig, HandlerName, Result, RuntimeKind};
 
-use crate::document::schema::{Key, Shape, Unknown, check_section, complain, fold_case, inner, key};
+use crate::document::schema::{
+    Key, Shape, Unknown, check_section, complain, fold_case, inner, key, note_slips,
+};
 use crate::document::{self, Located, Section, Value, merge};
 use crate::foreign::{Broken, Remarks, did_you_mean, name_of};
 use crate::resolve::Host;
@@ -32,7 +34,7 @@ const SYSTEMD: &str = "/run/systemd/system";
 /// The default runtime is the first of these that is there.
 const PREFERRED: &[&str] = &["crun", "runc", "runj", "kata", "runsc", "ocijail"];
 
-/// The keys of `[engine]` that concern runtimes. The others are not looked at.
+/// The keys of `[engine]` that concern runtimes. The others are looked at for slips only.
 const ENGINE: &[Key] = &[
     key("runtime", Shape::Text),
     key("runtimes", Shape::Free),
@@ -44,6 +46,25 @@ const ENGINE: &[Key] = &[
     key("runtime_supports_kvm", Shape::Any),
     key("runtime_supports_nocgroups", Shape::Any),
 ];
+/// Keys of `[engine]` that a slip may have meant.
+const OURS: &[&str] = &[
+    "runtime",
+    "runtimes",
+    "runtimes_flags",
+    "conmon_path",
+    "conmon_env_vars",
+    "cgroup_manager",
+    "no_pivot_root",
+    "platform_to_oci_runtime",
+    "runtime_supports_json",
+    "runtime_supports_kvm",
+    "runtime_supports_nocgroups",
+];
+/// What is near to them and means something else.
+const OTHERS: &[&str] = &["runtime_path", "conmonrs_path", "cgroup_check"];
+const TOP: &[Key] = &[key("containers", Shape::Free), key("engine", Shape::Free)];
+/// The other tables of the file.
+const TABLES: &[&str] = &["network", "secrets", "machine", "farms", "podmansh", "configmaps"];
 const CONTAINERS: &[Key] = &[key("seccomp_profile", Shape::Text)];
 
 /// Reads `containers.conf` and its drop-ins, in the order in which podman reads them. `host` tells which binaries
@@ -90,8 +111,11 @@ impl Merged {
     }
 
     fn lay_over(&mut self, mut document: Section, notes: &mut Vec<Note>) -> Result<()> {
+        fold_case(&mut document, TOP);
+        note_slips(&document, &["containers", "engine"], TABLES, notes);
         if let Some(mut containers) = inner(&mut document, "containers")? {
             fold_case(&mut containers, CONTAINERS);
+            note_slips(&containers, &["seccomp_profile"], &["apparmor_profile"], notes);
             containers.retain(|name, _| CONTAINERS.iter().any(|key| key.name == name));
             check_section(&containers, CONTAINERS, &mut Unknown::Refused)?;
             self.containers.extend(containers);
@@ -105,7 +129,7 @@ impl Merged {
             }
         }
         fold_case(&mut engine, ENGINE);
-        note_slips(&engine, notes);
+        note_slips(&engine, OURS, OTHERS, notes);
         engine.retain(|name, _| ENGINE.iter().any(|key| key.name == name));
         check_section(&engine, ENGINE, &mut Unknown::Refused)?;
         for name in ["runtimes", "runtimes_flags"] {
@@ -272,20 +296,6 @@ fn lists<'a>(engine: &'a Section, name: &str) -> BTreeMap<&'a str, &'a Located> 
             lists.iter().map(|(name, item)| (name.as_str(), item)).collect()
         }
         _ => BTreeMap::new(),
-    }
-}
-
-/// Keys that were probably meant to be those about runtimes.
-fn note_slips(engine: &Section, notes: &mut Vec<Note>) {
-    let ours = ["runtime", "runtimes", "runtimes_flags", "conmon_path", "conmon_env_vars"];
-    // These are as near to the above as a slip is.
-    let other = ["runtime_path", "conmonrs_path", "no_pivot_root"];
-    for (name, item) in engine.iter().filter(|(name, _)| !ENGINE.iter().any(|key| key.name == *name)) {
-        let close = did_you_mean(name, ours);
-        if !close.is_empty() && !other.contains(&name.as_str()) {
-            let text = format!("unknown key {name:?} has no effect{close}");
-            notes.push(Note::new(item.place.here(), text));
-        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! `crun` is built in until a file names one. `default_runtime` must be there, or be empty for `crun`.
 //!
 //! What makes CRI-O drop a handler makes it [`Unavailable`](crate::Unavailable) here; where it is the default handler, that is an error, as
-//! there. Unknown keys of a handler are noted, keys outside the tables of runtimes are not looked at. Whether files
+//! there. Unknown keys of a handler are noted; of those outside the tables of runtimes, those that look like a slip. Whether files
 //! exist is not asked here.
 //!
 //! Handlers of the type `pod` are unavailable. Monitors get no cgroup of their own under systemd.
@@ -15,12 +15,13 @@ mod annotations;
 mod handler;
 mod keys;
 mod memory;
+pub mod state;
 
 use std::collections::BTreeMap;
 
 use runtime_api::{HandlerName, Result};
 
-use crate::document::schema::{Unknown, check_section, complain, fold_case, inner};
+use crate::document::schema::{Unknown, check_section, complain, fold_case, inner, note_slips};
 use crate::document::{self, Located, Section, Value};
 use crate::foreign::{did_you_mean, name_of};
 use crate::source::Source;
@@ -76,9 +77,15 @@ struct Merged {
 
 impl Merged {
     fn lay_over(&mut self, mut document: Section, notes: &mut Vec<Note>) -> Result<()> {
+        fold_case(&mut document, keys::TOP);
+        note_slips(&document, &["crio"], &[], notes);
         let Some(mut crio) = inner(&mut document, "crio")? else { return Ok(()) };
+        fold_case(&mut crio, keys::CRIO);
+        note_slips(&crio, &["runtime"], keys::OTHERS_OF_CRIO, notes);
         let Some(mut runtime) = inner(&mut crio, "runtime")? else { return Ok(()) };
         fold_case(&mut runtime, keys::RUNTIME);
+        let ours: Vec<_> = keys::RUNTIME.iter().map(|key| key.name).collect();
+        note_slips(&runtime, &ours, keys::OTHERS_OF_RUNTIME, notes);
         runtime.retain(|name, _| keys::RUNTIME.iter().any(|key| key.name == name));
         check_section(&runtime, keys::RUNTIME, &mut Unknown::Refused)?;
         let handlers = inner(&mut runtime, "runtimes")?.unwrap_or_default();
@@ -186,5 +193,34 @@ mod tests {
             let error = parse(&[Source::new("f", text)]).unwrap_err();
             assert_eq!(error.subject(), Some(place), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn slips_on_the_way_to_the_handlers_are_noted() {
+        let told = |text: &str| -> Vec<String> {
+            parse(&[Source::new("f", text)]).unwrap().notes.iter().map(ToString::to_string).collect()
+        };
+        for (text, wanted) in [
+            (
+                "[crioo.runtime]",
+                "f:1 [top level]: unknown key \"crioo\" has no effect; did you mean \"crio\"?",
+            ),
+            ("[crio.runtme]", "f:1 [crio]: unknown key \"runtme\" has no effect; did you mean \"runtime\"?"),
+            ("[crio.runtime.runtime.x]", "did you mean \"runtimes\"?"),
+            ("[crio.runtime]\ndefault_runtme = 'x'", "f:2 [crio.runtime]: unknown key \"default_runtme\""),
+        ] {
+            let notes = told(text);
+            assert!(notes.len() == 1 && notes[0].contains(wanted), "{text}: {notes:?}");
+        }
+        let all = keys::OTHERS_OF_RUNTIME.iter().map(|name| format!("{name} = 1\n")).collect::<String>();
+        assert!(told(&format!("[crio.runtime]\n{all}")).is_empty());
+        assert_eq!(
+            parse(&[Source::new("f", "[Crio.Runtime]\nNo_Pivot = true")])
+                .unwrap()
+                .select(None)
+                .unwrap()
+                .options["no_pivot"],
+            true
+        );
     }
 }

@@ -82,6 +82,15 @@ pub fn runtime_classes(path: &Path) -> Result<(Vec<RuntimeClass>, Vec<Note>)> {
     runtime_class::parse(&read(path)?)
 }
 
+/// Reads what CRI-O keeps of a container: its `state.json`, or the directory with it.
+///
+/// # Errors
+/// As [`file()`], for what [`crio::state::parse`] refuses.
+pub fn crio_state(path: &Path) -> Result<crio::state::Kept> {
+    let file = if path.is_dir() { path.join("state.json") } else { path.to_owned() };
+    crio::state::parse(&read(&file)?)
+}
+
 /// Reads what this host has: the native configuration if there is one, else that of CRI-O, of containerd, of podman. Where
 /// none of them is configured, the answer is [`HandlerTable::built_in`].
 ///

@@ -1,8 +1,11 @@
 //! The known name that a mistyped one probably meant.
 
+/// More edits than this are another name, however long it is.
+const MOST: usize = 4;
+
 /// The closest of `known` to `typed`, if any is close enough to be worth proposing.
 pub(crate) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = typed.chars().count().max(3) / 3;
+    let limit = (typed.chars().count().max(3) / 3).min(MOST);
     known
         .into_iter()
         .map(|name| (distance(typed, name), name))
@@ -12,7 +15,7 @@ pub(crate) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>)
 }
 
 /// How many single-character edits lead from one to the other.
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, from) in a.chars().enumerate() {

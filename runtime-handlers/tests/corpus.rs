@@ -30,7 +30,7 @@ macro_rules! targets {
     )+};
 }
 
-targets! { crio containerd containers native runtime_class }
+targets! { crio containerd containers native runtime_class crio_state }
 
 /// Each program of the fuzzer is one of the tests above.
 #[test]

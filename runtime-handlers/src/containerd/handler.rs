@@ -2,10 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use runtime_api::{HandlerConfig, HandlerName, RuntimeKind};
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Map, Value as Json};
 
 use super::OWN_ANNOTATIONS;
 use super::keys::{OPTIONS_WITHOUT_EFFECT, RUNC_OPTIONS, WITHOUT_EFFECT};
@@ -13,12 +11,10 @@ use crate::document::schema::{Unknown, check_section, fold_case};
 use crate::document::view::View;
 use crate::document::{Located, Section, Value};
 use crate::foreign::{Broken, Remarks, did_you_mean};
-use crate::{convert, glob};
+use crate::glob;
 
 /// The ways to make a sandbox that containerd brings along.
 const SANDBOXERS: &[&str] = &["", "podsandbox", "shim"];
-/// The type of the options of all shims but runc's.
-const RUNTIME_OPTIONS: &str = "runtimeoptions.v1.Options";
 
 pub(super) fn translate(
     name: &HandlerName,
@@ -201,29 +197,11 @@ fn shim_options(view: View<'_>, config: &mut HandlerConfig, remarks: &mut Remark
                 return Err(Broken::at(at, "the options hold a number that is not finite"));
             };
             remarks.written("options.any", "options", at);
-            let body = convert::toml(&all);
-            let mut bytes = Vec::new();
-            if let Some((kind, _)) = kind {
-                field(1, kind, &mut bytes);
-            }
-            field(3, &body, &mut bytes);
-            let any = json!({"type_url": RUNTIME_OPTIONS, "base64": BASE64_STANDARD.encode(&bytes)});
+            let any = super::shim_options::encode(kind.map(|(text, _)| text), &all);
             config.options = Map::from_iter([("any".to_owned(), any)]);
         }
     }
     Ok(())
-}
-
-/// A text as one field of a protobuf message.
-fn field(number: u8, text: &str, into: &mut Vec<u8>) {
-    into.push(number << 3 | 2);
-    let mut length = text.len();
-    while length >= 0x80 {
-        into.push((length & 0x7f) as u8 | 0x80);
-        length >>= 7;
-    }
-    into.push(length as u8);
-    into.extend_from_slice(text.as_bytes());
 }
 
 /// What containerd sets, and what the lists let through. A name without a wildcard is that name only.

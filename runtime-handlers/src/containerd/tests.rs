@@ -12,11 +12,10 @@ fn without_runtimes_there_is_runc() {
 }
 
 #[test]
-fn a_version_is_needed_and_must_be_known() {
+fn a_version_must_be_known() {
     for (text, place, what) in [
-        ("", "/e/config.toml [top level]", "missing or below 2"),
-        ("version = 1", "/e/config.toml:1 [top level]", "missing or below 2"),
-        ("version = 9", "/e/config.toml:1 [top level]", "2 to 4 are"),
+        ("version = 9", "/e/config.toml:1 [top level]", "1 to 4 are"),
+        ("version = -1", "/e/config.toml:1 [top level]", "1 to 4 are"),
         ("version = '2'", "/e/config.toml:1 [top level]", "must be an integer"),
     ] {
         let error = read(text).unwrap_err();
@@ -25,6 +24,30 @@ fn a_version_is_needed_and_must_be_known() {
     }
     let higher = parse(&[Source::new("a", "version = 2"), Source::new("b", "version = 3")]).unwrap_err();
     assert!(higher.to_string().contains("higher than that of the first file, 2"), "{higher}");
+}
+
+#[test]
+fn a_file_without_a_version_is_one_of_version_1() {
+    // As Docker brings it.
+    let stock = read("disabled_plugins = [\"cri\"]\n\n#root = \"/var/lib/containerd\"\n").unwrap();
+    assert_eq!(stock.select(None).unwrap().name.as_str(), "runc");
+    let notes: Vec<_> = stock.notes.iter().map(ToString::to_string).collect();
+    assert!(notes[0].starts_with("/e/config.toml [top level]: there is no key \"version\""), "{notes:?}");
+    assert!(notes[1].starts_with("/e/config.toml:1 [top level]: key \"disabled_plugins\""), "{notes:?}");
+    let runtime = "containerd.runtimes.kata]\nruntime_type = 'io.containerd.kata.v2'\n";
+    for (version, plugin, is_read) in [
+        ("", "plugins.cri", true),
+        ("version = 1\n", "plugins.cri", true),
+        ("version = 0\n", "plugins.\"io.containerd.grpc.v1.cri\"", true),
+        ("", "plugins.\"io.containerd.cri.v1.runtime\"", false),
+        ("version = 2\n", "plugins.cri", false),
+        ("version = 3\n", "plugins.cri", false),
+    ] {
+        let table = read(&format!("{version}[{plugin}.{runtime}")).unwrap();
+        assert_eq!(table.handlers.len(), 1 + usize::from(is_read), "{version}{plugin}");
+        let told = table.notes.iter().any(|note| note.text.contains("is not read: in version"));
+        assert_eq!(told, !is_read, "{version}{plugin}: {:?}", table.notes);
+    }
 }
 
 #[test]
@@ -48,4 +71,29 @@ fn imports_are_paths() {
     assert!(imports(&source("")).unwrap().is_empty());
     assert!(imports(&source("imports = 1")).is_err());
     assert!(imports(&source("imports = [1]")).is_err());
+}
+
+#[test]
+fn slips_outside_the_tables_of_runtimes_are_noted() {
+    let told = |text: &str| -> Vec<String> {
+        read(&format!("version = 3\n{text}")).unwrap().notes.iter().map(ToString::to_string).collect()
+    };
+    for (text, wanted) in [
+        (
+            "[plugin]",
+            "/e/config.toml:2 [top level]: unknown key \"plugin\" has no effect; did you mean \"plugins\"?",
+        ),
+        (
+            "[plugins.'io.containerd.cri.v1.runtim']",
+            "/e/config.toml:2 [plugins]: unknown key \"io.containerd.cri.v1.runtim\" has no effect; did you mean \"io.containerd.cri.v1.runtime\"?",
+        ),
+        ("[plugins.'io.containerd.cri.v1.runtime'.containerd.runtime]", "did you mean \"runtimes\"?"),
+        ("[plugins.'io.containerd.cri.v1.runtime'.contianerd]", "did you mean \"containerd\"?"),
+    ] {
+        let notes = told(text);
+        assert!(notes.len() == 1 && notes[0].contains(wanted), "{text}: {notes:?}");
+    }
+    for fine in ["[plugins.'io.containerd.cri.v1.images']", "[Plugins]", "[proxy_plugins.x]", "[timeouts]"] {
+        assert!(told(fine).is_empty(), "{fine}: {:?}", told(fine));
+    }
 }

@@ -112,3 +112,18 @@ fn cgroups_are_those_of_the_host_unless_a_file_says() {
     assert!(systemd(&["[engine]\ncgroup_manager = 'systemd'"], &[]));
     assert!(!systemd(&["[engine]\ncgroup_manager = 'cgroupfs'"], &[SYSTEMD]));
 }
+
+#[test]
+fn slips_outside_the_tables_of_runtimes_are_noted() {
+    let told = |text: &str| -> Vec<String> {
+        read(&[text], &[]).unwrap().notes.iter().map(ToString::to_string).collect()
+    };
+    let notes = told("[engin]\n[engine]\ncgroup_managr = 'systemd'\n[containers]\nseccomp_profil = '/x'\n");
+    let wanted =
+        ["did you mean \"engine\"?", "did you mean \"seccomp_profile\"?", "did you mean \"cgroup_manager\"?"];
+    assert!(
+        notes.len() == 3 && notes.iter().zip(wanted).all(|(note, what)| note.ends_with(what)),
+        "{notes:?}"
+    );
+    assert!(told("[engine]\nruntime_path = []\ncgroup_check = true\nconmonrs_path = []\n[network]\n[Engine.runtimes]").is_empty());
+}

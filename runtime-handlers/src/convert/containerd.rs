@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::toml_text::{key, line};
 use super::{Converted, LeftOut, unusable};
-use crate::containerd::OWN_ANNOTATIONS;
+use crate::containerd::{OWN_ANNOTATIONS, shim_options};
 use crate::table::HandlerTable;
 
 const TABLE: &str = "plugins.\"io.containerd.cri.v1.runtime\".containerd";
@@ -90,15 +90,36 @@ fn vm(config: &HandlerConfig, notes: &mut LeftOut<'_>) -> Option<(String, Map<St
         .only_path()
         .and_then(|path| path.file_name())
         .map_or(named.into(), |name| name.to_string_lossy());
+    let is_absolute = config.paths.first().is_some_and(|path| path.is_absolute());
     let type_of = binary.strip_prefix("containerd-shim-").and_then(|rest| rest.rsplit_once('-'));
-    let Some((name, version)) = type_of.filter(|(name, _)| !name.contains('.')) else {
-        notes.key("paths", true, "the shim is not called containerd-shim-NAME-vN, so the whole handler is");
-        return None;
+    let is_part = |text: &str| !text.is_empty() && !text.contains('.');
+    let whole =
+        config.options.contains_key("any") || config.config_path.is_some() || config.options.is_empty();
+    let kind = match type_of.filter(|(name, version)| is_part(name) && is_part(version)) {
+        // The shim of runc under another type: to its own containerd says what the options are in another way. Only the last
+        // two parts of a type name the binary.
+        Some(("runc", version @ ("v1" | "v2"))) if whole => format!("io.containerd.shim.runc.{version}"),
+        Some((name, version)) => format!("io.containerd.{name}.{version}"),
+        // With runtime_path the type is a name and no more.
+        None if is_absolute => format!("io.containerd.{}-shim.v2", config.name.as_str().replace('.', "-")),
+        None => {
+            notes.key(
+                "paths",
+                true,
+                "the shim is not called containerd-shim-NAME-vN, so the whole handler is",
+            );
+            return None;
+        }
     };
     let mut options = Map::new();
     options.extend(config.config_path.iter().map(|path| ("ConfigPath".to_owned(), json!(path))));
     for (name, value) in &config.options {
-        if name == "config_type" {
+        let whole = (name == "any" && config.config_path.is_none()).then(|| shim_options::decode(value));
+        if let Some(all) = whole.flatten() {
+            options.extend(all);
+        } else if name == "any" {
+            notes.key("options.any", true, "containerd can only say options that are one TOML document");
+        } else if name == "config_type" {
             options.insert("TypeUrl".to_owned(), value.clone());
         } else if config.config_path.is_none()
             && matches!(name.as_str(), "BinaryName" | "SystemdCgroup" | "NoPivotRoot" | "NoNewKeyring")
@@ -109,7 +130,7 @@ fn vm(config: &HandlerConfig, notes: &mut LeftOut<'_>) -> Option<(String, Map<St
         }
     }
     notes.key("root", config.root.is_some(), "containerd has no such key for shims");
-    Some((format!("io.containerd.{name}.{version}"), options))
+    Some((kind, options))
 }
 
 /// What containerd lets through; all it can say is that.

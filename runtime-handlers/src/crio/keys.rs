@@ -26,7 +26,77 @@ pub(super) const HANDLER: &[Key] = &[
     key("container_create_timeout", Shape::Integer),
 ];
 
-/// The keys of `[crio.runtime]` that every handler feels. The others are not looked at.
+/// The way to `[crio.runtime]`.
+pub(super) const TOP: &[Key] = &[key("crio", Shape::Free)];
+pub(super) const CRIO: &[Key] = &[key("runtime", Shape::Free)];
+
+/// What else stands in `[crio]`.
+pub(super) const OTHERS_OF_CRIO: &[&str] = &[
+    "api",
+    "image",
+    "network",
+    "metrics",
+    "tracing",
+    "nri",
+    "stats",
+    "checkpoint_restore",
+    "root",
+    "runroot",
+];
+
+/// What else stands in `[crio.runtime]`.
+pub(super) const OTHERS_OF_RUNTIME: &[&str] = &[
+    "absent_mount_sources_to_reject",
+    "add_inheritable_capabilities",
+    "additional_devices",
+    "allowed_devices",
+    "apparmor_profile",
+    "bind_mount_prefix",
+    "blockio_config_file",
+    "blockio_reload",
+    "container_attach_socket_dir",
+    "container_exits_dir",
+    "ctr_stop_timeout",
+    "decryption_keys_path",
+    "default_capabilities",
+    "default_env",
+    "default_mounts",
+    "default_mounts_file",
+    "default_sysctls",
+    "default_ulimits",
+    "device_ownership_from_security_context",
+    "disable_hostport_mapping",
+    "drop_infra_ctr",
+    "enable_criu_support",
+    "enable_pod_events",
+    "gid_mappings",
+    "hooks_dir",
+    "hostnetwork_disable_selinux",
+    "infra_ctr_cpuset",
+    "irqbalance_config_file",
+    "irqbalance_config_restore_file",
+    "log_filter",
+    "log_level",
+    "log_size_max",
+    "log_to_journald",
+    "manage_ns_lifecycle",
+    "minimum_mappable_gid",
+    "minimum_mappable_uid",
+    "namespaces_dir",
+    "pids_limit",
+    "pinns_path",
+    "privileged_seccomp_profile",
+    "rdt_config_file",
+    "read_only",
+    "seccomp_use_default_when_empty",
+    "selinux",
+    "shared_cpuset",
+    "timezone",
+    "uid_mappings",
+    "workloads",
+];
+
+/// The keys of `[crio.runtime]` that every handler feels. The others are looked at for slips only.
 pub(super) const RUNTIME: &[Key] = &[
     key("default_runtime", Shape::Text),
     key("cgroup_manager", Shape::Text),

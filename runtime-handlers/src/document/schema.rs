@@ -74,6 +74,18 @@ pub(crate) fn check_section(section: &Section, keys: &[Key], unknown: &mut Unkno
     Ok(())
 }
 
+/// Notes keys that are as near to one of `ours` as a slip is, where others may stand beside them: those of `others`, and those
+/// that only newer releases know.
+pub(crate) fn note_slips(section: &Section, ours: &[&str], others: &[&str], notes: &mut Vec<Note>) {
+    let known = |name: &str| ours.iter().chain(others).any(|each| each.eq_ignore_ascii_case(name));
+    for (name, item) in section.iter().filter(|(name, _)| !known(name)) {
+        if let Some(close) = nearest(name, ours.iter().copied()) {
+            let text = format!("unknown key {name:?} has no effect; did you mean {close:?}?");
+            notes.push(Note::new(item.place.here(), text));
+        }
+    }
+}
+
 /// Gives keys their written form where a reader does not mind capital letters.
 pub(crate) fn fold_case(section: &mut Section, keys: &[Key]) {
     let folded: Vec<_> = section
