@@ -6,13 +6,16 @@
 
 pub mod attach;
 pub mod cgroup;
+pub mod criu;
 pub mod descriptor;
 pub mod document;
 pub mod events;
 pub mod exec;
 pub mod exits;
+pub mod image;
 pub mod ladder;
 pub mod lock;
+pub mod mounts;
 pub mod owner;
 pub mod port_forward;
 pub mod process;

@@ -13,6 +13,7 @@ use runtime_api::{Error, ErrorKind, Result};
 
 use crate::document::cannot_write;
 use crate::lock::Held;
+use crate::mounts::remove_all;
 use crate::process::Identity;
 
 /// Makes a directory, locked, lets it be filled and gives it its name, which reserves the id. When this fails or is
@@ -61,8 +62,17 @@ pub fn hidden_name(dir: &Path) -> PathBuf {
 pub fn discard(dir: &Path) {
     let hidden = hidden_name(dir);
     match std::fs::rename(dir, &hidden) {
-        Ok(()) => drop(std::fs::remove_dir_all(&hidden)),
-        Err(_) => drop(std::fs::remove_dir_all(dir)),
+        Ok(()) => remove(&hidden),
+        Err(_) => remove(dir),
+    }
+}
+
+/// Something may be mounted in it, where a runtime was killed.
+fn remove(dir: &Path) {
+    match remove_all(dir) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(%error, dir = %dir.display(), "a directory is left"),
     }
 }
 
@@ -88,7 +98,7 @@ pub fn sweep_hidden(place: &Path) {
     for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if maker_of(&name).is_some_and(|maker| !maker.lives()) {
-            let _ = std::fs::remove_dir_all(entry.path());
+            remove(&entry.path());
         }
     }
 }

@@ -284,7 +284,7 @@ struct Hidden(PathBuf);
 
 impl Hidden {
     fn beside(path: &Path) -> Result<Self> {
-        Ok(Self(crate::image::ImagePlace::beside(path)?))
+        Ok(Self(runtime_host::image::ImagePlace::beside(path)?))
     }
 }
 

@@ -311,8 +311,11 @@ impl Backend {
     /// Removes what the runtime keeps of a container, where it does not do so itself.
     pub(crate) fn remove_runtime_state(&self, id: &ContainerId) {
         for path in self.runtime_state(id) {
-            // A directory or a file, as the runtime has it.
-            let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
+            // A directory or a file, as the runtime has it. One that was killed in a restore leaves the container's own
+            // root mounted there.
+            if let Err(error) = runtime_host::mounts::remove_all(&path) {
+                tracing::warn!(%id, %error, path = %path.display(), "what a runtime knew of a container is left");
+            }
         }
     }
 

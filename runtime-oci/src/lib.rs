@@ -20,7 +20,6 @@ mod events;
 mod evidence;
 mod exec;
 mod factory;
-mod image;
 mod known;
 mod layout;
 mod leftover;

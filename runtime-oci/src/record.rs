@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use runtime_api::{ContainerId, ExitStatus, Result, Signal};
 use runtime_host::document::{read, write};
+use runtime_host::image::ImagePlace;
 use runtime_host::owner::Owner;
 use runtime_host::process::Identity;
 
 use crate::dialect::Reach;
-use crate::image::ImagePlace;
 use crate::layout::ContainerDir;
 
 /// The version of the record's shape. A record of a later version is not touched.

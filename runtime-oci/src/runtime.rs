@@ -89,7 +89,8 @@ impl OciRuntime {
                 .during_step("export checkpoint")
                 .on(format_args!("container \"{id}\"")));
         };
-        let image = crate::image::check(image, self.backend.dialect.saver.unwrap_or(Saver::Criu))
+        let landmark = self.backend.dialect.saver.unwrap_or(Saver::Criu).landmark();
+        let image = runtime_host::image::check(image, landmark)
             .map_err(|error| error.during_step("export checkpoint"))?;
         let info = &self.backend.info;
         let runtime = format!("{} {}", info.name, info.version.as_deref().unwrap_or("of unknown version"));

@@ -133,6 +133,7 @@ impl Backend {
 
     /// Looks at a locked container, asks the shim where the host cannot tell, and writes down what nobody else will write.
     pub(crate) async fn settle(&self, locked: &mut Locked) -> Result<Sight> {
+        self.resolve_checkpoint(locked, false).await?;
         let sight = observe::look(&locked.record, &locked.dir, &self.hierarchies)?;
         match sight {
             // Ending for so long that nobody will write it down: the shim knows.

@@ -41,12 +41,21 @@ const ON_THE_HOST: &[Capability] = &[
     Capability::HostVisiblePid,
 ];
 
+/// What needs somebody who saves, besides the method.
+const BY_SAVER: &[Capability] =
+    &[Capability::Checkpoint, Capability::CheckpointLeaveRunning, Capability::Restore];
+
 /// What the Task service has no way for.
 const NO_WAY: &[(Capability, &str)] = &[
+    (Capability::CheckpointPreDump, "the Task service has no way to copy memory beforehand"),
+    (Capability::CheckpointTcpEstablished, NOT_RESTORED),
+    (Capability::CheckpointFileLocks, NOT_RESTORED),
     (Capability::Descriptors, "the Task service hands on no open files"),
     (Capability::ExecDescriptors, "the Task service hands on no open files"),
     (Capability::Notify, "the Task service passes on no notify socket"),
 ];
+
+const NOT_RESTORED: &str = "shims can be told to save it and cannot be told to restore it";
 
 /// Faults of versions of shims, for which there is nothing that could be asked: the binary, its version, what it takes away,
 /// and why.
@@ -74,6 +83,9 @@ pub(crate) fn answers(config: &VmConfig, findings: &Findings) -> Result<Capabili
             continue;
         }
         builder = by_method(builder, *capability, methods, findings);
+    }
+    for capability in BY_SAVER {
+        builder = by_saver(builder, *capability, findings);
     }
     for capability in ON_THE_HOST {
         let name = config.shim.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
@@ -128,6 +140,26 @@ fn by_method(
     }
 }
 
+/// An answer that rests on who saves besides.
+fn by_saver(
+    builder: CapabilitiesBuilder,
+    capability: Capability,
+    findings: &Findings,
+) -> CapabilitiesBuilder {
+    let has_method = findings.methods.get("Checkpoint").is_some_and(|method| method.yes);
+    match &findings.saver {
+        Some(saver) if has_method => {
+            let evidence = Evidence::new(EvidenceSource::Probe, saver.asked.clone(), saver.said.clone());
+            if saver.yes {
+                builder.yes(capability, evidence)
+            } else {
+                builder.no(capability, saver.said.clone(), evidence)
+            }
+        }
+        _ => by_method(builder, capability, &["Checkpoint"], findings),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +187,27 @@ mod tests {
         assert!(!less.has(Capability::Pause) && less.has(Capability::Stats));
         let why = less.why_not(Capability::Pause).unwrap();
         assert_eq!(why, "the shim does not do it: no such container");
+    }
+
+    #[test]
+    fn saving_takes_the_method_and_somebody_who_saves() {
+        let saver = |yes: bool| Some(Finding::new(yes, "criu check", "criu is not on PATH"));
+        let with = |method: bool, saver: Option<Finding>| {
+            let mut findings = Findings { saver, ..findings("") };
+            let said = if method { "no such container" } else { "Checkpoint is not supported" };
+            let answer = Finding::new(method, "Task/Checkpoint", said);
+            findings.methods.insert("Checkpoint".to_owned(), answer);
+            answers(&config(), &findings).unwrap()
+        };
+        assert!(BY_SAVER.iter().all(|each| with(true, saver(true)).has(*each)));
+        for (answers, why) in [
+            (with(true, saver(false)), "criu is not on PATH"),
+            (with(false, saver(true)), "the shim does not do it: Checkpoint is not supported"),
+            (with(false, None), "the shim does not do it: Checkpoint is not supported"),
+        ] {
+            assert!(BY_SAVER.iter().all(|each| answers.why_not(*each) == Some(why)), "{why}");
+        }
+        assert!(with(true, saver(true)).why_not(Capability::CheckpointFileLocks).is_some());
     }
 
     #[test]

@@ -92,14 +92,18 @@ impl VmConfig {
         })
     }
 
-    /// Whether the shim takes runc's options. Shims say so by their names alone.
+    /// Whether the shim takes runc's options.
     pub(crate) fn takes_runc_options(&self) -> bool {
-        let name = self.shim.as_deref().ok().and_then(Path::file_name).map(|name| name.to_string_lossy());
-        name.is_some_and(|name| name.starts_with("containerd-shim-runc-"))
+        self.shim.as_deref().is_ok_and(is_for_runc)
     }
 
-    /// What a shim is told with each create. `root` is where its runtime keeps its state.
-    pub(crate) fn payload(&self, root: &Path) -> Result<Option<Payload>> {
+    /// The runtime below a shim that takes runc's options.
+    pub(crate) fn below(&self) -> &str {
+        self.options.binary_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("runc")
+    }
+
+    /// What a shim is told with each create. `root` is where its runtime keeps its state, `work` where criu works.
+    pub(crate) fn payload(&self, root: &Path, work: &Path) -> Result<Option<Payload>> {
         if let Some(any) = &self.options.any {
             return any.payload().map(Some);
         }
@@ -120,6 +124,7 @@ impl VmConfig {
             systemd_cgroup: self.options.systemd_cgroup,
             no_pivot_root: self.options.no_pivot_root,
             no_new_keyring: self.options.no_new_keyring,
+            criu_work_path: work.to_string_lossy().into_owned(),
             ..RuncOptions::default()
         };
         Ok(Some(options.payload()))
@@ -135,6 +140,11 @@ fn find(config: &HandlerConfig) -> std::result::Result<PathBuf, String> {
     };
     let found = candidates.iter().find_map(|candidate| shim::find(candidate).ok());
     found.ok_or_else(|| format!("no shim {}", candidates.join(" nor ")))
+}
+
+/// Whether a shim takes runc's options. Shims say so by their names alone.
+pub(crate) fn is_for_runc(shim: &Path) -> bool {
+    shim.file_name().is_some_and(|name| name.to_string_lossy().starts_with("containerd-shim-runc-"))
 }
 
 /// The binary of the shim of this name.

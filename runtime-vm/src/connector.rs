@@ -59,6 +59,17 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
         Some(line.trim().to_owned()).filter(|version| !version.is_empty())
     }
 
+    /// Who saves containers behind this shim, which has a runtime `below` it, so that they can be continued.
+    ///
+    /// # Errors
+    /// Why nobody does, as a sentence.
+    async fn saver(&self, shim: &Path, below: &str) -> std::result::Result<String, String> {
+        if crate::config::is_for_runc(shim) {
+            return crate::saving::ask(below).await;
+        }
+        Err("what this shim wants to be told with a checkpoint is not known".to_owned())
+    }
+
     /// Lets the shim's own command clean up after a shim that died.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ use crate::config::VmConfig;
 use crate::connector::{Connector, Dialled};
 use crate::layout::Layout;
 use crate::monitor::StartOrder;
+use crate::saving;
 use crate::shims::{DIAL, Members};
 use crate::task::any::{linux_resources, process};
 use crate::task::code::Meaning;
@@ -56,6 +57,9 @@ pub(crate) struct Findings {
     pub(crate) version: Option<String>,
     /// By the name of the method.
     pub(crate) methods: BTreeMap<String, Finding>,
+    /// Who saves containers behind it.
+    #[serde(default)]
+    pub(crate) saver: Option<Finding>,
     /// Why no shim could be asked.
     pub(crate) silent: Option<String>,
 }
@@ -88,7 +92,13 @@ pub(crate) async fn gather(
     let Ok(shim) = config.shim.as_deref() else { return earlier.unwrap_or_default() };
     let mut findings = Findings { version: connector.version(shim).await, ..Findings::default() };
     match ask(layout, config, connector, namespace, shim).await {
-        Ok(methods) => findings.methods = methods,
+        Ok(methods) => {
+            findings.saver = Some(match connector.saver(shim, config.below()).await {
+                Ok(said) => Finding::new(true, "criu check", &said),
+                Err(why) => Finding::new(false, "criu check", &why),
+            });
+            findings.methods = methods;
+        }
         Err(error) => {
             // Perhaps the machine is busy. The next one to open it asks again.
             tracing::warn!(error = error.report(), "the shim does not tell what it can do");
@@ -108,14 +118,18 @@ pub(crate) async fn gather(
 
 /// What the answers depend on.
 fn key(config: &VmConfig, boot_id: &str) -> Vec<String> {
-    let shim = config.shim.as_deref().map_or_else(ToOwned::to_owned, |path| match std::fs::metadata(path) {
+    let print = |path: &Path| match std::fs::metadata(path) {
         Ok(meta) => {
             format!("{} {} {} {}.{}", path.display(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec())
         }
         Err(error) => format!("{} {error}", path.display()),
-    });
+    };
+    let shim = config.shim.as_deref().map_or_else(ToOwned::to_owned, print);
     let user = rustix::process::geteuid().as_raw().to_string();
-    vec![env!("CARGO_PKG_VERSION").to_owned(), boot_id.to_owned(), shim, user]
+    let mut key = vec![env!("CARGO_PKG_VERSION").to_owned(), boot_id.to_owned(), shim, user];
+    let consulted = saving::consulted(config.below());
+    key.extend(consulted.map(|path| path.map_or_else(|| "absent".to_owned(), |path| print(&path))));
+    key
 }
 
 /// Starts a shim for nothing but questions. It is undone at the end, however that comes.

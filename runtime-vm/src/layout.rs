@@ -123,6 +123,11 @@ impl ContainerDir {
         self.0.join("io")
     }
 
+    /// Where criu works, and leaves its logs.
+    pub(crate) fn criu(&self) -> PathBuf {
+        self.0.join("criu")
+    }
+
     pub(crate) fn execs(&self) -> PathBuf {
         self.0.join("execs")
     }

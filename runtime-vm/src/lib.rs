@@ -24,6 +24,7 @@ mod recovery;
 mod resources;
 mod runtime;
 mod sandbox;
+mod saving;
 mod sessions;
 pub mod shim;
 mod shims;

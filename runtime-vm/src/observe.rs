@@ -38,6 +38,9 @@ pub(crate) fn look(record: &Record, dir: &ContainerDir, host: &Hierarchies) -> R
     if record.phase == Phase::Creating {
         return Ok(Sight::Creating);
     }
+    if let Some(sight) = being_saved(record, dir) {
+        return Ok(sight);
+    }
     if let Some(exit) = exit_file(record, dir, host)? {
         return Ok(Sight::Stopped(exit));
     }
@@ -55,6 +58,22 @@ pub(crate) fn look(record: &Record, dir: &ContainerDir, host: &Hierarchies) -> R
         (Reach::Host, false, true) => Sight::Ending,
         (_, _, false) => Sight::Unseen(status),
     })
+}
+
+/// What is seen of a container that is being checkpointed: it is frozen for a moment, and when it ends with it, the
+/// monitor's file tells of a kill. Neither is true of the container.
+fn being_saved(record: &Record, dir: &ContainerDir) -> Option<Sight> {
+    let phase = record.checkpoint.as_ref()?;
+    let init_lives = record.reach == Reach::Guest || record.init.is_some_and(Identity::lives);
+    let lives = init_lives && record.shim.as_ref().is_some_and(shim_lives) && !dir.exit().exists();
+    match (lives, phase.owner.lives()) {
+        (true, true) if phase.was_paused => Some(Sight::Alive(ContainerStatus::Paused)),
+        (true, true) => Some(Sight::Alive(ContainerStatus::Running)),
+        // Nobody is left to tell whether it was saved: whoever looks takes the lock and finds out.
+        (false, false) if phase.ends => Some(Sight::Lost),
+        (false, true) if phase.ends => Some(Sight::Ending),
+        _ => None,
+    }
 }
 
 /// Whether a shim lives, as far as the host can tell.

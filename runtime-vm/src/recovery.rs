@@ -63,7 +63,8 @@ impl Backend {
         let dir = self.layout.container(id);
         let Some(record) = Record::read(&dir)? else { return Ok(()) };
         let rebooted = record.boot_id != self.boot_id && record.exit.is_none();
-        let unfinished = matches!(record.phase, Phase::Creating | Phase::Deleting | Phase::Starting);
+        let unfinished = matches!(record.phase, Phase::Creating | Phase::Deleting | Phase::Starting)
+            || record.checkpoint.is_some();
         let sight = observe::look(&record, &dir, &self.hierarchies)?;
         let unclear = matches!(sight, Sight::Unseen(_) | Sight::Lost);
         let free = Witness::open(&dir)?.is_none_or(|witness| witness.is_free());
@@ -80,6 +81,7 @@ impl Backend {
         if matches!(locked.record.phase, Phase::Creating | Phase::Deleting) {
             return self.take_down(&mut locked, false).await;
         }
+        self.resolve_checkpoint(&mut locked, false).await?;
         let rebooted = locked.record.boot_id != self.boot_id;
         if rebooted && locked.record.exit.is_none() && !locked.dir.exit().exists() {
             locked.record.exit = Some(ExitStatus::new(None, ExitCause::StateLost, SystemTime::now()));

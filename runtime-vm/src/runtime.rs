@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 
 use runtime_api::{
-    AttachEnd, AttachRequest, BoxRead, BoxWrite, Capabilities, ContainerId, ContainerState, CreateRequest,
-    DeleteRequest, DiskStats, Error, EventStream, ExecId, ExecOutcome, ExecRequest, ExecSessionRequest,
-    ExecSessionState, ExecSyncRequest, ExitStatus, KillRequest, MonitorHealth, Operation, PortForwardRequest,
-    Result, RuntimeImpl, RuntimeInfo, Stats, StopRequest, Streams, UpdateRequest, WindowSize,
+    AttachEnd, AttachRequest, BoxRead, BoxWrite, Capabilities, CheckpointOutcome, CheckpointRequest,
+    ContainerId, ContainerState, CreateRequest, DeleteRequest, DiskStats, Error, EventStream, ExecId,
+    ExecOutcome, ExecRequest, ExecSessionRequest, ExecSessionState, ExecSyncRequest, ExitStatus, KillRequest,
+    MonitorHealth, Operation, PortForwardRequest, RestoreRequest, Result, RuntimeImpl, RuntimeInfo, Stats,
+    StopRequest, Streams, UpdateRequest, WindowSize,
 };
 use runtime_host::cgroup::Hierarchies;
 use runtime_host::events::Events;
@@ -17,7 +18,7 @@ use runtime_host::ladder;
 use runtime_host::tasks::{Tasks, shut_down};
 
 use crate::backend::Backend;
-use crate::lifecycle::{Making, list};
+use crate::lifecycle::{Making, RestoreSource, list};
 use crate::recovery::recover;
 use crate::sessions::Opening;
 
@@ -37,6 +38,19 @@ impl VmRuntime {
         Ok(Self { backend: Arc::new(backend), tasks, events: Arc::default() })
     }
 
+    /// Makes a container, or continues one.
+    async fn make(
+        &self,
+        operation: Operation,
+        request: CreateRequest,
+        source: Option<RestoreSource>,
+    ) -> Result<ContainerState> {
+        let id = request.id.clone();
+        let named = |error: Error| error.during(operation).on(format_args!("container \"{id}\""));
+        let making = Making::begin(Arc::clone(&self.backend), request, source).await.map_err(named)?;
+        self.tasks.complete(operation, making).await.map_err(named)
+    }
+
     /// Finishes or undoes what earlier processes left half done.
     pub(crate) async fn recover(&self) -> Result<()> {
         recover(&self.backend, &self.tasks).await
@@ -54,10 +68,28 @@ impl RuntimeImpl for VmRuntime {
     }
 
     async fn create(&self, request: CreateRequest) -> Result<ContainerState> {
-        let id = request.id.clone();
-        let named = |error: Error| error.during(Operation::Create).on(format_args!("container \"{id}\""));
-        let making = Making::begin(Arc::clone(&self.backend), request).await.map_err(named)?;
-        self.tasks.complete(Operation::Create, making).await.map_err(named)
+        self.make(Operation::Create, request, None).await
+    }
+
+    async fn checkpoint(&self, id: &ContainerId, request: CheckpointRequest) -> Result<CheckpointOutcome> {
+        let capabilities = &self.backend.capabilities;
+        capabilities.require_for(Operation::Checkpoint)?;
+        let named = |error: Error| error.during(Operation::Checkpoint).on(format_args!("container \"{id}\""));
+        request.needs().try_for_each(|option| capabilities.require(option)).map_err(named)?;
+        let (told, result) = oneshot::channel();
+        let (backend, id) = (Arc::clone(&self.backend), id.clone());
+        self.tasks.spawn(async move { backend.checkpoint(id, request, told).await });
+        result.await.unwrap_or_else(|_| Err(shut_down(Operation::Checkpoint)))
+    }
+
+    async fn restore(&self, request: RestoreRequest) -> Result<ContainerState> {
+        let capabilities = &self.backend.capabilities;
+        capabilities.require_for(Operation::Restore)?;
+        let id = request.create.id.clone();
+        let named = |error: Error| error.during(Operation::Restore).on(format_args!("container \"{id}\""));
+        request.needs().try_for_each(|option| capabilities.require(option)).map_err(named)?;
+        let source = RestoreSource::of(&request).map_err(named)?;
+        self.make(Operation::Restore, request.create, Some(source)).await
     }
 
     async fn start(&self, id: &ContainerId) -> Result<()> {

@@ -22,6 +22,7 @@ mod launch;
 mod methods;
 mod misdeeds;
 mod refusal;
+mod saving;
 mod service;
 mod streams;
 mod wire;

@@ -63,9 +63,15 @@ fn path_without(place: &Place, hidden: &[&str]) -> std::path::PathBuf {
 
 #[test]
 fn without_criu_there_is_no_checkpoint_and_criu_is_named() {
+    for reference in ["oci:runc", "vm:runc"] {
+        without_criu_there_is_no_checkpoint(reference);
+    }
+}
+
+fn without_criu_there_is_no_checkpoint(reference: &str) {
     let place = Place::new();
     let told = |path: Option<&std::path::Path>| {
-        let mut command = place.command(&["probe", "oci:runc", "--json", "-"]);
+        let mut command = place.command(&["probe", reference, "--json", "-"]);
         if let Some(path) = path {
             command.env("PATH", path);
         }
@@ -76,7 +82,7 @@ fn without_criu_there_is_no_checkpoint_and_criu_is_named() {
     };
     let found = told(None);
     if !found["checkpoint"]["why_not"].is_null() {
-        println!("SKIPPED: runc cannot checkpoint here: {}", found["checkpoint"]["why_not"]);
+        println!("SKIPPED: {reference} cannot checkpoint here: {}", found["checkpoint"]["why_not"]);
         return;
     }
     let hidden = path_without(&place, &["criu"]);

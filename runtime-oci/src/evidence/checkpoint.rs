@@ -2,16 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use runtime_host::criu::{self, NETWORK_LOCK};
 use serde::{Deserialize, Serialize};
 
 use super::{Finding, LIMIT, line, parse_version, shorten, shown};
 use crate::config::OciConfig;
 use crate::dialect::{Dialect, Saver};
-
-/// The oldest criu that runtimes of the last years work with.
-const OLDEST_CRIU: (u32, u32) = (3, 16);
-/// What criu stops a container's network with, unless it was built for something else.
-pub(super) const NETWORK_LOCK: &str = "iptables-restore";
 
 /// What was found out about checkpoint and restore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,38 +101,32 @@ fn options(help: &str) -> Vec<String> {
 async fn ask_criu(config: &OciConfig) -> Finding {
     let asked = "criu check".to_owned();
     let no = |said: String| Finding::new(false, asked.clone(), said);
-    let Some(criu) = find("criu", config) else {
+    let Some(program) = find("criu", config) else {
         return no("criu is not on PATH: install criu 4 or later".into());
     };
-    let [version, check, help] = ["--version", "check", "--help"].map(|arg| line(&criu, config).arg(arg));
+    let [version, check, help] = ["--version", "check", "--help"].map(|arg| line(&program, config).arg(arg));
     let (version, check, help) = tokio::join!(version.run(LIMIT), check.run(LIMIT), help.run(LIMIT));
     let (version, check, help) = match (version, check, help) {
         (Ok(version), Ok(check), Ok(help)) => (version, check, help),
         (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
-            let said = format!("{} does not answer: {}", criu.display(), shorten(&error.to_string()));
+            let said = format!("{} does not answer: {}", program.display(), shorten(&error.to_string()));
             return Finding { unanswered: true, ..no(said) };
         }
     };
     let text = String::from_utf8_lossy(&version.stdout);
     let version = parse_version(&text).1.unwrap_or_else(|| "unknown".into());
-    let who = format!("{} {version}", criu.display());
-    if is_too_old(&version) {
-        let (major, minor) = OLDEST_CRIU;
-        return no(format!("{who} is too old: at least {major}.{minor} is needed"));
-    }
-    if check.code != 0 {
-        return no(format!(
-            "{who} does not work on this kernel: {}; a later criu may",
-            shorten(&check.stderr)
-        ));
-    }
     let help = String::from_utf8_lossy(&help.stdout);
-    if locks_with_iptables(&help) && find(NETWORK_LOCK, config).is_none() {
-        return no(format!(
-            "{who} stops a container's network with {NETWORK_LOCK}, which is not on PATH: install iptables"
-        ));
+    let said = criu::Said {
+        version: &version,
+        check: check.code,
+        complaint: &shorten(&check.stderr),
+        help: &help,
+        has_lock: find(NETWORK_LOCK, config).is_some(),
+    };
+    match criu::judge(&program, said) {
+        Ok(said) => Finding::new(true, asked, said),
+        Err(why) => no(why),
     }
-    Finding::new(true, asked, format!("{who} looks good"))
 }
 
 async fn ask_memory_tracking(config: &OciConfig) -> Option<Finding> {
@@ -147,17 +137,6 @@ async fn ask_memory_tracking(config: &OciConfig) -> Option<Finding> {
         Ok(done) => Finding::new(false, asked, format!("exit code {}: {}", done.code, shorten(&done.stderr))),
         Err(error) => Finding::unanswered(asked, &error),
     })
-}
-
-/// criu's help says which way of stopping the network it takes unless told: `can be 'nftables' or 'iptables' (default)`.
-fn locks_with_iptables(help: &str) -> bool {
-    help.split_whitespace().collect::<Vec<_>>().join(" ").contains("'iptables' (default)")
-}
-
-fn is_too_old(version: &str) -> bool {
-    let mut parts = version.split('.').map_while(|part| part.parse::<u32>().ok());
-    // An unreadable version is given the benefit of the doubt: `criu check` decides then.
-    parts.next().is_some_and(|major| (major, parts.next().unwrap_or(0)) < OLDEST_CRIU)
 }
 
 /// A program on the `PATH` that the runtime gets.
@@ -259,17 +238,5 @@ mod tests {
         script(&criu, "exit 1");
         let found = Box::pin(ask_criu(&config)).await;
         assert!(!found.yes && !found.unanswered, "{found:?}");
-    }
-
-    #[test]
-    fn versions_that_are_too_old_are_told() {
-        assert!(is_too_old("3.15.1") && is_too_old("2.0"));
-        assert!(!is_too_old("3.16") && !is_too_old("4.1.1") && !is_too_old("unknown"));
-    }
-
-    #[test]
-    fn the_default_network_lock_is_read_from_the_help() {
-        assert!(locks_with_iptables("can be 'nftables' or\n      'iptables' (default)."));
-        assert!(!locks_with_iptables("can be 'nftables' (default) or 'iptables'."));
     }
 }

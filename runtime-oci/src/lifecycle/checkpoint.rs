@@ -15,13 +15,14 @@ use runtime_api::{
     CheckpointOutcome, CheckpointRequest, ContainerId, ContainerStatus, Error, ErrorKind, ExitCause,
     ExitStatus, Operation, Result,
 };
+use runtime_host::criu;
+use runtime_host::image::ImagePlace;
 use runtime_host::process::{end_all, kill_tree};
 
 use crate::backend::{Backend, Locked};
 use crate::complaint;
 use crate::conmon;
 use crate::dialect::{Reach, Saver};
-use crate::image::ImagePlace;
 use crate::layout::ContainerDir;
 use crate::observe::Sight;
 use crate::record::{CheckpointPhase, Frozen};
@@ -30,8 +31,6 @@ use crate::record::{CheckpointPhase, Frozen};
 const GONE: Duration = Duration::from_secs(5);
 /// How long a command whose caller is gone is waited for before the next caller is told that it is still at work.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How much of criu's log an error carries.
-const LOG_SHOWN: usize = 2048;
 
 impl Backend {
     /// Checkpoints a container and tells the caller, if it is still there.
@@ -226,17 +225,9 @@ fn decide(locked: &mut Locked, saved: bool) -> Result<Option<CheckpointPhase>> {
 /// What went wrong: in one line, and with the end of criu's log.
 pub(super) fn account(dir: &ContainerDir, stderr: &str, criu_log: &Path) -> (String, String) {
     let mut message = complaint::account(Some(&dir.oci_log()), stderr);
-    let log = tail_of(criu_log);
-    // criu's last word is that it failed; the first error that is not a warning about limits is the reason.
-    let mut errors = log.lines().filter(|line| line.contains("Error (") && !line.contains("rlimit"));
-    if let Some(reason) = errors.next() {
-        message = format!("{message}: {}", reason.trim());
+    let log = criu::tail_of(criu_log);
+    if let Some(reason) = criu::reason(&log) {
+        message = format!("{message}: {reason}");
     }
     (message, format!("{}\n{log}", stderr.trim_end()))
-}
-
-fn tail_of(log: &Path) -> String {
-    let bytes = std::fs::read(log).unwrap_or_default();
-    let tail = &bytes[bytes.len().saturating_sub(LOG_SHOWN)..];
-    String::from_utf8_lossy(tail).into_owned()
 }

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use runtime_api::{Error, ErrorKind, Rejection, RestoreRequest, Result};
+use runtime_host::image;
 
 use super::checkpoint::account;
 use crate::backend::Backend;
 use crate::command::CommandLine;
 use crate::dialect::Saver;
-use crate::image;
 use crate::layout::ContainerDir;
 
 /// How long a restore may take: reading the memory of a large program takes time.
@@ -29,7 +29,7 @@ impl RestoreSource {
     pub(crate) fn of(request: &RestoreRequest, saver: Saver) -> Result<Self> {
         let options = [(request.tcp_established, "--tcp-established"), (request.file_locks, "--file-locks")];
         let options = options.into_iter().filter(|(set, _)| *set).map(|(_, option)| option).collect();
-        Ok(Self { image: image::check(&request.image, saver)?, options })
+        Ok(Self { image: image::check(&request.image, saver.landmark())?, options })
     }
 
     /// The runtime's refusal. Programs give no class to it, and what they say of a damaged image names neither the image nor

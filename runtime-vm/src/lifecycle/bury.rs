@@ -7,13 +7,15 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use runtime_api::{ErrorKind, ExitCause, ExitStatus, Operation, Result, Signal};
+use runtime_host::mounts::remove_all;
 use runtime_host::process::{Identity, end_all, end_whatever, kill_tree, with_arguments};
 
-use crate::backend::{Backend, Locked};
+use crate::backend::{Backend, Locked, reach_of};
 use crate::layout::ContainerDir;
 use crate::monitor::{Key, MonitorClient, StartOrder, remove_leftovers, spawned_in};
 use crate::observe::{self, Sight};
 use crate::record::{Reach, Record, ShimRef};
+use crate::saving;
 use crate::shim::{Address, dial};
 use crate::shims::Members;
 use crate::task::{Fault, Target};
@@ -93,7 +95,7 @@ impl Backend {
 
     /// Ends what the runtime below a shim still does for a create that did not come to its end. It goes on when its shim dies,
     /// and when the shim has lost its caller and knows nothing of it any more.
-    pub(super) async fn end_half_made(dir: &ContainerDir) {
+    pub(super) async fn end_half_made(&self, record: &Record, dir: &ContainerDir) {
         let bundle: Arc<[u8]> = dir.path().as_os_str().as_bytes().into();
         end_whatever(|| {
             let bundle = Arc::clone(&bundle);
@@ -104,6 +106,28 @@ impl Backend {
             })
         })
         .await;
+        self.end_half_restored(record, dir).await;
+    }
+
+    /// Ends what criu still does for a restore that did not come to its end, and removes what its runtime had mounted for it.
+    /// criu goes on without its runtime, and what it has made by then is nobody's child.
+    pub(super) async fn end_half_restored(&self, record: &Record, dir: &ContainerDir) {
+        let work = dir.criu();
+        if !work.exists() {
+            return;
+        }
+        end_whatever(|| saving::at_work(&work)).await;
+        let members = record.cgroup.iter().flat_map(|cgroup| self.hierarchies.members(cgroup));
+        let made = members.filter_map(Identity::of);
+        end_all(made.filter(|each| reach_of(*each, record.root.as_deref()) == Reach::Host)).await;
+        // A runtime that was cut off early does not know its own directory, and does not remove it.
+        let known = self.root().join(self.layout.namespace()).join(record.id.as_str());
+        if !known.join("state.json").exists()
+            && let Err(error) = remove_all(&known)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(id = %record.id, %error, "what a runtime knew of a container is left");
+        }
     }
 
     /// Lets the shim forget a container, whatever it does, and the monitor its streams.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use runtime_api::{
     Capability, ContainerId, ContainerState, ContainerStatus, CreateRequest, Error, ErrorKind, LogConfig,
@@ -23,13 +24,17 @@ use crate::observe::{self, Sight};
 use crate::record::{Phase, Reach, Record, ShimRef};
 use crate::sandbox::{Role, role_of};
 use crate::shims::{Members, PATIENCE};
-use crate::task::{CreateTask, TaskApi};
+use crate::task::{CreateTask, Target, TaskApi, TaskClient};
+
+use super::checkpoint::make_work;
+use super::restore::{RESTORE_LIMIT, RestoreSource};
 
 /// A create under way. Undone unless it comes to its end.
 #[derive(Debug)]
 pub(crate) struct Making {
     backend: Arc<Backend>,
     request: CreateRequest,
+    source: Option<RestoreSource>,
     record: Record,
     role: Role,
     dir: ContainerDir,
@@ -41,7 +46,11 @@ pub(crate) struct Making {
 
 impl Making {
     /// Checks the request and reserves the id. When this fails nothing is left.
-    pub(crate) async fn begin(backend: Arc<Backend>, request: CreateRequest) -> Result<Self> {
+    pub(crate) async fn begin(
+        backend: Arc<Backend>,
+        request: CreateRequest,
+        source: Option<RestoreSource>,
+    ) -> Result<Self> {
         backend.binary()?;
         let capabilities = &backend.capabilities;
         if request.stop_signal.is_some_and(Signal::is_real_time) {
@@ -98,7 +107,7 @@ impl Making {
                 return Err(error);
             }
         };
-        Ok(Self { backend, request, record, role, dir, entry, held, _claim: claim })
+        Ok(Self { backend, request, source, record, role, dir, entry, held, _claim: claim })
     }
 
     /// The shim for the container: that of its sandbox, else a new one.
@@ -157,6 +166,23 @@ impl Making {
         self.record.write(&self.dir)
     }
 
+    /// Has the shim continue a program; its pid. Shims do nothing of that before the start.
+    async fn continue_from(
+        &mut self,
+        source: RestoreSource,
+        client: &TaskClient,
+        mut task: CreateTask,
+    ) -> Result<u32> {
+        let work = self.dir.criu();
+        make_work(&work)?;
+        task.checkpoint = Some(source.image.clone());
+        let made = client.create(task, self.backend.config.create_timeout).await;
+        made.map_err(|fault| source.refused(fault, &work))?;
+        self.record.started_at = Some(SystemTime::now());
+        let started = client.start(Target::init(self.record.id.as_str()), RESTORE_LIMIT).await;
+        started.map_err(|fault| source.refused(fault, &work))
+    }
+
     /// What the monitor is to do for the program.
     fn program(&self) -> ProgramOrder {
         let id = self.record.id.as_str();
@@ -180,7 +206,7 @@ impl Work for Making {
     async fn finish(&mut self) -> Result<ContainerState> {
         let backend = Arc::clone(&self.backend);
         let id = self.record.id.clone();
-        let payload = backend.config.payload(&backend.root())?;
+        let payload = backend.config.payload(&backend.root(), &self.dir.criu())?;
         let shim = self.shim().await?;
         let monitor = MonitorClient::at(backend.layout.shim(&shim.id).path());
         let fifos = monitor.add(&self.program()).await?;
@@ -189,26 +215,33 @@ impl Work for Making {
         let mut task = CreateTask::new(id.as_str(), self.dir.path(), io);
         task.options = payload;
         let gate = backend.hierarchies.hold_open().await;
-        let pid = client
-            .create(task, backend.config.create_timeout)
-            .await
-            .map_err(|fault| fault.into_error(runtime_api::Operation::Create))?;
+        let pid = match self.source.clone() {
+            None => {
+                let made = client.create(task, backend.config.create_timeout).await;
+                made.map_err(|fault| fault.into_error(runtime_api::Operation::Create))?
+            }
+            Some(source) => self.continue_from(source, &client, task).await?,
+        };
         drop(gate);
         monitor.watch(&Key::init(id.as_str())).await?;
         self.record.init = i32::try_from(pid).ok().and_then(Identity::of);
         if let Some(init) = self.record.init {
             self.record.reach = reach_of(init, self.record.root.as_deref());
             if self.record.reach == Reach::Host {
-                self.record.init_program = init.program();
+                self.record.init_program = init.program().filter(|_| self.source.is_none());
                 self.record.own_cgroup = backend.own_cgroup(init, &shim);
                 let cgroup = self.record.own_cgroup.as_deref();
                 self.record.own_cgroup_identity = cgroup.and_then(|path| backend.hierarchies.identity(path));
             }
         }
-        self.record.phase = Phase::Created;
+        let (phase, status) = match &self.source {
+            None => (Phase::Created, ContainerStatus::Created),
+            Some(_) => (Phase::Started, ContainerStatus::Running),
+        };
+        self.record.phase = phase;
         self.record.write(&self.dir)?;
         self.entry.touch();
-        Ok(observe::state(&self.record, &Sight::Alive(ContainerStatus::Created)))
+        Ok(observe::state(&self.record, &Sight::Alive(status)))
     }
 
     async fn undo(mut self) {
@@ -221,7 +254,7 @@ impl Backend {
     /// Removes what a create made, in whatever state it is.
     pub(crate) async fn demolish(&self, record: &Record, dir: &ContainerDir, held: &mut Held) {
         if record.shim.is_some() {
-            Self::end_half_made(dir).await;
+            self.end_half_made(record, dir).await;
             if let Err(error) = self.remove_task(record, true).await {
                 // Not forgotten: the next who opens, or deletes it, finds a delete that is not finished.
                 tracing::warn!(id = %record.id, error = %error.report(), "a failed create is not undone");
@@ -235,6 +268,8 @@ impl Backend {
             if let Err(error) = self.leave_shim(record).await {
                 tracing::warn!(id = %record.id, error = %error.report(), "the shim of a failed create is left");
             }
+            // The shim may just have begun what it does no more now.
+            self.end_half_restored(record, dir).await;
         } else {
             // Nobody told its monitor to go on, so that undoes what it began.
             self.remove_unused_shim(record.id.as_str(), PATIENCE).await;

@@ -31,7 +31,7 @@ impl Backend {
 
     /// Asks the shim. Where the host cannot see what came of it, it is written down; and before it that it is in doubt, so
     /// that whoever comes after a crash asks the shim.
-    async fn freeze(&self, locked: &mut Locked, freeze: bool, operation: Operation) -> Result<()> {
+    pub(super) async fn freeze(&self, locked: &mut Locked, freeze: bool, operation: Operation) -> Result<()> {
         let id = locked.record.id.clone();
         let client = self.client(&locked.record).await?;
         let hidden = locked.record.reach == Reach::Guest;

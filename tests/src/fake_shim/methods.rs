@@ -18,6 +18,7 @@ use ttrpc::Code;
 
 use super::events::Event;
 use super::refusal::Refusal;
+use super::saving;
 use super::service::Reply;
 use super::streams::{self, Io, Outlets, Reader};
 use super::world::{Exec, Exit, Parts, Player, Task, World};
@@ -35,6 +36,8 @@ impl World {
         let spec = BundleSpec::read(&bundle)?;
         let name = spec.program.argv.first().cloned();
         program::check(&spec.rootfs, &spec.program).map_err(|error| Refusal::of(&error, name.as_deref()))?;
+        let image = Some(Path::new(&request.checkpoint)).filter(|image| !image.as_os_str().is_empty());
+        let saved = image.map(saving::read).transpose()?;
         let io = Io {
             terminal: request.terminal,
             stdin: request.stdin,
@@ -61,7 +64,8 @@ impl World {
             let mut init = Player::new(io);
             init.outlets = Some(outlets);
             let (rootfs, execs) = (spec.rootfs, std::collections::BTreeMap::new());
-            parts.tasks.insert(id.to_string(), Task { id: id.clone(), key, bundle, rootfs, init, execs });
+            let task = Task { id: id.clone(), key, bundle, rootfs, init, execs, saved };
+            parts.tasks.insert(id.to_string(), task);
             parts.model.ending(&id)
         })?;
         if let Some(input) = input {
@@ -78,10 +82,14 @@ impl World {
         if request.exec_id.is_empty() {
             self.act(|parts| {
                 let task = parts.known(&request.id)?;
-                let (id, name) = (task.id.clone(), task.id.to_string());
-                match parts.status(&name)? {
-                    Status::CREATED => parts.model.start(&id).map_err(Refusal::from),
-                    other => Err(Refusal::wrong_state("start", word(other))),
+                let (id, name, key, saved) =
+                    (task.id.clone(), task.id.to_string(), task.key, task.saved.take());
+                match (parts.status(&name)?, saved) {
+                    (Status::CREATED, Some(saved)) => {
+                        parts.model.revive(key, &saved).map(drop).ok_or_else(saving::makes_no_sense)
+                    }
+                    (Status::CREATED, None) => parts.model.start(&id).map_err(Refusal::from),
+                    (other, _) => Err(Refusal::wrong_state("start", word(other))),
                 }
             })?;
             self.tell(Event::started(&request.id));
@@ -398,7 +406,7 @@ impl World {
 }
 
 impl Parts {
-    fn known(&mut self, id: &str) -> Reply<&mut Task> {
+    pub(super) fn known(&mut self, id: &str) -> Reply<&mut Task> {
         self.tasks.get_mut(id).ok_or_else(|| Refusal::not_found(&format!("container {id}")))
     }
 

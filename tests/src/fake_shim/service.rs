@@ -36,6 +36,7 @@ pub(super) async fn call(world: &Arc<World>, request: &ttrpc::Request) -> Reply<
         "Resume" => said(world.resume(&read(bytes)?)),
         "Update" => said(world.update(&read(bytes)?)),
         "Stats" => said(world.stats(&read(bytes)?)),
+        "Checkpoint" => said(world.checkpoint(&read(bytes)?)),
         "Delete" => said(world.delete(&read(bytes)?)),
         "Connect" => said(world.connect(&read(bytes)?)),
         "Shutdown" => said(world.shut_down(&read(bytes)?)),

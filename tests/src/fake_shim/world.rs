@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use runtime_api::{ContainerId, ContainerStatus, EventKind};
-use runtime_test::fake::model::{Ending, ExecKey, Key, Model, Program, Stream};
+use runtime_test::fake::model::{Ending, ExecKey, Key, Model, Program, Saved, Stream};
 use runtime_vm::task::TaskApi;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
@@ -67,6 +67,8 @@ pub(super) struct Task {
     pub(super) rootfs: PathBuf,
     pub(super) init: Player,
     pub(super) execs: BTreeMap<String, Exec>,
+    /// What it continues from when it is started.
+    pub(super) saved: Option<Saved>,
 }
 
 /// An exec, which may be waiting for its start.

@@ -8,17 +8,16 @@ use rustix::fs::{RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 
 use runtime_api::{Error, ErrorKind, Result};
-use runtime_host::document::cannot_write;
 
-use crate::dialect::Saver;
+use crate::document::cannot_write;
 
 /// An image in the making.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ImagePlace {
+pub struct ImagePlace {
     /// Where it is to be.
-    pub(crate) path: PathBuf,
+    pub path: PathBuf,
     /// Where it is until it is complete: beside it, so that one rename moves it.
-    pub(crate) hidden: PathBuf,
+    pub hidden: PathBuf,
 }
 
 impl ImagePlace {
@@ -26,7 +25,7 @@ impl ImagePlace {
     ///
     /// # Errors
     /// `InvalidArgument`, `ConfigInvalid` (no such parent directory), `AlreadyExists`.
-    pub(crate) fn plan(image: &Path) -> Result<Self> {
+    pub fn plan(image: &Path) -> Result<Self> {
         let named = |error: Error| error.on(format_args!("image {}", image.display()));
         let name = match image.components().next_back() {
             Some(Component::Normal(name)) => name.to_string_lossy().into_owned(),
@@ -54,7 +53,10 @@ impl ImagePlace {
     }
 
     /// A path beside another one, for what is to be renamed to it.
-    pub(crate) fn beside(path: &Path) -> Result<PathBuf> {
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a path without a last part.
+    pub fn beside(path: &Path) -> Result<PathBuf> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let Some(name) = path.file_name() else {
             let what = format!("{} has no last part", path.display());
@@ -65,13 +67,19 @@ impl ImagePlace {
     }
 
     /// Makes the hidden directory. It will hold the memory of programs: nobody else may look.
-    pub(crate) fn make(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// Why it cannot be made.
+    pub fn make(&self) -> Result<()> {
         let made = std::fs::DirBuilder::new().mode(0o700).create(&self.hidden);
         made.map_err(|error| cannot_write(&self.hidden, error))
     }
 
     /// Gives a complete image its name.
-    pub(crate) fn publish(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// `AlreadyExists` when something else has the name by now; `Internal` when it cannot be moved.
+    pub fn publish(&self) -> Result<()> {
         let (from, to) = (&self.hidden, &self.path);
         // An earlier try may have come this far.
         if !from.exists() && to.exists() {
@@ -89,8 +97,8 @@ impl ImagePlace {
         })
     }
 
-    /// Removes what was made.
-    pub(crate) fn discard(&self) {
+    /// Removes what was made of it.
+    pub fn discard(&self) {
         // Gone is as good.
         let _ = std::fs::remove_dir_all(&self.hidden);
     }
@@ -99,7 +107,7 @@ impl ImagePlace {
     ///
     /// # Errors
     /// `ConfigInvalid` when there is no such image.
-    pub(crate) fn to_parent(&self, parent: &Path) -> Result<PathBuf> {
+    pub fn to_parent(&self, parent: &Path) -> Result<PathBuf> {
         let real = parent.canonicalize().ok().filter(|path| path.is_dir()).ok_or_else(|| {
             Error::new(ErrorKind::ConfigInvalid("there is no such image to build on".into()))
                 .on(format_args!("image {}", parent.display()))
@@ -112,11 +120,11 @@ impl ImagePlace {
     }
 }
 
-/// The real path of an image that a container can be continued from.
+/// The real path of an image that a container can be continued from. Every image of its maker has the file `landmark`.
 ///
 /// # Errors
 /// `ConfigInvalid`, which names the image and what is wrong with it.
-pub(crate) fn check(image: &Path, saver: Saver) -> Result<PathBuf> {
+pub fn check(image: &Path, landmark: &str) -> Result<PathBuf> {
     let invalid = |what: String| {
         Error::new(ErrorKind::ConfigInvalid(what))
             .on(format_args!("image {}", image.display()))
@@ -124,13 +132,10 @@ pub(crate) fn check(image: &Path, saver: Saver) -> Result<PathBuf> {
     };
     let real =
         image.canonicalize().map_err(|error| invalid("it cannot be opened".into()).caused_by(error))?;
-    let landmark = real.join(saver.landmark());
-    match std::fs::symlink_metadata(&landmark) {
+    match std::fs::symlink_metadata(real.join(landmark)) {
         Ok(file) if file.is_file() && file.len() > 0 => Ok(real),
-        Ok(_) => Err(invalid(format!("its {} is no file or empty", saver.landmark()))),
-        Err(error) => {
-            Err(invalid(format!("it is no complete image: it has no {}", saver.landmark())).caused_by(error))
-        }
+        Ok(_) => Err(invalid(format!("its {landmark} is no file or empty"))),
+        Err(error) => Err(invalid(format!("it is no complete image: it has no {landmark}")).caused_by(error)),
     }
 }
 
@@ -147,7 +152,7 @@ mod tests {
         assert!(!place.path.exists());
         place.publish().unwrap();
         place.publish().unwrap();
-        check(&place.path, Saver::Criu).unwrap();
+        check(&place.path, "inventory.img").unwrap();
         assert_eq!(std::fs::read_dir(at.path()).unwrap().count(), 1);
         let error = ImagePlace::plan(&place.path).unwrap_err();
         assert_eq!(error.kind(), &ErrorKind::AlreadyExists);
@@ -169,10 +174,10 @@ mod tests {
             if make {
                 std::fs::write(at.path().join("inventory.img"), "").unwrap();
             }
-            let error = check(at.path(), Saver::Criu).unwrap_err();
+            let error = check(at.path(), "inventory.img").unwrap_err();
             assert!(error.to_string().contains("inventory.img"), "{error}");
         }
-        assert!(check(&at.path().join("gone"), Saver::Itself).unwrap_err().to_string().contains("gone"));
+        assert!(check(&at.path().join("gone"), "checkpoint.img").unwrap_err().to_string().contains("gone"));
     }
 
     #[test]

@@ -1,0 +1,91 @@
+//! Directories in which something may be mounted.
+//!
+//! A runtime that is killed leaves what it had mounted for a moment, such as a container's own root or the host's cgroups for
+//! criu. To remove such a directory with everything in it would be to remove what is mounted there.
+
+use std::io;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::mount::{UnmountFlags, unmount};
+
+/// Removes a file, or a directory with everything in it, but nothing of what is mounted there: that is unmounted first.
+///
+/// # Errors
+/// Those of the system. Where something is still mounted nothing is removed.
+pub fn remove_all(path: &Path) -> io::Result<()> {
+    let path = match path.parent().map(Path::canonicalize) {
+        // The kernel tells of mounts by their real paths; a link in place of the last part is removed as it is.
+        Some(Ok(parent)) => path.file_name().map_or_else(|| path.to_owned(), |name| parent.join(name)),
+        _ => path.to_owned(),
+    };
+    // The last one to be mounted goes first.
+    for mounted in mounted_at(&path)?.into_iter().rev() {
+        unmount(&mounted, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
+    }
+    if let Some(mounted) = mounted_at(&path)?.first() {
+        return Err(io::Error::other(format!("something is mounted at {}", mounted.display())));
+    }
+    match std::fs::remove_dir_all(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => std::fs::remove_file(&path),
+        removed => removed,
+    }
+}
+
+/// Where something is mounted at a path or below it, in the order in which that was done.
+fn mounted_at(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let table = std::fs::read("/proc/self/mountinfo")?;
+    let points =
+        table.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
+    Ok(points.map(unescaped).filter(|point| point.starts_with(path)).collect())
+}
+
+/// A path as it stands in the table, where some letters are written as three octal digits.
+fn unescaped(text: &[u8]) -> PathBuf {
+    let mut path = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..3).filter(|_| *first == b'\\');
+        let letter = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        path.push(letter.unwrap_or(*first));
+        rest = if letter.is_some() { &after[3..] } else { after };
+    }
+    std::ffi::OsString::from_vec(path).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::mount::mount_bind;
+
+    #[test]
+    fn paths_are_read_as_they_are() {
+        assert_eq!(unescaped(b"/a\\040b\\134c\\x"), Path::new("/a b\\c\\x"));
+        assert_eq!(unescaped(b"/plain"), Path::new("/plain"));
+    }
+
+    #[test]
+    fn what_is_mounted_in_a_directory_outlives_it() {
+        if !rustix::process::geteuid().is_root() {
+            println!("SKIPPED: only root can mount");
+            return;
+        }
+        let at = tempfile::tempdir().unwrap();
+        let (kept, gone) = (at.path().join("kept"), at.path().join("to be gone"));
+        std::fs::create_dir_all(gone.join("in/it")).unwrap();
+        std::fs::create_dir(&kept).unwrap();
+        std::fs::write(kept.join("file"), "kept").unwrap();
+        std::fs::write(gone.join("other"), "").unwrap();
+        // Twice, one over the other.
+        for _ in 0..2 {
+            mount_bind(&kept, gone.join("in/it")).unwrap();
+        }
+        assert!(gone.join("in/it/file").exists());
+        remove_all(&gone).unwrap();
+        assert!(!gone.exists());
+        assert_eq!(std::fs::read(kept.join("file")).unwrap(), b"kept");
+        remove_all(&kept.join("file")).unwrap();
+        assert!(!kept.join("file").exists());
+        assert_eq!(remove_all(&gone).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,101 @@
+//! What a shim saves its containers with, and restores them: the runtime below it, and criu below that.
+//!
+//! A shim says that it has the method Checkpoint, and not whether that could come to anything. And when it loses its caller it
+//! ends the runtime, and criu goes on by itself for a moment.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use runtime_host::criu::{self, NETWORK_LOCK};
+use runtime_host::process::{Identity, with_arguments};
+
+use crate::text::last_line;
+
+/// How long each question may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What a program said.
+struct Said {
+    code: i32,
+    text: String,
+}
+
+/// Asks the runtime below a shim and criu. Gives who saves.
+///
+/// # Errors
+/// Why nothing can be saved, as a sentence.
+pub(crate) async fn ask(below: &str) -> Result<String, String> {
+    let runtime = which::which(below).map_err(|_| format!("the runtime {below} is not on PATH"))?;
+    for verb in ["checkpoint", "restore"] {
+        let help = run(&runtime, &[verb, "--help"]).await?;
+        // Programs differ in the code with which they leave after that, so the text counts.
+        if !help.text.contains("image-path") {
+            let said = last_line(&help.text).unwrap_or_else(|| "nothing".to_owned());
+            return Err(format!("{} has no verb {verb}: {said}", runtime.display()));
+        }
+    }
+    let Some(criu) = program("criu") else {
+        return Err("criu is not on PATH: install criu 4 or later".to_owned());
+    };
+    let [version, check, help] = ["--version", "check", "--help"].map(|argument| [argument]);
+    let (version, check, help) = tokio::join!(run(&criu, &version), run(&criu, &check), run(&criu, &help));
+    let (version, check, help) = (version?, check?, help?);
+    let words = version.text.split_whitespace();
+    let number = words.map(|word| word.trim_start_matches('v'));
+    let number = number.into_iter().find(|word| word.starts_with(|first: char| first.is_ascii_digit()));
+    let said = criu::Said {
+        version: number.unwrap_or("unknown"),
+        check: check.code,
+        complaint: &last_line(&check.text).unwrap_or_else(|| "nothing".to_owned()),
+        help: &help.text,
+        has_lock: program(NETWORK_LOCK).is_some(),
+    };
+    let who = criu::judge(&criu, said)?;
+    Ok(format!("{} saves with {who}", runtime.display()))
+}
+
+/// The programs that the answer depends on; one that is not there counts, too.
+pub(crate) fn consulted(below: &str) -> [Option<PathBuf>; 3] {
+    [below, "criu", NETWORK_LOCK].map(program)
+}
+
+/// The processes that save or restore in this directory: runtimes are told it, and criu has it open.
+pub(crate) async fn at_work(work: &Path) -> Vec<Identity> {
+    let told: Arc<[u8]> = work.as_os_str().as_bytes().into();
+    let is_told = {
+        let told = Arc::clone(&told);
+        move |words: &[&[u8]]| words.iter().any(|word| *word == &*told)
+    };
+    let wanted = is_told.clone();
+    let mut found = with_arguments(move |words| wanted(words) || words.contains(&&b"swrk"[..])).await;
+    found.retain(|each| each.has_arguments(&is_told) || has_open(*each, work));
+    found
+}
+
+/// Whether a process has something open that is there.
+fn has_open(process: Identity, dir: &Path) -> bool {
+    let open = std::fs::read_dir(format!("/proc/{}/fd", process.pid)).into_iter().flatten().flatten();
+    open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|target| target.starts_with(dir))
+}
+
+fn program(name: &str) -> Option<PathBuf> {
+    which::which(name).ok()
+}
+
+async fn run(program: &Path, arguments: &[&str]) -> Result<Said, String> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    let output = match timeout(LIMIT, command.output()).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(error)) => return Err(format!("{} does not answer: {error}", program.display())),
+        Err(_late) => return Err(format!("{} does not answer within {LIMIT:?}", program.display())),
+    };
+    let text = [output.stdout, output.stderr].concat();
+    Ok(Said { code: output.status.code().unwrap_or(-1), text: String::from_utf8_lossy(&text).into_owned() })
+}
