@@ -39,7 +39,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Who has this pid now; `None` if nobody lives there. A zombie counts as dead.
+    /// Who has this pid now; `None` if nobody lives there. A zombie counts as dead once its last thread has left: until then
+    /// its files are open, and what it serves is served.
     pub fn of(pid: i32) -> Option<Self> {
         let stat = Stat::read(pid)?;
         stat.lives.then_some(Self { pid, start: stat.start })
@@ -118,6 +119,7 @@ const PF_EXITING: u64 = 4;
 /// What `/proc/PID/stat` says.
 struct Stat {
     lives: bool,
+    /// Of a zombie with threads that cannot be told, and it counts as stopped.
     stopped: bool,
     exiting: bool,
     parent: i32,
@@ -143,10 +145,13 @@ impl Stat {
         let state = fields.next()?;
         let parent = fields.next()?.parse().ok()?;
         let flags: u64 = fields.nth(4)?.parse().ok()?;
-        let start = fields.nth(12)?.parse().ok()?;
-        let exiting = flags & PF_EXITING != 0;
-        let lives = !matches!(state, "Z" | "X" | "x");
-        Some(Self { lives, stopped: matches!(state, "T" | "t"), exiting, parent, start })
+        let threads: u64 = fields.nth(10)?.parse().ok()?;
+        let start = fields.nth(1)?.parse().ok()?;
+        // The first thread of a process stays a zombie for as long as there are others.
+        let has_others = state == "Z" && threads > 1;
+        let lives = has_others || !matches!(state, "Z" | "X" | "x");
+        let exiting = flags & PF_EXITING != 0 && !has_others;
+        Some(Self { lives, stopped: has_others || matches!(state, "T" | "t"), exiting, parent, start })
     }
 }
 
@@ -387,7 +392,10 @@ mod tests {
         assert!(Stat::parse(b"42 (x").is_none());
         assert!(!stat.exiting);
         assert!(Stat::parse(b"42 (x) S 7 1 1 0 -1 4194564 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0").unwrap().exiting);
-        assert!(!Stat::parse(b"42 (x) Z 7 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0").unwrap().lives);
+        assert!(!Stat::parse(b"42 (x) Z 7 1 1 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0").unwrap().lives);
+        let stat = Stat::parse(b"42 (x) Z 7 1 1 0 -1 4 0 0 0 0 0 0 0 0 20 0 2 0 5 0 0").unwrap();
+        assert!(stat.lives && !stat.exiting, "a thread is left");
+        assert_eq!(stat.start, 5);
     }
 
     #[test]

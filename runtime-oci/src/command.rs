@@ -263,16 +263,18 @@ impl CommandLine {
         spawn(&start).map_err(|error| self.not_started(error))
     }
 
-    /// Starts a runtime's detached exec with its output piped, and its input if there is one. The child leaves with the
-    /// code of the command, whose pid the runtime writes to `pid_file`. The runtime has the descriptors from number 3 on.
-    /// Whoever drops the child has to end what is below it.
-    pub(crate) fn spawn_reaped(
+    /// Starts a runtime's exec with its output piped, and its input if there is one. The child leaves with the code of the
+    /// command. Where the runtime itself leaves at once, the pid file to which it writes the command's pid is given, and the
+    /// child waits for both. The runtime has the descriptors from number 3 on. Whoever drops the child has to end what is
+    /// below it.
+    pub(crate) fn spawn_exec(
         &self,
-        pid_file: &Path,
+        detached: Option<&Path>,
         input: bool,
         descriptors: &[Arc<OwnedFd>],
     ) -> Result<Child> {
-        let path = CString::new(pid_file.as_os_str().as_bytes()).map_err(|error| {
+        let pid_file = detached.map(|pid_file| CString::new(pid_file.as_os_str().as_bytes())).transpose();
+        let pid_file = pid_file.map_err(|error| {
             Error::new(ErrorKind::Internal("a path holds a NUL byte".into())).caused_by(error)
         })?;
         let mut command = self.command();
@@ -280,7 +282,9 @@ impl CommandLine {
         // A drop of the child alone would kill the parent of the runtime, which then goes on below somebody else.
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(false);
         map(&mut command, from_three(descriptors)?)?;
-        crate::reaper::stay_until_the_command_ends(&mut command, path);
+        if let Some(pid_file) = pid_file {
+            crate::reaper::stay_until_the_command_ends(&mut command, pid_file);
+        }
         self.start(&mut command)
     }
 }

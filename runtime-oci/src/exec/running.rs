@@ -77,8 +77,14 @@ impl Backend {
             Reach::Host => None,
             Reach::Runtime => Some(Inside::of(self, &locked.record, &path)?),
         };
-        let mut line =
-            self.command(id, &place.log())?.args(["exec", "--detach", "--pid-file"]).arg(&pid_file);
+        // A runtime with a sandbox leaves when its command does, whoever holds the command's pipes. Told to detach, one that
+        // looks for the pid file in the moment in which a short command comes and goes takes the command for lost.
+        let detached = inside.is_none() || given.process.terminal;
+        let mut line = self.command(id, &place.log())?.arg("exec");
+        if detached {
+            line = line.arg("--detach");
+        }
+        line = line.arg("--pid-file").arg(&pid_file);
         if let Some(inside) = &inside {
             line = line.arg("--internal-pid-file").arg(inside.pid_file());
         }
@@ -91,7 +97,8 @@ impl Backend {
             line = line.arg(format!("--preserve-fds={}", given.descriptors.len()));
         }
         let line = line.arg(id.as_str());
-        let mut child = line.spawn_reaped(&pid_file, given.input && console.is_none(), &given.descriptors)?;
+        let reaped = detached.then_some(pid_file.as_path());
+        let mut child = line.spawn_exec(reaped, given.input && console.is_none(), &given.descriptors)?;
         let ends = Ends::of(&mut child, console);
         let reaper = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Identity::of);
         let running = Running {
