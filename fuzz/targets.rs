@@ -26,8 +26,10 @@ pub(crate) fn crio(data: &[u8]) {
     let Ok(table) = dialect_crio::parse(&sources) else { return };
     hold(&table);
     let written = convert::to_crio(&table);
-    let again = dialect_crio::parse(&[Source::new("again", written.text.as_str())])
+    let mut again = dialect_crio::parse(&[Source::new("again", written.text.as_str())])
         .unwrap_or_else(|error| panic!("{error}\n{}", written.text));
+    // What the program has built in is back.
+    again.handlers.retain(|name, _| table.handlers.contains_key(name));
     assert_eq!(convert::to_native(&again).text, convert::to_native(&table).text, "{}", written.text);
 }
 
@@ -39,10 +41,12 @@ pub(crate) fn containerd(data: &[u8]) {
     let Ok(table) = dialect_containerd::parse(&sources) else { return };
     hold(&table);
     let written = convert::to_containerd(&table);
-    // What containerd has no place for is told: then it cannot come back. Nothing of its own is of that kind.
-    assert!(written.left_out.len() <= table.unavailable.len(), "{:?}", written.left_out);
-    let again = dialect_containerd::parse(&[Source::new("again", written.text.as_str())])
+    // Nothing of containerd's own is left out but what cannot be used; runc is there besides.
+    assert!(written.left_out.len() <= table.unavailable.len() + 1, "{:?}", written.left_out);
+    let mut again = dialect_containerd::parse(&[Source::new("again", written.text.as_str())])
         .unwrap_or_else(|error| panic!("{error}\n{}", written.text));
+    // What the program has built in is back.
+    again.handlers.retain(|name, _| table.handlers.contains_key(name));
     assert_eq!(convert::to_native(&again).text, convert::to_native(&table).text, "{}", written.text);
 }
 

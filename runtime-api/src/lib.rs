@@ -33,7 +33,7 @@ mod status;
 mod store;
 
 pub use capability::{Answer, Capabilities, CapabilitiesBuilder, Capability, Evidence, EvidenceSource};
-pub use container::Container;
+pub use container::{Container, IdMapping, IdMappings, Volume};
 pub use error::{CommandDetail, CriCode, Error, ErrorKind, Peer, Rejection, Result, Retry};
 pub use event::{ContainerEvent, EventKind, EventStream};
 pub use exit::{ExitCause, ExitStatus};

@@ -65,7 +65,7 @@ const OTHERS: &[&str] = &["runtime_path", "conmonrs_path", "cgroup_check"];
 const TOP: &[Key] = &[key("containers", Shape::Free), key("engine", Shape::Free)];
 /// The other tables of the file.
 const TABLES: &[&str] = &["network", "secrets", "machine", "farms", "podmansh", "configmaps"];
-const CONTAINERS: &[Key] = &[key("seccomp_profile", Shape::Text)];
+const CONTAINERS: &[Key] = &[key("seccomp_profile", Shape::Text), key("tz", Shape::Text)];
 
 /// Reads `containers.conf` and its drop-ins, in the order in which podman reads them. `host` tells which binaries
 /// are there.
@@ -87,6 +87,9 @@ pub fn parse(sources: &[Source], host: &dyn Host) -> Result<HandlerTable> {
         let mut remarks = Remarks::default();
         let config = merged.translate(&parsed, located, host, &mut remarks);
         table.take(parsed, config, remarks);
+    }
+    if let Some(Located { value: Value::Text(zone), .. }) = merged.containers.get("tz") {
+        table.time_zone = Some(zone.clone()).filter(|zone| !zone.is_empty());
     }
     if let Ok(default) = HandlerName::new(default.as_str()) {
         table.set_default(default)?;

@@ -23,7 +23,7 @@ use toml_text::{key, line};
 pub struct Converted {
     /// The text of one file.
     pub text: String,
-    /// What it does not say.
+    /// What it does not say, and what the other program adds.
     pub left_out: Vec<Note>,
 }
 
@@ -33,6 +33,9 @@ pub fn to_native(table: &HandlerTable) -> Converted {
     let mut text = String::new();
     if let Some(default) = &table.default {
         text.push_str(&line("default", &json!(default)));
+    }
+    if let Some(zone) = &table.time_zone {
+        text.push_str(&line("time_zone", &json!(zone)));
     }
     for config in table.handlers.values() {
         let title = format!("runtimes.{}", key(config.name.as_str()));
@@ -138,6 +141,13 @@ pub(crate) fn native_keys(config: &HandlerConfig) -> NativeKeys {
 /// A TOML document of these keys, inner tables on one line.
 pub(crate) fn toml(keys: &Map<String, Value>) -> String {
     keys.iter().map(|(name, value)| line(&key(name), value)).collect()
+}
+
+/// A note on a handler that another program has whether or not it is written.
+fn added_by(program: &str, name: &str, table: &HandlerTable) -> Option<Note> {
+    let is_there = table.handlers.keys().any(|each| each.as_str() == name);
+    let text = format!("the handler {name:?} is there besides: {program} has it built in");
+    (!is_there).then(|| Note::new(Origin::other(format!("{program} default")), text))
 }
 
 /// Notes on the handlers that no dialect gets.

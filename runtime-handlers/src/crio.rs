@@ -61,6 +61,9 @@ pub fn parse(sources: &[Source]) -> Result<HandlerTable> {
     for (name, located) in &merged.handlers {
         merged.add(name, located, &default, &mut table)?;
     }
+    if let Some(Located { value: Value::Text(zone), .. }) = merged.runtime.get("timezone") {
+        table.time_zone = Some(zone.clone()).filter(|zone| !zone.is_empty());
+    }
     if let Ok(default) = HandlerName::new(default.as_str()) {
         table.set_default(default)?;
     }

@@ -20,6 +20,13 @@ pub enum Change {
         /// Now.
         new: Option<HandlerName>,
     },
+    /// Containers are in another time zone.
+    TimeZone {
+        /// Before.
+        old: Option<String>,
+        /// Now.
+        new: Option<String>,
+    },
     /// A handler is there that was not.
     Added(HandlerName),
     /// A handler is gone. Containers that it made are reached all the same.
@@ -55,6 +62,11 @@ impl fmt::Display for Change {
         };
         match self {
             Self::Default { old, new } => write!(f, "default: {} -> {}", name(old), name(new)),
+            Self::TimeZone { old, new } => {
+                let zone =
+                    |zone: &Option<String>| zone.clone().unwrap_or_else(|| "that of the image".to_owned());
+                write!(f, "time zone: {} -> {}", zone(old), zone(new))
+            }
             Self::Added(handler) => write!(f, "+ {handler}"),
             Self::Removed(handler) => write!(f, "- {handler}"),
             Self::Availability { handler, old, new } => {
@@ -80,6 +92,9 @@ pub fn between(old: &HandlerTable, new: &HandlerTable) -> Vec<Change> {
     let mut changes = Vec::new();
     if old.default != new.default {
         changes.push(Change::Default { old: old.default.clone(), new: new.default.clone() });
+    }
+    if old.time_zone != new.time_zone {
+        changes.push(Change::TimeZone { old: old.time_zone.clone(), new: new.time_zone.clone() });
     }
     let (before, now) = (shapes(old), shapes(new));
     let mut names: Vec<_> = before.keys().chain(now.keys()).collect();
@@ -169,12 +184,13 @@ mod tests {
 
     #[test]
     fn every_kind_of_change_is_told() {
-        let old = "default = 'a'\n[runtimes.a]\nkind = 'oci'\npath = '/a'\nmonitor = { path = '/m' }\n[runtimes.b]\nkind = 'oci'\n[runtimes.d]\nkind = 'oci'\n";
+        let old = "default = 'a'\ntime_zone = 'UTC'\n[runtimes.a]\nkind = 'oci'\npath = '/a'\nmonitor = { path = '/m' }\n[runtimes.b]\nkind = 'oci'\n[runtimes.d]\nkind = 'oci'\n";
         let new = "default = 'c'\n[runtimes.a]\nkind = 'oci'\npaths = ['/b']\nargs = ['-v']\n[runtimes.c]\nkind = 'vm'\n[runtimes.d]\nkind = 'oci'\nenabled = false\n";
         assert_eq!(
             told(old, new),
             [
                 "default: a -> c",
+                "time zone: UTC -> that of the image",
                 "~ a: args: not set -> [\"-v\"]",
                 "~ a: monitor.path: \"/m\" -> not set",
                 "~ a: paths: [\"/a\"] -> [\"/b\"]",

@@ -169,6 +169,22 @@ mod tests {
     }
 
     #[test]
+    fn records_of_earlier_releases_are_read() {
+        let place = tempfile::tempdir().unwrap();
+        let store = DiskStore::new(place.path());
+        store.add(container("a", 1)).unwrap();
+        let path = place.path().join("a.json");
+        let mut record: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        for later in
+            ["volumes", "mount_point", "id_mappings", "infra", "spoofed", "restored_from", "start_failure"]
+        {
+            assert!(record["container"].as_object_mut().unwrap().remove(later).is_some(), "{later}");
+        }
+        std::fs::write(&path, record.to_string()).unwrap();
+        assert_eq!(store.get(&id("a")).unwrap(), Some(container("a", 1)));
+    }
+
+    #[test]
     fn a_reducer_may_change_the_store() {
         let place = tempfile::tempdir().unwrap();
         let store = DiskStore::new(place.path());

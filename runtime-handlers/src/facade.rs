@@ -1,7 +1,9 @@
 //! All handlers behind one value: containers are created under a handler and found again by their id.
 
+mod bundle;
 mod by_id;
 mod listing;
+mod questions;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +18,9 @@ use runtime_api::{
 };
 use tokio::sync::OnceCell;
 
+use bundle::BundleFacts;
 pub use listing::{Listed, Listing};
+pub use questions::{Handler, MountSupport, Offered};
 
 use crate::diff::{self, Change};
 use crate::intercept::Layers;
@@ -24,8 +28,8 @@ use crate::memory_store::MemoryStore;
 use crate::registry::{Registry, subject};
 use crate::reservation::{self, Reservation, Taken};
 use crate::snapshot::Snapshot;
+use crate::stack;
 use crate::table::HandlerTable;
-use crate::{annotation, guard, regular_file, stack};
 
 /// How long a factory may probe its binaries and recover what an earlier process left.
 const OPENING: Duration = Duration::from_secs(120);
@@ -162,8 +166,10 @@ impl Runtime {
         request: CreateRequest,
     ) -> Result<ContainerState> {
         let asked = request.clone();
-        self.place(handler, Operation::Create, &asked, |runtime| async move { runtime.create(request).await })
-            .await
+        self.place(handler, Operation::Create, &asked, None, |runtime| async move {
+            runtime.create(request).await
+        })
+        .await
     }
 
     /// Continues a container from an image, under a handler; under the default one if none is named.
@@ -176,13 +182,49 @@ impl Runtime {
         request: RestoreRequest,
     ) -> Result<ContainerState> {
         let asked = request.create.clone();
-        self.place(
-            handler,
-            Operation::Restore,
-            &asked,
-            |runtime| async move { runtime.restore(request).await },
-        )
+        let image = request.image.clone();
+        self.place(handler, Operation::Restore, &asked, Some(image), |runtime| async move {
+            runtime.restore(request).await
+        })
         .await
+    }
+
+    /// [`start`](runtime_api::RuntimeImpl::start) of the container's own runtime value. Why a program could not be started is
+    /// kept in the store, until it was started after all.
+    ///
+    /// # Errors
+    /// Those of the method, and those of [`Runtime::of`].
+    pub async fn start(&self, id: &ContainerId) -> Result<()> {
+        let runtime = self.of(id, Operation::Start).await?;
+        let done = runtime.start(id).await;
+        // What was refused for other reasons says nothing of the program.
+        let failure = match &done {
+            Ok(()) => None,
+            Err(error) if matches!(error.kind(), ErrorKind::Rejected { .. }) => Some(error.report()),
+            Err(_) => return done,
+        };
+        if let Err(error) = self.remember_start(id, failure, &runtime).await {
+            tracing::warn!(container = %id, "how the start went was not kept: {}", error.report());
+        }
+        done
+    }
+
+    async fn remember_start(
+        &self,
+        id: &ContainerId,
+        failure: Option<String>,
+        runtime: &SharedRuntime,
+    ) -> Result<()> {
+        let Some(mut container) = self.store.get(id)?.filter(|each| each.start_failure != failure) else {
+            return Ok(());
+        };
+        container.start_failure = failure;
+        self.store.add(container)?;
+        // Who deleted it meanwhile must not find it again.
+        match runtime.state(id).await {
+            Err(error) if error.is_not_found() => self.store.delete(id),
+            _ => Ok(()),
+        }
     }
 
     /// Forgets a container. With force an unknown id is Ok.
@@ -227,6 +269,7 @@ impl Runtime {
         handler: Option<&HandlerName>,
         operation: Operation,
         request: &CreateRequest,
+        image: Option<PathBuf>,
         make: impl FnOnce(SharedRuntime) -> F,
     ) -> Result<ContainerState> {
         let table = self.table();
@@ -241,7 +284,8 @@ impl Runtime {
         reservation.give(&snapshot)?;
         match make(runtime.clone()).await {
             Ok(state) => {
-                let container = self.identity(request, &snapshot, &state, &bundle);
+                let mut container = self.identity(request, &snapshot, &state, bundle);
+                container.restored_from = image;
                 if let Err(error) = self.store.add(container) {
                     // A container that nobody remembers must not be left; the store's failure is the one to tell.
                     let _ = runtime.delete(&request.id, DeleteRequest::force()).await;
@@ -291,7 +335,7 @@ impl Runtime {
         request: &CreateRequest,
         snapshot: &Snapshot,
         state: &ContainerState,
-        bundle: &BundleFacts,
+        bundle: BundleFacts,
     ) -> Container {
         let mut container = Container::new(
             request.id.clone(),
@@ -305,7 +349,7 @@ impl Runtime {
         container.sandbox.clone_from(&request.sandbox);
         container.log_path.clone_from(&request.log.path);
         container.stop_signal = request.stop_signal;
-        container.terminal = bundle.terminal;
+        bundle.describe(&mut container);
         container
     }
 
@@ -390,37 +434,6 @@ impl Runtime {
 /// The table's configuration while it still is this snapshot.
 fn current<'a>(table: &'a HandlerTable, snapshot: &Snapshot) -> Option<&'a HandlerConfig> {
     table.handlers.get(snapshot.handler()).filter(|config| Snapshot::of(config) == *snapshot)
-}
-
-/// What the facade wants to know of a bundle. A bundle that cannot be read has no facts; the backend refuses it.
-#[derive(Debug, Default)]
-struct BundleFacts {
-    annotations: Vec<String>,
-    terminal: bool,
-    memory_limit: Option<i64>,
-}
-
-impl BundleFacts {
-    fn read(bundle: &Path) -> Self {
-        const LIMIT: u64 = 16 << 20;
-        let spec: Option<serde_json::Value> = regular_file::read(&bundle.join("config.json"), LIMIT)
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok());
-        let Some(spec) = spec else { return Self::default() };
-        let annotations = spec.get("annotations").and_then(serde_json::Value::as_object);
-        Self {
-            annotations: annotations.map(|map| map.keys().cloned().collect()).unwrap_or_default(),
-            terminal: spec.pointer("/process/terminal") == Some(&serde_json::Value::Bool(true)),
-            memory_limit: spec.pointer("/linux/resources/memory/limit").and_then(serde_json::Value::as_i64),
-        }
-    }
-
-    /// Refuses what the handler's policies do not allow.
-    fn check(&self, config: &HandlerConfig) -> Result<()> {
-        annotation::check(&config.annotations, self.annotations.iter().map(String::as_str))?;
-        guard::enough_memory(self.memory_limit, config.min_memory)
-            .map_err(|what| Error::new(ErrorKind::ConfigInvalid(what)))
-    }
 }
 
 #[cfg(test)]

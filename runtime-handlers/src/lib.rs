@@ -54,7 +54,7 @@ pub mod stack;
 pub mod trace;
 
 pub use disk_store::DiskStore;
-pub use facade::{Listed, Listing, Runtime};
+pub use facade::{Handler, Listed, Listing, MountSupport, Offered, Runtime};
 pub use memory_store::MemoryStore;
 pub use registry::Registry;
 pub use runtime_class::RuntimeClass;

@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use runtime_api::{HandlerName, Result};
 
 use crate::document::schema::{complain, refuse};
+use crate::document::view::View;
 use crate::document::{self, Located, Section, Value, merge};
 use crate::foreign::did_you_mean;
 pub use crate::source::Source;
@@ -47,6 +48,7 @@ pub fn parse(sources: &[Source]) -> Result<HandlerTable> {
         add_handler(name, written[name], section, &mut table, &mut notes)?;
     }
     table.default = default_handler(&merged, &table)?;
+    table.time_zone = View::new(&merged).filled("time_zone")?;
     table.notes = notes;
     Ok(table)
 }

@@ -94,6 +94,8 @@ pub struct HandlerTable {
     pub unavailable: BTreeMap<HandlerName, Unavailable>,
     /// Where each key of a handler was written. Keys that nobody wrote have their defaults.
     pub written: BTreeMap<HandlerName, Vec<Written>>,
+    /// The time zone of containers; `None` leaves them the one of their image.
+    pub time_zone: Option<String>,
     /// What is worth telling.
     pub notes: Vec<Note>,
     /// The files that were read, in the order in which they were merged; empty for built-in defaults.
@@ -110,6 +112,7 @@ impl HandlerTable {
             switched_off: BTreeMap::new(),
             unavailable: BTreeMap::new(),
             written: BTreeMap::new(),
+            time_zone: None,
             notes: Vec::new(),
             sources: Vec::new(),
         }

@@ -31,7 +31,7 @@ impl RuntimeFactory for ToyFactory {
     }
 
     fn check(&self, config: &HandlerConfig) -> Result<()> {
-        match config.options.keys().find(|key| *key != "stuck") {
+        match config.options.keys().find(|key| *key != "stuck" && *key != "boundless") {
             Some(key) => Err(Error::new(ErrorKind::ConfigInvalid(format!("unknown option {key:?}")))),
             None => Ok(()),
         }
@@ -39,7 +39,8 @@ impl RuntimeFactory for ToyFactory {
 
     async fn open(&self, config: &HandlerConfig, context: OpenContext) -> Result<SharedRuntime> {
         self.check(config)?;
-        let mut toy = Toy::new(config.name.as_str());
+        let make = if config.options.contains_key("boundless") { Toy::boundless } else { Toy::new };
+        let mut toy = make(config.name.as_str());
         toy.stuck = config.options.contains_key("stuck");
         toy.file = Some(context.state_dir.join("toy.json"));
         Ok(std::sync::Arc::new(toy))
@@ -151,6 +152,10 @@ impl RuntimeImpl for Toy {
     }
     async fn start(&self, id: &ContainerId) -> Result<()> {
         self.called(Operation::Start, id.as_str()).await;
+        if id.as_str().starts_with("unstartable") && self.calls().len() < 4 {
+            let (class, message) = (Rejection::ExecNotFound, "no such program".to_owned());
+            return Err(Error::new(ErrorKind::Rejected { class, message }).during(Operation::Start));
+        }
         self.set(Operation::Start, id, ContainerStatus::Running)
     }
     async fn state(&self, id: &ContainerId) -> Result<ContainerState> {
@@ -263,6 +268,10 @@ impl RuntimeImpl for Toy {
     }
     async fn restore(&self, request: RestoreRequest) -> Result<ContainerState> {
         self.called(Operation::Restore, request.create.id.as_str()).await;
+        // One that a factory opened has somewhere to keep it.
+        if self.file.is_some() {
+            return self.create(request.create).await;
+        }
         Err(Self::end(Operation::Restore))
     }
     async fn reopen_log(&self, id: &ContainerId) -> Result<()> {

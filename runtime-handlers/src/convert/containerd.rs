@@ -2,18 +2,23 @@
 
 use std::fmt::Write as _;
 
-use runtime_api::HandlerConfig;
+use runtime_api::{HandlerConfig, Origin};
 use serde_json::{Map, Value, json};
 
 use super::toml_text::{key, line};
-use super::{Converted, LeftOut, unusable};
+use super::{Converted, LeftOut, added_by, unusable};
 use crate::containerd::{OWN_ANNOTATIONS, shim_options};
-use crate::table::HandlerTable;
+use crate::table::{HandlerTable, Note};
 
 const TABLE: &str = "plugins.\"io.containerd.cri.v1.runtime\".containerd";
 
 pub(super) fn write(table: &HandlerTable) -> Converted {
     let mut left_out = unusable(table);
+    left_out.extend(added_by("containerd", "runc", table));
+    if table.time_zone.is_some() {
+        let whose = table.sources.last().map_or("the table".to_owned(), |path| path.display().to_string());
+        left_out.push(Note::new(Origin::other(whose), "time_zone is left out: containerd has no such key"));
+    }
     let mut text = format!("version = 3\n\n[{TABLE}]\n");
     if let Some(default) = &table.default {
         text.push_str(&line("default_runtime_name", &json!(default)));
@@ -91,11 +96,14 @@ fn vm(config: &HandlerConfig, notes: &mut LeftOut<'_>) -> Option<(String, Map<St
         .and_then(|path| path.file_name())
         .map_or(named.into(), |name| name.to_string_lossy());
     let is_absolute = config.paths.first().is_some_and(|path| path.is_absolute());
-    let type_of = binary.strip_prefix("containerd-shim-").and_then(|rest| rest.rsplit_once('-'));
     let is_part = |text: &str| !text.is_empty() && !text.contains('.');
+    // Whichever hyphen divides name and version, the type means this binary.
+    let rest = binary.strip_prefix("containerd-shim-").unwrap_or_default();
+    let mut divided = rest.rmatch_indices('-').map(|(at, _)| (&rest[..at], &rest[at + 1..]));
+    let type_of = divided.find(|(name, version)| is_part(name) && is_part(version));
     let whole =
         config.options.contains_key("any") || config.config_path.is_some() || config.options.is_empty();
-    let kind = match type_of.filter(|(name, version)| is_part(name) && is_part(version)) {
+    let kind = match type_of {
         // The shim of runc under another type: to its own containerd says what the options are in another way. Only the last
         // two parts of a type name the binary.
         Some(("runc", version @ ("v1" | "v2"))) if whole => format!("io.containerd.shim.runc.{version}"),

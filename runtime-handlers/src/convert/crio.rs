@@ -7,7 +7,7 @@ use runtime_api::HandlerConfig;
 use serde_json::{Value, json};
 
 use super::toml_text::{key, line};
-use super::{Converted, LeftOut, unusable};
+use super::{Converted, LeftOut, added_by, unusable};
 use crate::crio::known_annotations;
 use crate::table::{HandlerTable, Note};
 
@@ -16,6 +16,7 @@ const SHORTEST_CREATE: u64 = 30;
 
 pub(super) fn write(table: &HandlerTable) -> Converted {
     let mut left_out = unusable(table);
+    left_out.extend(added_by("CRI-O", "crun", table));
     let mut text = String::from("[crio.runtime]\n");
     let default = table.default.as_ref().map(ToString::to_string).unwrap_or_default();
     text.push_str(&line("default_runtime", &json!(default)));
@@ -23,6 +24,9 @@ pub(super) fn write(table: &HandlerTable) -> Converted {
     text.push_str(&line("cgroup_manager", &json!(if systemd { "systemd" } else { "cgroupfs" })));
     if for_all(table, "no_pivot", &mut left_out) {
         text.push_str(&line("no_pivot", &json!(true)));
+    }
+    if let Some(zone) = &table.time_zone {
+        text.push_str(&line("timezone", &json!(zone)));
     }
     for config in table.handlers.values() {
         let mut notes = LeftOut::new(config, table);

@@ -91,7 +91,6 @@ pub(super) const OTHERS_OF_RUNTIME: &[&str] = &[
     "seccomp_use_default_when_empty",
     "selinux",
     "shared_cpuset",
-    "timezone",
     "uid_mappings",
     "workloads",
 ];
@@ -105,6 +104,7 @@ pub(super) const RUNTIME: &[Key] = &[
     key("conmon", Shape::Text),
     key("conmon_cgroup", Shape::Text),
     key("conmon_env", Shape::Texts),
+    key("timezone", Shape::Text),
     key("runtimes", Shape::Free),
 ];
 

@@ -27,7 +27,6 @@ macro_rules! by_id {
 }
 
 by_id! {
-    start: Start() -> ();
     state: State() -> ContainerState;
     kill: Kill(request: KillRequest) -> ();
     stop: Stop(request: StopRequest) -> ExitStatus;

@@ -160,6 +160,34 @@ async fn a_new_process_readopts_what_an_earlier_one_left() {
 }
 
 #[tokio::test]
+async fn why_a_start_failed_is_kept_until_one_succeeds() {
+    let base = tempfile::tempdir().unwrap();
+    let runtime = over(base.path(), table(&["one"]));
+    let a = id("unstartable");
+    runtime.create(None, request("unstartable")).await.unwrap();
+    runtime.start(&a).await.unwrap_err();
+    let kept = |runtime: &Runtime| runtime.store().get(&id("unstartable")).unwrap().unwrap().start_failure;
+    assert!(kept(&runtime).unwrap().contains("no such program"));
+    while runtime.start(&a).await.is_err() {}
+    assert_eq!(kept(&runtime), None);
+    runtime.start(&id("nobody")).await.unwrap_err();
+    assert!(runtime.store().get(&id("nobody")).unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_was_continued_from_an_image_says_so() {
+    let base = tempfile::tempdir().unwrap();
+    let mut config = toy_config("one");
+    config.options.insert("boundless".into(), true.into());
+    let runtime = over(base.path(), HandlerTable::new([config]).with_default(name("one")));
+    runtime.restore(None, RestoreRequest::new(request("a"), "/images/a")).await.unwrap();
+    let restored_from = |text| runtime.store().get(&id(text)).unwrap().unwrap().restored_from;
+    assert_eq!(restored_from("a").as_deref(), Some(Path::new("/images/a")));
+    runtime.create(None, request("b")).await.unwrap();
+    assert_eq!(restored_from("b"), None);
+}
+
+#[tokio::test]
 async fn a_damaged_record_is_made_anew_and_told() {
     let base = tempfile::tempdir().unwrap();
     let store = Arc::new(DiskStore::new(base.path().join("store")));

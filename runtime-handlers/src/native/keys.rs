@@ -49,7 +49,8 @@ const TIMEOUTS: &[Key] = &[
 
 const CAPABILITIES: &[Key] = &[key("disable", Shape::Texts)];
 
-const TOP: &[Key] = &[key("default", Shape::Text), key("runtimes", Shape::Free)];
+const TOP: &[Key] =
+    &[key("default", Shape::Text), key("time_zone", Shape::Text), key("runtimes", Shape::Free)];
 
 /// Checks one file before it is merged, so that each complaint names the file that deserves it.
 pub(super) fn check_file(document: &Section) -> Result<()> {
