@@ -242,6 +242,12 @@ impl Merged {
         if let Some(key @ Located { value: Value::Text(path), .. }) = self.containers.get("seccomp_profile")
             && !path.is_empty()
         {
+            if !Path::new(path).is_absolute() {
+                return Err(Broken::at(
+                    key,
+                    format!("key \"seccomp_profile\": the path {path:?} is not absolute"),
+                ));
+            }
             config.seccomp_profile = Some(path.into());
             remarks.written("seccomp_profile", "seccomp_profile", key);
         }
