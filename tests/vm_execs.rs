@@ -94,6 +94,64 @@ async fn the_exec_of_a_killed_caller_is_ended_by_the_next_and_its_session_goes_o
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exec_like_that_of_a_killed_caller_goes_on() {
+    on(SHIMS, async |place| {
+        let scenario = Scenario::named("whole").unwrap();
+        let bundles = place.path("bundles");
+        Life::write_bundles(&bundles, &BundleOptions::new()).unwrap();
+        let life = Life { scenario, id: place.id("life"), bundles, log: place.path("log") };
+        let hang = scenario.steps.iter().position(|step| *step == Act::Hang).unwrap();
+        // Opened before the caller dies, it leaves what that one leaves to the next.
+        let runtime = place.open(&place.config()).await;
+        let mut caller = Command::new(env!("CARGO_BIN_EXE_crash-subject"));
+        caller.arg(place.binary).arg(place.path("state")).arg(format!("/manyrun/{}", place.token()));
+        caller.arg(place.path("progress")).arg(&life.bundles).arg(&life.log);
+        caller.arg(life.id.as_str()).arg(scenario.name).arg(format!("after:{hang}"));
+        let mut caller = caller.stdin(Stdio::null()).spawn().unwrap();
+        let left = tokio::task::spawn_blocking(move || caller.wait());
+        within(LIMIT, "the caller", left).await.unwrap().unwrap();
+        let first = with_arguments(&[&life.hang_mark()]).unwrap_or_else(|| panic!("{}", progress(place)));
+
+        let alike = {
+            let (runtime, id, request) = (runtime.clone(), life.id.clone(), life.hang());
+            tokio::spawn(async move { runtime.exec_sync(&id, request).await })
+        };
+        let second = until("the second command", || {
+            all_with_argument(&life.hang_mark()).into_iter().find(|pid| *pid != first)
+        })
+        .await;
+        // It is one that the shim knows, and its start is answered, once its directory is all that is left beside it.
+        let next = place.open(&place.config()).await;
+        until("the end of the first", || {
+            (!all_with_argument(&life.hang_mark()).contains(&first)).then_some(())
+        })
+        .await;
+        until("the end of its directory", || (execs(place, &life.id) == 1).then_some(())).await;
+        assert_eq!(all_with_argument(&life.hang_mark()), [second], "on {}", place.binary);
+        assert!(!alike.is_finished(), "on {}", place.binary);
+        alike.abort();
+        until("the end of the second", || all_with_argument(&life.hang_mark()).is_empty().then_some(()))
+            .await;
+        delete(&next, &life.id).await;
+        for file in ["progress", "log"] {
+            let _ = std::fs::remove_file(place.path(file));
+        }
+    })
+    .await;
+}
+
+/// The processes that have this argument.
+fn all_with_argument(wanted: &str) -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).any(|argument| argument == wanted.as_bytes())
+    })
+    .collect()
+}
+
 fn progress(place: &Place) -> String {
     std::fs::read_to_string(place.path("progress")).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! The client of `runtime-vm` against real shims: whole lives of containers, call by call.
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test fails it")]
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use manyrun_tests::patience::{LIMIT, within};
 use runtime_api::Rejection;
@@ -72,6 +72,7 @@ async fn a_whole_life() {
         measured(&shim).await;
         paused(&shim).await;
         execs(place, &shim).await;
+        paused_under_an_exec(place, &shim).await;
 
         shim.timed("Kill", shim.task.kill(init, TERM, false, LIMIT)).await.unwrap();
         let exit = within(LIMIT, "Wait", waiting).await.unwrap().unwrap();
@@ -118,6 +119,31 @@ async fn paused(shim: &Shim) {
     assert_eq!(shim.task.state(init, LIMIT).await.unwrap().status, TaskStatus::Paused);
     shim.timed("Resume", shim.task.resume(&shim.id, LIMIT)).await.unwrap();
     assert_eq!(shim.task.state(init, LIMIT).await.unwrap().status, TaskStatus::Running);
+}
+
+/// What is frozen has not ended, whatever the shim answers to one who waits for it.
+async fn paused_under_an_exec(place: &Place, shim: &Shim) {
+    let mut streams = Streams::new(place, "frozen", false, false);
+    let frozen = Target::exec(&shim.id, "frozen");
+    let argv = Workload::ready_forever().argv();
+    shim.task.exec(shim.exec("frozen", argv, &streams), LIMIT).await.unwrap();
+    shim.task.start(frozen, LIMIT).await.unwrap();
+    streams.hears("ready").await;
+    shim.task.pause(&shim.id, LIMIT).await.unwrap();
+    let waiting = {
+        let (task, id) = (shim.task.clone(), shim.id.clone());
+        tokio::spawn(async move { task.wait(Target::exec(&id, "frozen")).await })
+    };
+    // An answer that came would have come before that of a later call.
+    for _ in 0..5 {
+        shim.task.state(frozen, LIMIT).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(!waiting.is_finished(), "an end was told of what is frozen");
+    shim.task.resume(&shim.id, LIMIT).await.unwrap();
+    shim.task.kill(frozen, KILL, false, LIMIT).await.unwrap();
+    assert_eq!(within(LIMIT, "the exec", waiting).await.unwrap().unwrap().code, 137);
+    shim.task.delete(frozen, LIMIT).await.unwrap();
 }
 
 /// An exec gets its input to the last byte and the end of it; one whose program is missing is refused by its class.

@@ -22,7 +22,7 @@ use crate::layout::{ContainerDir, Layout};
 use crate::observe::{self, Sight};
 use crate::record::{Frozen, Phase, Reach, Record, ShimRef};
 use crate::shims::Shims;
-use crate::task::answer::{TaskState, TaskStatus};
+use crate::task::answer::{TaskExit, TaskState, TaskStatus};
 use crate::task::{Target, TaskClient};
 
 /// How long a container may be between its end and its exit file before that is told as it is.
@@ -175,17 +175,14 @@ impl Backend {
         }
     }
 
-    /// Writes down that a container ended. What has ended has ended at some time: a shim that does not say when must say it
-    /// again to one who waits.
+    /// Writes down that a container ended.
     async fn take_down_the_end(&self, locked: &mut Locked, state: &TaskState) -> Result<Sight> {
         let id = locked.record.id.clone();
-        let mut exit = state.exit.filter(|exit| exit.at.is_some());
-        if exit.is_none()
-            && let Ok(client) = self.client(&locked.record).await
-        {
-            let waited = tokio::time::timeout(CONFIRMED, client.wait(Target::init(id.as_str()))).await;
-            exit = waited.ok().and_then(std::result::Result::ok);
-        }
+        let client = self.client(&locked.record).await;
+        let exit = match &client {
+            Ok(client) => confirmed(client, Target::init(id.as_str()), state).await,
+            Err(_) => None,
+        };
         let Some(exit) = exit else {
             tracing::warn!(%id, "the shim says that a container ended, and does not answer one who waits for that");
             return Ok(self.as_it_was(&locked.record));
@@ -274,6 +271,19 @@ impl Backend {
             Error::new(ErrorKind::Unavailable(why.clone()))
                 .hint(format!("install it, or correct the paths of handler \"{}\"", self.config.handler))
         })
+    }
+}
+
+/// How a program ended of which its shim says that it has. What has ended has ended at some time: a shim that does not say when
+/// must say it again to one who waits.
+pub(crate) async fn confirmed(
+    client: &TaskClient,
+    target: Target<'_>,
+    state: &TaskState,
+) -> Option<TaskExit> {
+    match state.exit.filter(|exit| exit.at.is_some()) {
+        Some(exit) => Some(exit),
+        None => tokio::time::timeout(CONFIRMED, client.wait(target)).await.ok()?.ok(),
     }
 }
 

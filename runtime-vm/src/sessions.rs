@@ -23,7 +23,7 @@ use runtime_host::document::replace;
 use runtime_host::lock::{Held, Witness};
 use runtime_host::process::Identity;
 
-use crate::backend::{Backend, ENDING, STATE_LIMIT};
+use crate::backend::{Backend, ENDING, STATE_LIMIT, confirmed};
 use crate::exec::command::Command;
 use crate::layout::ContainerDir;
 use crate::observe::{exit_code, shim_lives};
@@ -148,19 +148,46 @@ impl Backend {
         }
     }
 
+    /// Waits, without the lock, until a session is not between its end and its exit file: whoever holds the lock then need not
+    /// wait for the monitor, and keeps nobody else waiting.
+    async fn let_session_end(&self, container: &Record, dir: &ContainerDir) -> Result<()> {
+        let deadline = Instant::now() + ENDING;
+        while let Some(record) = SessionRecord::read(dir)?.filter(|record| record.started) {
+            if self.look_at_session(container, &record, dir)? != Sight::Ending || Instant::now() >= deadline {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
+    /// Looks at a locked session, which was [let end](Backend::let_session_end), and asks the shim where nothing else tells.
+    async fn settle_locked_session(&self, container: &Record, locked: &Locked) -> Result<Sight> {
+        match self.look_at_session(container, &locked.record, &locked.dir)? {
+            Sight::Ending | Sight::Unseen => {
+                Ok(self.ask_for_session(container, &locked.record, &locked.dir).await)
+            }
+            sight => Ok(sight),
+        }
+    }
+
     /// Asks the shim how a session stands. Its end is written down, for nobody else will.
     async fn ask_for_session(&self, container: &Record, record: &SessionRecord, dir: &ContainerDir) -> Sight {
         let Ok(command) = Command::new(self, container, &record.exec) else { return Sight::Stopped(None) };
         let Ok(client) = command.client(self).await else { return Sight::Running };
         match client.state(command.target(), STATE_LIMIT).await {
             Ok(state) if state.status == TaskStatus::Stopped => {
-                let code = state.exit.map(|exit| exit.code);
-                if let Some(code) = code
-                    && let Err(error) = replace(&dir.exit(), code.to_string().as_bytes())
-                {
+                let Some(exit) = confirmed(&client, command.target(), &state).await else {
+                    tracing::warn!(
+                        exec = record.exec,
+                        "the shim says that a session ended, and does not answer one who waits for that"
+                    );
+                    return Sight::Running;
+                };
+                if let Err(error) = replace(&dir.exit(), exit.code.to_string().as_bytes()) {
                     tracing::warn!(%error, exec = record.exec, "the end of a session cannot be written down");
                 }
-                Sight::Stopped(code)
+                Sight::Stopped(Some(exit.code))
             }
             Err(fault) if fault.is_not_found() => Sight::Stopped(None),
             // Taken to be as it was: then nothing is removed that may be at work.

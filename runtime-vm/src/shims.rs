@@ -86,9 +86,20 @@ impl Shims {
         Ok(client)
     }
 
-    /// Waits until the shim tells of a container's end; whether it did. Given up, the call is gone on with by the next.
-    pub(crate) async fn end_of(&self, shim: &ShimRef, namespace: &str, id: &ContainerId) -> bool {
-        let place = Arc::clone(self.waits.open().entry(id.clone()).or_default());
+    /// Waits until the shim tells of a container's end; whether it did. Given up, the call is gone on with by the next. Those for
+    /// containers that are not `known` any more, as when another process deleted them, are let go of.
+    pub(crate) async fn end_of(
+        &self,
+        shim: &ShimRef,
+        namespace: &str,
+        id: &ContainerId,
+        known: impl Fn(&ContainerId) -> bool,
+    ) -> bool {
+        let place = {
+            let mut waits = self.waits.open();
+            waits.retain(|each, _| each == id || known(each));
+            Arc::clone(waits.entry(id.clone()).or_default())
+        };
         let mut wait = place.lock().await;
         if wait.is_none() {
             let Ok(client) = self.client(shim, namespace, id).await else { return false };

@@ -4,4 +4,6 @@
 mod calls;
 mod lies;
 mod lives;
+mod options;
+mod orphans;
 mod place;

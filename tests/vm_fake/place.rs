@@ -47,6 +47,25 @@ impl Place {
         self.runtime = open(&self.dir, &self.harness, create.unwrap_or(SOON), SOON).await;
     }
 
+    /// Another value takes the place of this one, as after a crash.
+    pub(crate) async fn reopen(&mut self) {
+        self.runtime.shutdown().await;
+        self.runtime = open(&self.dir, &self.harness, ROOMY, ROOMY).await;
+    }
+
+    /// The directory that is kept for a container.
+    pub(crate) fn container(&self, id: &ContainerId) -> PathBuf {
+        self.dir.path().join("state/containers").join(id.as_str())
+    }
+
+    /// Writes down that the monitor of a container is a process that is gone.
+    pub(crate) fn lose_monitor(&self, id: &ContainerId) {
+        let path = self.container(id).join("record.json");
+        let mut record: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        record["shim"]["monitor"] = serde_json::json!({"pid": i32::MAX, "start": 1});
+        std::fs::write(&path, record.to_string()).unwrap();
+    }
+
     /// How a container stands in the shim.
     pub(crate) fn truth(&self, id: &ContainerId) -> Option<ContainerStatus> {
         self.harness.shims().truth(id)

@@ -234,9 +234,10 @@ impl Command {
         }
     }
 
-    /// Ends it in whatever state it is, and lets the shim forget it. It may have been ordered a moment ago.
-    pub(crate) async fn end(&self, client: &TaskClient) {
-        let seen = self.end_what_is_known(client).await;
+    /// Ends it in whatever state it is, and lets the shim forget it; whether the shim has, or is dead. It may have been ordered
+    /// a moment ago.
+    pub(crate) async fn end(&self, client: &TaskClient) -> bool {
+        let (seen, forgotten) = self.end_what_is_known(client).await;
         if !seen
             && !self.answered
             && let Some(place) = &self.place
@@ -244,10 +245,11 @@ impl Command {
             self.end_its_runtime().await;
             self.end_stray(client, place).await;
         }
+        forgotten || !self.shim_lives()
     }
 
-    /// Ends it as far as the shim knows it; whether the shim has seen it run.
-    async fn end_what_is_known(&self, client: &TaskClient) -> bool {
+    /// Ends it as far as the shim knows it; whether the shim has seen it run, and whether it knows it no more.
+    async fn end_what_is_known(&self, client: &TaskClient) -> (bool, bool) {
         let give_up = Instant::now() + PATIENCE;
         let (mut denials, mut pause, mut seen) = (0, Duration::from_millis(5), self.process.is_some());
         while Instant::now() < give_up && !client.is_closed() {
@@ -266,11 +268,11 @@ impl Command {
                 Err(_) => {}
             }
             match client.delete(self.target(), FORGET).await {
-                Ok(_) => return seen,
+                Ok(_) => return (seen, true),
                 Err(fault) if fault.is_not_found() => {
                     denials += 1;
                     if self.known || denials == DENIALS {
-                        return seen;
+                        return (seen, true);
                     }
                 }
                 Err(_) => {}
@@ -278,6 +280,6 @@ impl Command {
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(200));
         }
-        seen
+        (seen, false)
     }
 }

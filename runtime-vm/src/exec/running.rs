@@ -22,30 +22,41 @@ const NOTICE: Duration = Duration::from_secs(2);
 
 /// An exec's directory, removed when the exec is over.
 #[derive(Debug)]
-pub(super) struct Place(PathBuf);
+pub(super) struct Place {
+    path: PathBuf,
+    left: bool,
+}
 
 impl Place {
     /// Makes the directory of a new exec in a container.
     pub(super) fn make(dir: &ContainerDir) -> Result<Self> {
         // The owner is in the name, so that there is no moment at which it cannot be told.
-        let place = Self(dir.execs().join(unused_name()));
-        std::fs::create_dir_all(&place.0).map_err(|error| cannot_write(&place.0, error))?;
+        let place = Self { path: dir.execs().join(unused_name()), left: false };
+        std::fs::create_dir_all(&place.path).map_err(|error| cannot_write(&place.path, error))?;
         Ok(place)
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.0
+        &self.path
+    }
+
+    /// Leaves it to the next who opens when this process is gone: its command may still run.
+    fn leave(&mut self) {
+        tracing::warn!(exec = self.name(), "an exec that was given up may still run");
+        self.left = true;
     }
 
     /// What the shim calls the exec.
     pub(super) fn name(&self) -> &str {
-        self.0.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        if !self.left {
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
     }
 }
 
@@ -113,8 +124,11 @@ impl Running {
 
     /// Ends one that the shim did not run.
     pub(super) async fn end(mut self) {
-        self.command.end(&self.client).await;
+        let ended = self.command.end(&self.client).await;
         self.over = true;
+        if let Some(place) = self.place.as_mut().filter(|_| !ended) {
+            place.leave();
+        }
     }
 
     /// Waits for the command, for at most `limit`, while its streams are carried.
@@ -165,17 +179,20 @@ impl Drop for Running {
         self.command.kill_now();
         // The shim is needed, and a drop cannot wait for it. A thread of its own goes on when the caller's tasks are ended;
         // when the whole process is, the next open finds the directory and ends the command.
-        let (command, place) = (self.command.clone(), self.place.take());
+        let (command, mut place) = (self.command.clone(), self.place.take());
         let ending = move || {
             let alone = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            if let Ok(alone) = alone {
+            let ended = alone.is_ok_and(|alone| {
                 alone.block_on(async {
-                    if let Ok(client) = command.dial().await {
-                        command.end(&client).await;
+                    match command.dial().await {
+                        Ok(client) => command.end(&client).await,
+                        Err(_) => !command.shim_lives(),
                     }
-                });
+                })
+            });
+            if let Some(place) = place.as_mut().filter(|_| !ended) {
+                place.leave();
             }
-            drop(place);
         };
         if let Err(error) = std::thread::Builder::new().name("exec-end".into()).spawn(ending) {
             tracing::warn!(%error, "an exec that was given up is not ended");

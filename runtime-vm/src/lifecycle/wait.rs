@@ -106,8 +106,9 @@ impl Backend {
 
     /// Where no monitor writes down the end, the shim is waited for here.
     async fn told_by_the_shim(&self, record: &Record, sight: &Sight) {
+        let known = |id: &ContainerId| self.layout.container(id).path().exists();
         if let (Sight::Unseen(_), Some(shim)) = (sight, &record.shim)
-            && self.shims.end_of(shim, &self.layout.namespace(), &record.id).await
+            && self.shims.end_of(shim, &self.layout.namespace(), &record.id, known).await
         {
             return;
         }

@@ -16,9 +16,10 @@ impl Backend {
     /// Forgets a session that ended, and its files.
     pub(crate) async fn clean_up_session(&self, id: &ContainerId, session: &ExecId) -> Result<()> {
         let named = |error: Error| error.during(Operation::ExecCleanup).on(subject(id, session));
-        let (container, _) = self.known(Operation::ExecCleanup, id).map_err(named)?;
+        let (container, dir) = self.known(Operation::ExecCleanup, id).map_err(named)?;
+        self.let_session_end(&container, &dir.session(session)).await.map_err(named)?;
         let Some(locked) = self.lock_session(id, session).await.map_err(named)? else { return Ok(()) };
-        match self.settle_session(&container, &locked.record, &locked.dir).await.map_err(named)? {
+        match self.settle_locked_session(&container, &locked).await.map_err(named)? {
             Sight::Running | Sight::Ending | Sight::Unseen => {
                 Err(named(wrong_state(ContainerStatus::Running, &[ContainerStatus::Stopped])))
             }

@@ -85,8 +85,9 @@ impl Backend {
         let begun = Instant::now();
         let (container, dir) = self.known(Operation::ExecStop, id)?;
         let dir = dir.session(session);
+        self.let_session_end(&container, &dir).await?;
         let mut locked = self.locked_session(id, session).await?;
-        if let Sight::Stopped(code) = self.settle_session(&container, &locked.record, &locked.dir).await? {
+        if let Sight::Stopped(code) = self.settle_locked_session(&container, &locked).await? {
             return Ok(Progress::Done(code));
         }
         self.refuse_in_paused(&container)?;
@@ -130,12 +131,13 @@ impl Backend {
         session: &ExecId,
         witness: &Witness,
     ) -> Result<Option<Option<i32>>> {
+        let (container, dir) = self.known(Operation::ExecStop, id)?;
+        self.let_session_end(&container, &dir.session(session)).await?;
         let mut locked = self.locked_session(id, session).await?;
         if !witness.is_current(&locked.dir) {
             return Err(Error::new(ErrorKind::NotFound));
         }
-        let (container, _) = self.known(Operation::ExecStop, id)?;
-        if let Sight::Stopped(code) = self.settle_session(&container, &locked.record, &locked.dir).await? {
+        if let Sight::Stopped(code) = self.settle_locked_session(&container, &locked).await? {
             return Ok(Some(code));
         }
         self.mark_session(&mut locked, StopStage::Killing)?;

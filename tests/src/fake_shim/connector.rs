@@ -12,6 +12,7 @@ use runtime_vm::connector::{Connector, Starting};
 use runtime_vm::monitor::{StartOrder, Started, live};
 use runtime_vm::task::TaskApi;
 use runtime_vm::task::answer::{Deleted, TaskExit};
+use runtime_vm::task::any::Payload;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream};
 use tokio::sync::oneshot;
 
@@ -75,6 +76,12 @@ impl FakeShims {
     #[must_use]
     pub fn truth(&self, id: &ContainerId) -> Option<ContainerStatus> {
         self.shared.worlds().iter().find_map(|world| world.truth(id))
+    }
+
+    /// The options that a container was created with, as they came to its shim.
+    #[must_use]
+    pub fn options_of(&self, id: &ContainerId) -> Option<Payload> {
+        self.shared.worlds().iter().find_map(|world| world.options_of(id))
     }
 
     /// Has them forget a container, as if they had never had it.

@@ -13,6 +13,7 @@ use runtime_api::{
 };
 use runtime_test::fake::model::{Blueprint, ExecTerms};
 use runtime_test::fake::program::{self, BundleSpec};
+use runtime_vm::task::any::Payload;
 use runtime_vm::task::metrics::V1;
 use ttrpc::Code;
 
@@ -36,6 +37,7 @@ impl World {
         let spec = BundleSpec::read(&bundle)?;
         let name = spec.program.argv.first().cloned();
         program::check(&spec.rootfs, &spec.program).map_err(|error| Refusal::of(&error, name.as_deref()))?;
+        let options = request.options.into_option().map(Payload::from).unwrap_or_default();
         let image = Some(Path::new(&request.checkpoint)).filter(|image| !image.as_os_str().is_empty());
         let saved = image.map(saving::read).transpose()?;
         let io = Io {
@@ -64,7 +66,7 @@ impl World {
             let mut init = Player::new(io);
             init.outlets = Some(outlets);
             let (rootfs, execs) = (spec.rootfs, std::collections::BTreeMap::new());
-            let task = Task { id: id.clone(), key, bundle, rootfs, init, execs, saved };
+            let task = Task { id: id.clone(), key, bundle, rootfs, init, execs, options, saved };
             parts.tasks.insert(id.to_string(), task);
             parts.model.ending(&id)
         })?;

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use runtime_api::{ContainerId, ContainerStatus, EventKind};
 use runtime_test::fake::model::{Ending, ExecKey, Key, Model, Program, Saved, Stream};
 use runtime_vm::task::TaskApi;
+use runtime_vm::task::any::Payload;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -67,6 +68,8 @@ pub(super) struct Task {
     pub(super) rootfs: PathBuf,
     pub(super) init: Player,
     pub(super) execs: BTreeMap<String, Exec>,
+    /// The options that it was created with.
+    pub(super) options: Payload,
     /// What it continues from when it is started.
     pub(super) saved: Option<Saved>,
 }
@@ -281,6 +284,11 @@ impl World {
     /// How a container stands.
     pub(super) fn truth(&self, id: &ContainerId) -> Option<ContainerStatus> {
         locked(&self.parts).model.state(id).ok().map(|state| state.status)
+    }
+
+    /// The options that a container was created with.
+    pub(super) fn options_of(&self, id: &ContainerId) -> Option<Payload> {
+        locked(&self.parts).tasks.get(id.as_str()).map(|task| task.options.clone())
     }
 
     /// Forgets a container, and tells nobody.
