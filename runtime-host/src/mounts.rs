@@ -19,12 +19,15 @@ pub fn remove_all(path: &Path) -> io::Result<()> {
         Some(Ok(parent)) => path.file_name().map_or_else(|| path.to_owned(), |name| parent.join(name)),
         _ => path.to_owned(),
     };
+    let mounted = mounted_at(&path)?;
     // The last one to be mounted goes first.
-    for mounted in mounted_at(&path)?.into_iter().rev() {
-        unmount(&mounted, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
+    for point in mounted.iter().rev() {
+        unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
     }
-    if let Some(mounted) = mounted_at(&path)?.first() {
-        return Err(io::Error::other(format!("something is mounted at {}", mounted.display())));
+    if !mounted.is_empty()
+        && let Some(left) = mounted_at(&path)?.first()
+    {
+        return Err(io::Error::other(format!("something is mounted at {}", left.display())));
     }
     match std::fs::remove_dir_all(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => std::fs::remove_file(&path),
