@@ -12,6 +12,7 @@
 //! Handlers of the type `pod` are unavailable. Monitors get no cgroup of their own under systemd.
 
 mod annotations;
+mod command_line;
 mod handler;
 mod keys;
 mod memory;
@@ -49,12 +50,26 @@ container_create_timeout = 240
 /// [`ConfigInvalid`](runtime_api::ErrorKind::ConfigInvalid), which names the file, the line and the table: for a file
 /// that is no TOML, for a value of the wrong type, and for a default handler that cannot be used.
 pub fn parse(sources: &[Source]) -> Result<HandlerTable> {
+    parse_with(sources, &[])
+}
+
+/// Reads the same with what `crio` was given on its command line: each of `runtimes` is what stands behind one `--runtimes`,
+/// `NAME:PATH:ROOT[:TYPE[:PRIVILEGED_WITHOUT_HOST_DEVICES[:CONFIG_PATH[:MIN_MEMORY]]]]`, or several of those with commas
+/// between them. Such a handler replaces that of the files as a later file would.
+///
+/// # Errors
+/// Those of [`parse`]; [`InvalidArgument`](runtime_api::ErrorKind::InvalidArgument) for another form.
+pub fn parse_with(sources: &[Source], runtimes: &[String]) -> Result<HandlerTable> {
     let mut table = HandlerTable::new([]);
     table.sources = sources.iter().map(|source| source.path.clone()).collect();
     let mut merged = Merged::default();
     for source in sources {
         let document = document::parse(&source.path, &source.text)?;
         merged.lay_over(document, &mut table.notes)?;
+    }
+    for text in runtimes.iter().flat_map(|text| text.split(',')) {
+        let (name, entry) = command_line::entry(text)?;
+        merged.replace(name, entry, &mut table.notes)?;
     }
     let crun = document::built_in(BUILT_IN, CRUN)?;
     let default = merged.default_handler(&crun)?;
@@ -225,5 +240,37 @@ mod tests {
                 .options["no_pivot"],
             true
         );
+    }
+
+    #[test]
+    fn the_command_line_replaces_what_files_say() {
+        let file = Source::new("f", "[crio.runtime.runtimes.a]\nruntime_path = '/f/a'\nno_sync_log = true\n");
+        let given = ["a:/c/a:/run/a", "k:/bin/containerd-shim-kata-v2::vm:true:/etc/kata.toml:1MiB,b:/c/b:"];
+        let table = parse_with(&[file], &given.map(str::to_owned)).unwrap();
+        let handler = |name: &str| &table.handlers[&HandlerName::new(name).unwrap()];
+        let (a, b, kata) = (handler("a"), handler("b"), handler("k"));
+        assert_eq!((a.paths.len(), a.root.as_deref()), (1, Some("/run/a".as_ref())));
+        assert!(!a.monitor.no_sync_log, "the whole entry is replaced");
+        assert_eq!(
+            table.notes[0].to_string(),
+            "--runtimes: it replaces the whole entry of f:1; what that says of no_sync_log is gone"
+        );
+        assert_eq!((b.root.as_deref(), b.kind.as_str()), (None, "oci"));
+        assert_eq!((kata.kind.as_str(), kata.min_memory), ("vm", Some(1 << 20)));
+        assert!(kata.privileged_without_host_devices && kata.config_path.is_some());
+        assert_eq!(kata.origin.to_string(), "--runtimes");
+        for (bad, what) in [
+            ("a:/x", "it has 2 parts"),
+            ("a:/x:/y:oci:true:/c:1:2", "it has 8 parts"),
+            (":/x:/y", "the name is empty"),
+            ("a:/x:/y:oci:yes", "the fifth part is \"yes\""),
+        ] {
+            let error = parse_with(&[], &[bad.to_owned()]).unwrap_err();
+            assert!(
+                error.report().contains(what) && error.report().contains("the form is"),
+                "{}",
+                error.report()
+            );
+        }
     }
 }

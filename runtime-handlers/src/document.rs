@@ -15,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 use crate::convert::quoted;
 
 /// The line of what stands in no file.
-const BUILT_IN: u32 = 0;
+pub(crate) const BUILT_IN: u32 = 0;
 
 /// The file, the table and the line of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]

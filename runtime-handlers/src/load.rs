@@ -15,7 +15,7 @@ use crate::runtime_class::{self, RuntimeClass};
 use crate::table::{HandlerTable, Note};
 use crate::{containerd, crio};
 use files::{read, unreadable};
-pub use podman::{PodmanPlaces, containers, containers_of};
+pub use podman::{PodmanPlaces, containers, containers_of, containers_with};
 
 /// Where the configuration is unless somebody says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/manyrun/handlers.toml";
@@ -121,6 +121,14 @@ pub fn node(podman: &PodmanPlaces) -> Result<(Dialect, HandlerTable)> {
 /// # Errors
 /// As [`file()`], for what [`crio::parse`] refuses.
 pub fn crio(path: &Path) -> Result<HandlerTable> {
+    crio_with(path, &[])
+}
+
+/// Reads the same with what `crio` was given as `--runtimes`.
+///
+/// # Errors
+/// As [`crio()`], for what [`crio::parse_with`] refuses.
+pub fn crio_with(path: &Path, runtimes: &[String]) -> Result<HandlerTable> {
     let mut sources = Vec::new();
     let main = if path.is_dir() { path.join("crio.conf") } else { path.to_owned() };
     let drop_ins = files::beside(&main, ".d");
@@ -128,7 +136,7 @@ pub fn crio(path: &Path) -> Result<HandlerTable> {
         for file in files::walk(path)? {
             sources.push(read(&file)?);
         }
-        return crio::parse(&sources);
+        return crio::parse_with(&sources, runtimes);
     }
     if !path.is_dir() || exists(&main)? {
         sources.push(read(&main)?);
@@ -136,7 +144,7 @@ pub fn crio(path: &Path) -> Result<HandlerTable> {
     for file in files::walk(&drop_ins)? {
         sources.push(read(&file)?);
     }
-    crio::parse(&sources)
+    crio::parse_with(&sources, runtimes)
 }
 
 /// Reads the configuration of containerd and what it imports; of a directory, its `config.toml`.

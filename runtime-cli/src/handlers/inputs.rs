@@ -8,10 +8,23 @@ use runtime_api::{Error, ErrorKind, Result};
 use runtime_handlers::HandlerTable;
 use runtime_handlers::load::{self, Dialect, PodmanPlaces};
 
-/// Whose configuration to read.
+/// Which configuration to read, and what its program was given besides.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Input {
+    #[command(flatten)]
+    whose: Whose,
+    /// With --crio: a handler as crio takes it with the option of this name, NAME:PATH:ROOT[:TYPE[:PRIVILEGED_WITHOUT_HOST_DEVICES[:CONFIG_PATH[:MIN_MEMORY]]]]; repeat it for several.
+    #[arg(long, value_name = "HANDLER", requires = "crio")]
+    runtimes: Vec<String>,
+    /// With --containers: a module as podman takes it with the option of this name; repeat it for several.
+    #[arg(long, value_name = "FILE", requires = "containers")]
+    module: Vec<PathBuf>,
+}
+
+/// Whose configuration it is.
 #[derive(Debug, Default, clap::Args)]
 #[group(multiple = false)]
-pub(crate) struct Input {
+struct Whose {
     /// Manyrun's own: a file with its drop-ins beside it, or a directory with handlers.toml.
     #[arg(long, visible_alias = "config", value_name = "PATH")]
     native: Option<PathBuf>,
@@ -42,18 +55,19 @@ impl Input {
     }
 
     fn named(&self) -> Result<Option<Found>> {
-        let named = [
-            (Dialect::Native, &self.native),
-            (Dialect::Crio, &self.crio),
-            (Dialect::Containerd, &self.containerd),
-            (Dialect::Containers, &self.containers),
-        ];
-        for (dialect, path) in named {
-            if let Some(path) = path {
-                return load::dialect(dialect, path).map(|table| Some(Found { dialect, table }));
-            }
-        }
-        Ok(None)
+        let whose = &self.whose;
+        let (dialect, table) = if let Some(path) = &whose.crio {
+            (Dialect::Crio, load::crio_with(path, &self.runtimes)?)
+        } else if let Some(path) = &whose.containers {
+            (Dialect::Containers, load::containers_with(path, &self.module)?)
+        } else if let Some(path) = &whose.containerd {
+            (Dialect::Containerd, load::containerd(path)?)
+        } else if let Some(path) = &whose.native {
+            (Dialect::Native, load::dialect(Dialect::Native, path)?)
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(Found { dialect, table }))
     }
 }
 

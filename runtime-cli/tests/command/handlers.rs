@@ -211,3 +211,22 @@ fn a_handler_is_chosen_by_path_capability_and_runtime_class() {
         |file: &str| place.call(&["handlers", "check", "--native", &config, "--runtime-class", file]).code;
     assert_eq!((check(&good), check(&bad), check("/no/such/file")), (0, 1, 2));
 }
+
+#[test]
+fn what_the_other_program_was_given_on_its_command_line_counts() {
+    let place = Place::new();
+    let crio = place.write("crio.conf", CRIO);
+    let given = ["handlers", "select", "--crio", &crio, "--runtimes", "mine:/bin/sh:/run/mine", "mine"];
+    let answer = place.call(&given);
+    assert!(answer.code == 0 && answer.stdout.contains("origin    --runtimes"), "{answer:?}");
+    let wrong = place.call(&["handlers", "show", "--crio", &crio, "--runtimes", "mine:/bin/sh"]);
+    assert!(wrong.code != 0 && wrong.stderr.contains("NAME:PATH:ROOT"), "{wrong:?}");
+    assert_eq!(place.call(&["handlers", "show", "--runtimes", "mine:/bin/sh:"]).code, 2);
+    let containers =
+        place.write("containers.conf", "[engine]\nruntime = 'mine'\n[engine.runtimes]\nmine = ['/bin/sh']\n");
+    std::fs::create_dir(place.path("containers.conf.modules")).unwrap();
+    place.write("containers.conf.modules/debug.conf", "[engine.runtimes_flags]\nmine = ['debug']\n");
+    let answer =
+        place.call(&["handlers", "show", "--origin", "--containers", &containers, "--module", "debug.conf"]);
+    assert!(answer.stdout.contains("args = [\"--debug\"]"), "{answer:?}");
+}

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use runtime_api::{ErrorKind, Result};
+use runtime_api::{Error, ErrorKind, Result};
 
 use super::files::{beside, read, unreadable};
 use crate::containers;
@@ -25,6 +25,9 @@ pub struct PodmanPlaces {
     pub home: Option<PathBuf>,
     /// The main files for all users, the most important one first.
     pub system: Vec<PathBuf>,
+    /// What podman was given as `--module`: files that are read after the drop-ins. Paths that are not absolute are looked for
+    /// in `containers.conf.modules` beside each main file.
+    pub modules: Vec<PathBuf>,
     /// Whose drop-ins count beside those for all: none for root.
     pub user: Option<u32>,
 }
@@ -42,6 +45,7 @@ impl PodmanPlaces {
             last: variable("CONTAINERS_CONF_OVERRIDE"),
             home: home.map(|home| home.join("containers/containers.conf")),
             system: system.map(PathBuf::from).to_vec(),
+            modules: Vec::new(),
             user,
         }
     }
@@ -65,6 +69,9 @@ impl PodmanPlaces {
             for path in self.drop_ins()? {
                 sources.push(read(&path)?);
             }
+        }
+        for module in &self.modules {
+            sources.push(module_of(module, self.home.iter().chain(&self.system))?);
         }
         if let Some(last) = &self.last {
             sources.push(named(last, "CONTAINERS_CONF_OVERRIDE")?);
@@ -96,6 +103,14 @@ impl PodmanPlaces {
 /// # Errors
 /// As [`file()`](super::file()), for what [`containers::parse`] refuses.
 pub fn containers(path: &Path) -> Result<HandlerTable> {
+    containers_with(path, &[])
+}
+
+/// Reads the same with modules; those that are not absolute are looked for in `containers.conf.modules` beside it.
+///
+/// # Errors
+/// As [`containers()`]. A module must exist.
+pub fn containers_with(path: &Path, modules: &[PathBuf]) -> Result<HandlerTable> {
     let main = if path.is_dir() { path.join("containers.conf") } else { path.to_owned() };
     let folder = beside(&main, ".d");
     let mut sources = Vec::new();
@@ -104,6 +119,9 @@ pub fn containers(path: &Path) -> Result<HandlerTable> {
     }
     for file in conf_files(&folder)?.into_values() {
         sources.push(read(&file)?);
+    }
+    for module in modules {
+        sources.push(module_of(module, [&main])?);
     }
     containers::parse(&sources, &ThisHost)
 }
@@ -119,6 +137,25 @@ pub fn containers_of(places: &PodmanPlaces) -> Result<HandlerTable> {
 /// Whether any file of podman's configuration is there.
 pub(super) fn is_configured(places: &PodmanPlaces) -> Result<bool> {
     Ok(!places.sources()?.is_empty())
+}
+
+/// A module: the first that is there, of those beside the main files unless it is absolute.
+fn module_of<'a>(module: &Path, mains: impl IntoIterator<Item = &'a PathBuf>) -> Result<Source> {
+    if module.is_absolute() {
+        return read(module);
+    }
+    let folders: Vec<_> = mains.into_iter().map(|main| beside(main, ".modules")).collect();
+    for folder in &folders {
+        match read(&folder.join(module)) {
+            Err(error) if error.is_not_found() => {}
+            found => return found,
+        }
+    }
+    let list: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+    Err(Error::new(ErrorKind::NotFound)
+        .during_step("read handlers")
+        .on(format_args!("the module {:?}", module.display().to_string()))
+        .hint(format!("it was looked for in {}", list.join(", "))))
 }
 
 fn named(path: &Path, variable: &str) -> Result<Source> {
@@ -194,6 +231,29 @@ mod tests {
         );
         places.user = None;
         assert_eq!(names(&places).len(), 3, "nothing for users without root");
+        let absolute = write("elsewhere/abs.conf", "runc");
+        write("usr/containers.conf.modules/fast/a.conf", "runc");
+        write("etc/containers.conf.modules/b.conf", "runc");
+        write("usr/containers.conf.modules/b.conf", "runc");
+        places.modules = vec!["fast/a.conf".into(), absolute, "b.conf".into()];
+        assert_eq!(
+            names(&places)[3..],
+            [
+                "usr/containers.conf.modules/fast/a.conf",
+                "elsewhere/abs.conf",
+                "etc/containers.conf.modules/b.conf"
+            ]
+        );
+        let etc = place.path().join("etc");
+        let table = containers_with(&etc, &["b.conf".into()]).unwrap();
+        assert!(table.sources.last().unwrap().ends_with("containers.conf.modules/b.conf"));
+        let gone = containers_with(&etc, &["fast/a.conf".into()]).unwrap_err();
+        assert!(
+            gone.is_not_found() && gone.report().contains("etc/containers.conf.modules"),
+            "{}",
+            gone.report()
+        );
+        places.modules.clear();
         places.last = Some(write("last.conf", "runc"));
         assert_eq!(names(&places).last().unwrap(), "last.conf");
         places.only = Some(write("only.conf", "runc"));
