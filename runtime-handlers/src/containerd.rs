@@ -165,6 +165,12 @@ fn runtimes_table(mut document: Section, first: i64, notes: &mut Vec<Note>) -> R
         let close = did_you_mean(name, [SECOND, THIRD]);
         notes.push(Note::new(item.place.here(), format!("unknown key {name:?} has no effect{close}")));
     }
+    if let Some(key) = plugins.get("io").filter(|key| matches!(key.value, Value::Table(_))) {
+        let text = format!(
+            "key \"io\" has no effect: the name of a plugin is one key, and its dots need quotes: [plugins.{THIRD:?}.containerd]"
+        );
+        notes.push(Note::new(key.place.here(), text));
+    }
     let mut read = Section::new();
     let names = [VERY_FIRST, SECOND, THIRD];
     let (right, wrong): (Vec<&str>, Vec<&str>) = match own {
@@ -249,6 +255,15 @@ fn check_handler(
     fold_case(section, keys::HANDLER);
     let mut unknown = Vec::new();
     check_section(section, keys::HANDLER, &mut Unknown::Noted(&mut unknown))?;
+    for key in keys::RUNC_OPTIONS {
+        if let Some(item) =
+            section.iter().find(|(name, _)| name.eq_ignore_ascii_case(key.name)).map(|(_, item)| item)
+        {
+            let text =
+                format!("{:?} is an option: it belongs into the table options of this runtime", key.name);
+            unknown.push(Note::new(item.place.here(), text));
+        }
+    }
     notes.extend(unknown.into_iter().map(|note| Note { handler: handler.cloned(), ..note }));
     Ok(())
 }

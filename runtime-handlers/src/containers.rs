@@ -226,6 +226,11 @@ impl Merged {
             && let Some(flags) = lists.get(name.as_str())
         {
             remarks.written("args", name.as_str(), flags);
+            for flag in texts(flags).into_iter().filter(|flag| flag.starts_with('-')) {
+                let text =
+                    format!("the flag {flag:?} gets two dashes more, as podman does it; write it without");
+                remarks.note(flags, text);
+            }
             config.args = texts(flags).into_iter().map(|flag| format!("--{flag}")).collect();
         }
         self.monitor(&mut config, host, remarks)?;

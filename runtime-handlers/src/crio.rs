@@ -96,9 +96,11 @@ struct Merged {
 impl Merged {
     fn lay_over(&mut self, mut document: Section, notes: &mut Vec<Note>) -> Result<()> {
         fold_case(&mut document, keys::TOP);
-        note_slips(&document, &["crio"], &[], notes);
+        note_misplaced(&document, notes);
+        note_slips(&document, &["crio"], &["runtimes"], notes);
         let Some(mut crio) = inner(&mut document, "crio")? else { return Ok(()) };
         fold_case(&mut crio, keys::CRIO);
+        note_misplaced(&crio, notes);
         note_slips(&crio, &["runtime"], keys::OTHERS_OF_CRIO, notes);
         let Some(mut runtime) = inner(&mut crio, "runtime")? else { return Ok(()) };
         fold_case(&mut runtime, keys::RUNTIME);
@@ -174,6 +176,14 @@ impl Merged {
     }
 }
 
+/// Tells of handlers that stand where nobody reads them.
+fn note_misplaced(section: &Section, notes: &mut Vec<Note>) {
+    if let Some(key) = section.get("runtimes") {
+        let text = "key \"runtimes\" has no effect here: handlers are read from [crio.runtime.runtimes.NAME]";
+        notes.push(Note::new(key.place.here(), text));
+    }
+}
+
 fn title(handler: &str) -> String {
     document::inner_name("crio.runtime.runtimes", handler)
 }
@@ -223,6 +233,11 @@ mod tests {
                 "[crioo.runtime]",
                 "f:1 [top level]: unknown key \"crioo\" has no effect; did you mean \"crio\"?",
             ),
+            (
+                "[runtimes.x]",
+                "f:1 [top level]: key \"runtimes\" has no effect here: handlers are read from [crio.runtime.",
+            ),
+            ("[crio.runtimes.x]", "f:1 [crio]: key \"runtimes\" has no effect here"),
             ("[crio.runtme]", "f:1 [crio]: unknown key \"runtme\" has no effect; did you mean \"runtime\"?"),
             ("[crio.runtime.runtime.x]", "did you mean \"runtimes\"?"),
             ("[crio.runtime]\ndefault_runtme = 'x'", "f:2 [crio.runtime]: unknown key \"default_runtme\""),

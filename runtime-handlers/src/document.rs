@@ -116,7 +116,12 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Section> {
     let document = DeTable::parse(text).map_err(|error| {
         let line = error.span().map(|span| lines.at(span.start));
         // The parser's message may run over several lines and repeat the source; its first line says what is wrong.
-        let message = error.message().lines().next().unwrap_or("it cannot be read").to_owned();
+        let mut message = error.message().lines().next().unwrap_or("it cannot be read").to_owned();
+        if let (true, Some(key)) = (message == "duplicate key", error.span().and_then(|span| text.get(span)))
+        {
+            // A key is on one line, and nobody needs to see the whole of a long one.
+            message = format!("duplicate key {:?}", key.chars().take(80).collect::<String>());
+        }
         let at = line.map_or_else(|| file.display().to_string(), |line| format!("{}:{line}", file.display()));
         Error::new(ErrorKind::ConfigInvalid(format!("broken TOML: {message}")))
             .on(at)
@@ -285,5 +290,7 @@ mod tests {
         let error = parse(Path::new("/etc/x.toml"), "a = 1\nb = \n").unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::ConfigInvalid(_)));
         assert_eq!(error.subject(), Some("/etc/x.toml:2"), "{error}");
+        let twice = parse(Path::new("x"), "[t]\na = 1\na = 2\n").unwrap_err();
+        assert!(twice.to_string().ends_with("x:3: broken TOML: duplicate key \"a\""), "{twice}");
     }
 }

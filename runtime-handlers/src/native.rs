@@ -177,7 +177,7 @@ fn parent<'a>(
     if let Some((parent, _)) = written.get_key_value(parent.as_str()) {
         return Ok(Some(parent));
     }
-    let close = did_you_mean(parent, written.keys().copied());
+    let close = did_you_mean(parent, written.keys().copied().filter(|other| *other != name));
     Err(complain(key, &format!("key \"inherits\" is {parent:?}, and there is no such handler{close}")))
 }
 

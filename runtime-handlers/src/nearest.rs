@@ -8,7 +8,7 @@ pub(crate) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>)
     let limit = (typed.chars().count().max(3) / 3).min(MOST);
     known
         .into_iter()
-        .map(|name| (distance(typed, name), name))
+        .map(|name| (distance(&typed.to_lowercase(), &name.to_lowercase()), name))
         .filter(|(steps, _)| *steps <= limit)
         .min_by_key(|(steps, _)| *steps)
         .map(|(_, name)| name)
@@ -40,6 +40,7 @@ mod tests {
         assert_eq!(nearest("pathz", known), Some("path"));
         assert_eq!(nearest("moniter", known), Some("monitor"));
         assert_eq!(nearest("rot", known), Some("root"));
+        assert_eq!(nearest("PATH", known), Some("path"), "capital letters are no slip of their own");
         assert_eq!(nearest("snapshotter", known), None);
         assert_eq!(distance("", "abc"), 3);
     }

@@ -64,6 +64,12 @@ impl HandlerTable {
     }
 }
 
+/// A path as people can read it, also where a blank stands at its end.
+fn shown(path: &Path) -> String {
+    let text = path.display().to_string();
+    if text.trim() == text { text } else { format!("{text:?}, which begins or ends with a blank") }
+}
+
 /// The first key that names something that is not there, and what to say.
 fn missing(config: &HandlerConfig, host: &dyn Host) -> Option<(&'static str, String)> {
     let by_name = Path::new(config.name.as_str());
@@ -72,16 +78,16 @@ fn missing(config: &HandlerConfig, host: &dyn Host) -> Option<(&'static str, Str
         return Some(("paths", format!("no executable \"{}\" on PATH", config.name)));
     }
     if !config.paths.is_empty() && !config.paths.iter().any(|path| host.has(path)) {
-        let list: Vec<_> = config.paths.iter().map(|path| path.display().to_string()).collect();
+        let list: Vec<_> = config.paths.iter().map(|path| shown(path)).collect();
         return Some(("paths", format!("no executable {}", list.join(" nor "))));
     }
     if let Some(path) = config.monitor.path.as_ref().filter(|path| !host.has(path)) {
-        return Some(("monitor.path", format!("no executable {}", path.display())));
+        return Some(("monitor.path", format!("no executable {}", shown(path))));
     }
     let files = [("config_path", &config.config_path), ("seccomp_profile", &config.seccomp_profile)];
     files.into_iter().find_map(|(key, path)| {
         let path = path.as_ref().filter(|path| !host.exists(path))?;
-        Some((key, format!("{key} {} does not exist", path.display())))
+        Some((key, format!("{key} {} does not exist", shown(path))))
     })
 }
 
@@ -148,6 +154,14 @@ mod tests {
         assert!(error.to_string().contains("no executable \"crun\" on PATH"), "{error}");
         let kata = HandlerName::new("kata").unwrap();
         assert!(nothing.select(Some(&kata)).is_err());
+    }
+
+    #[test]
+    fn a_blank_at_the_end_of_a_path_can_be_seen() {
+        let text = "[runtimes.a]\nkind = 'oci'\npath = '/bin/sh '\n";
+        let table = crate::native::parse(&[Source::new("f", text)]).unwrap().resolved(&ThisHost);
+        let told = table.unavailable.values().next().map(|broken| broken.reason.as_str());
+        assert_eq!(told, Some("no executable \"/bin/sh \", which begins or ends with a blank"));
     }
 
     #[test]

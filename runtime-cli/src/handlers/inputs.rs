@@ -13,8 +13,8 @@ use runtime_handlers::load::{self, Dialect, PodmanPlaces};
 pub(crate) struct Input {
     #[command(flatten)]
     whose: Whose,
-    /// With --crio: a handler as crio takes it with the option of this name, NAME:PATH:ROOT[:TYPE[:PRIVILEGED_WITHOUT_HOST_DEVICES[:CONFIG_PATH[:MIN_MEMORY]]]]; repeat it for several.
-    #[arg(long, value_name = "HANDLER", requires = "crio")]
+    /// With --crio: a handler as crio takes it with the option of this name; repeat it for several.
+    #[arg(long, value_name = "NAME:PATH:ROOT[:TYPE[:..]]", requires = "crio")]
     runtimes: Vec<String>,
     /// With --containers: a module as podman takes it with the option of this name; repeat it for several.
     #[arg(long, value_name = "FILE", requires = "containers")]

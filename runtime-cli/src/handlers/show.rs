@@ -7,17 +7,22 @@ use runtime_handlers::resolve::ThisHost;
 use serde_json::{Value, json};
 
 use super::inputs::{Found, dialect_name};
+use crate::backends;
 use crate::json::Output;
 
 pub(super) fn show(found: &Found, origin: bool, output: &Output) -> Result<()> {
     let table = &found.table;
     let here = table.resolved(&ThisHost);
+    let registry = backends::registry()?;
     output.say(&format!("{}: {}", dialect_name(found.dialect), files(table, origin)));
     for config in table.handlers.values() {
         let mark = if table.default.as_ref() == Some(&config.name) { "*" } else { " " };
-        let missing = here.unavailable.get(&config.name);
-        let state =
-            missing.map_or_else(|| binaries(config), |broken| format!("unavailable: {}", broken.reason));
+        // What a kind of backend does not accept is as good as missing.
+        let missing = here.unavailable.get(&config.name).map(|broken| broken.reason.clone());
+        let refused = || registry.check(config).err().map(|error| error.kind().to_string());
+        let state = missing
+            .or_else(refused)
+            .map_or_else(|| binaries(config), |reason| format!("unavailable: {reason}"));
         let written = if origin { format!("  {}", config.origin) } else { String::new() };
         let (name, kind) = (config.name.as_str(), config.kind.as_str());
         output.say(&format!("{mark} {name:<20} {kind:<6} {state}{written}"));
@@ -73,7 +78,19 @@ fn keys(table: &HandlerTable, config: &HandlerConfig, output: &Output) {
                 other => format!("{} {other}", each.origin),
             },
         );
-        output.say(&format!("    {key} = {value}  {place}"));
+        output.say(&format!("    {key} = {}  {place}", shortened(&value)));
+    }
+}
+
+/// A value without the middle of a long list, such as that of all annotations which CRI-O denies.
+fn shortened(value: &Value) -> String {
+    const MOST: usize = 8;
+    match value {
+        Value::Array(items) if items.len() > MOST => {
+            let first: Vec<_> = items.iter().take(2).map(ToString::to_string).collect();
+            format!("[{}, ...] ({} in all, --json has them)", first.join(","), items.len())
+        }
+        _ => value.to_string(),
     }
 }
 

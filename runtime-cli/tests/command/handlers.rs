@@ -75,6 +75,10 @@ fn configuration_of_other_programs_is_shown_with_the_place_of_each_key() {
         place.write("containers.conf", "[engine]\nruntime = 'mine'\n[engine.runtimes]\nmine = ['/bin/sh']\n");
     let answer = place.call(&["handlers", "select", "--containers", &containers]);
     assert!(answer.stdout.contains("it is the default"), "{answer:?}");
+    let refused =
+        place.write("refused.toml", "[runtimes.a]\nkind = 'oci'\npath = '/bin/sh'\noptions = { x = 1 }\n");
+    let answer = place.call(&["handlers", "show", "--native", &refused]);
+    assert!(answer.stdout.contains("unavailable: options: unknown field `x`"), "{answer:?}");
     let both = place.call(&["handlers", "show", "--crio", &crio, "--containers", &containers]);
     assert_eq!(both.code, 2, "{both:?}");
 }

@@ -38,6 +38,10 @@ fn convert(
         let what = "the key \"runtime_type\" is missing (such as runtime_type = \"io.containerd.runc.v2\")";
         return Err(Broken { what: what.to_owned(), origin });
     };
+    if kind == "io.containerd.runtime.v1.linux" {
+        let what = "runtime_type \"io.containerd.runtime.v1.linux\" is the first runtime of containerd 1, which is no more; write \"io.containerd.runc.v2\"";
+        return Err(Broken::at(key, what));
+    }
     remarks.written("kind", "runtime_type", key);
     let is_runc = matches!(kind, "io.containerd.runc.v1" | "io.containerd.runc.v2");
     let backend = RuntimeKind::new(if is_runc { "oci" } else { "vm" })
@@ -84,11 +88,11 @@ fn runc(view: View<'_>, config: &mut HandlerConfig, remarks: &mut Remarks) -> Re
     };
     fold_case(&mut options, RUNC_OPTIONS);
     let mut unknown = Vec::new();
-    check_section(&options, RUNC_OPTIONS, &mut Unknown::Noted(&mut unknown))
-        .map_err(|error| wrong_type(&error, &options))?;
+    let checked = check_section(&options, RUNC_OPTIONS, &mut Unknown::Noted(&mut unknown));
     for note in unknown {
         remarks.found(note);
     }
+    checked.map_err(|error| wrong_type(&error, &options))?;
     let options = View::new(&options);
     match options.text("BinaryName").filter(|(text, _)| !text.is_empty()) {
         Some((text, key)) if text.contains('/') && !Path::new(text).is_absolute() => {

@@ -88,6 +88,10 @@ fn slips_outside_the_tables_of_runtimes_are_noted() {
             "/e/config.toml:2 [plugins]: unknown key \"io.containerd.cri.v1.runtim\" has no effect; did you mean \"io.containerd.cri.v1.runtime\"?",
         ),
         ("[plugins.'io.containerd.cri.v1.runtime'.containerd.runtime]", "did you mean \"runtimes\"?"),
+        (
+            "[plugins.io.containerd.cri.v1.runtime.containerd]",
+            "[plugins]: key \"io\" has no effect: the name of a plugin is one key",
+        ),
         ("[plugins.'io.containerd.cri.v1.runtime'.contianerd]", "did you mean \"containerd\"?"),
     ] {
         let notes = told(text);
@@ -96,4 +100,20 @@ fn slips_outside_the_tables_of_runtimes_are_noted() {
     for fine in ["[plugins.'io.containerd.cri.v1.images']", "[Plugins]", "[proxy_plugins.x]", "[timeouts]"] {
         assert!(told(fine).is_empty(), "{fine}: {:?}", told(fine));
     }
+}
+
+#[test]
+fn options_outside_their_table_and_old_types_are_told() {
+    let text = "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.x]\nruntime_type = 'io.containerd.runc.v2'\nbinaryname = '/x'\n\
+                [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.y]\nruntime_type = 'io.containerd.runtime.v1.linux'\n\
+                [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.z]\nruntime_type = 'io.containerd.runc.v2'\noptions = { Binary = 1, SystemdCgroup = 1 }\n";
+    let table = read(text).unwrap();
+    let notes: Vec<_> = table.notes.iter().map(ToString::to_string).collect();
+    assert!(notes.iter().any(|note| note.starts_with("/e/config.toml:4 ") && note.contains("\"BinaryName\" is an option")), "{notes:?}");
+    assert!(
+        notes.iter().any(|note| note.contains("unknown key \"Binary\"")),
+        "beside an error, too: {notes:?}"
+    );
+    let reasons: Vec<_> = table.unavailable.values().map(|broken| broken.reason.as_str()).collect();
+    assert!(reasons[0].contains("is no more") && reasons[1].contains("must be a boolean"), "{reasons:?}");
 }

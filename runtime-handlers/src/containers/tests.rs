@@ -127,3 +127,10 @@ fn slips_outside_the_tables_of_runtimes_are_noted() {
     );
     assert!(told("[engine]\nruntime_path = []\ncgroup_check = true\nconmonrs_path = []\n[network]\n[Engine.runtimes]").is_empty());
 }
+
+#[test]
+fn flags_with_dashes_are_told() {
+    let table = read(&["[engine.runtimes_flags]\ncrun = ['--debug', 'x']\n"], &[]).unwrap();
+    assert_eq!(table.notes.len(), 1);
+    assert!(table.notes[0].text.contains("\"--debug\" gets two dashes more"), "{}", table.notes[0]);
+}

@@ -42,6 +42,7 @@ pub(super) const OTHERS_OF_CRIO: &[&str] = &[
     "checkpoint_restore",
     "root",
     "runroot",
+    "runtimes",
 ];
 
 /// What else stands in `[crio.runtime]`.
