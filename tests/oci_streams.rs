@@ -208,12 +208,17 @@ async fn two_processes_may_reopen_a_log_at_once() {
     .await;
 }
 
-/// The numbers of the ticks in these logs.
+/// The numbers of the ticks in these logs. conmon writes what it read as it read it, which need not be by lines.
 fn ticks(files: &[PathBuf]) -> Vec<usize> {
-    let text = |file: &PathBuf| std::fs::read_to_string(Path::new(file)).unwrap_or_default();
-    let numbers = |text: String| -> Vec<usize> {
-        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        whole.map(|line| line.trim_end().rsplit_once("tick ").unwrap().1.parse().unwrap()).collect()
-    };
-    files.iter().map(text).flat_map(numbers).collect()
+    let mut printed = String::new();
+    for file in files {
+        let text = std::fs::read_to_string(Path::new(file)).unwrap_or_default();
+        for record in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
+            let mut words = record.splitn(4, ' ').skip(2);
+            let (tag, piece) = (words.next().unwrap(), words.next().unwrap());
+            printed.extend([piece, if tag == "F" { "\n" } else { "" }]);
+        }
+    }
+    let whole = printed.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+    whole.map(|line| line.strip_prefix("tick ").unwrap().parse().unwrap()).collect()
 }

@@ -299,7 +299,7 @@ const LEAVING: Duration = Duration::from_secs(2);
 /// How long a create waits at the gate. Whoever closes it does so for milliseconds.
 const GATE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the end of a value waits for the creates of others, of which each may take long on a busy host.
-const PRUNE_PATIENCE: Duration = Duration::from_secs(5);
+const PRUNE_PATIENCE: Duration = Duration::from_secs(15);
 
 fn try_take(gate: &Path, operation: FlockOperation) -> Option<File> {
     let file = File::open(gate).ok()?;

@@ -133,8 +133,16 @@ mod tests {
             assert_eq!(contents(File::open(&path).unwrap()).unwrap(), content);
             assert_eq!(made_by_kernel(&path).unwrap(), content);
         }
-        let mounts = std::fs::read("/proc/self/mountinfo").unwrap();
-        assert_eq!(made_by_kernel("/proc/self/mountinfo").unwrap(), mounts);
+        let mut mounts = std::fs::read("/proc/self/mountinfo").unwrap();
+        loop {
+            let ours = made_by_kernel("/proc/self/mountinfo").unwrap();
+            let now = std::fs::read("/proc/self/mountinfo").unwrap();
+            // Others may mount something in between.
+            if now == mounts {
+                break assert_eq!(ours, mounts);
+            }
+            mounts = now;
+        }
     }
 
     #[test]

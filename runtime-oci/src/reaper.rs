@@ -172,12 +172,16 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(20);
 
     /// A shell plays the runtime: it starts `script` detached, writes its pid and leaves. Unlike a runtime it would reap
-    /// a script that ends before it leaves itself, so scripts sleep a little.
+    /// a script that ends before it leaves itself, so the script waits until it has gone.
     async fn run(script: &str, runtime_code: i32) -> (Option<i32>, bool, bool) {
         let at = tempfile::tempdir().unwrap();
         let pid_file = at.path().join("pid");
         let mut command = Command::new("/bin/sh");
-        let runtime = format!("sh -c '{script}' & echo -n $! > {}; exit {runtime_code}", pid_file.display());
+        let alone = "while kill -0 $1 2>/dev/null; do sleep 0.01; done";
+        let runtime = format!(
+            "sh -c '{alone}; {script}' sh $$ & echo -n $! > {}; exit {runtime_code}",
+            pid_file.display()
+        );
         command.args(["-c", &runtime]).stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
         stay_until_the_command_ends(&mut command, CString::new(pid_file.as_os_str().as_bytes()).unwrap());
         let ended = tokio::time::timeout(LIMIT, command.status()).await;
@@ -187,9 +191,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_code_is_that_of_the_command() {
-        assert_eq!(run("sleep 0.05; exit 7", 0).await, (Some(7), true, true));
-        assert_eq!(run("sleep 0.05", 0).await, (Some(0), true, true));
-        assert_eq!(run("sleep 0.05; kill -9 $$", 0).await, (Some(137), true, true));
+        assert_eq!(run("exit 7", 0).await, (Some(7), true, true));
+        assert_eq!(run("true", 0).await, (Some(0), true, true));
+        assert_eq!(run("kill -9 $$", 0).await, (Some(137), true, true));
     }
 
     #[tokio::test]

@@ -81,6 +81,11 @@ pub fn new_descriptors(before: &BTreeMap<OsString, PathBuf>) -> Vec<String> {
         .collect()
 }
 
+/// How long things may take to vanish that end by themselves, such as a monitor. What is really left stays for ever.
+pub(crate) fn settling(virtual_time: bool) -> Duration {
+    Duration::from_secs(if virtual_time { 5 } else { 30 })
+}
+
 /// Children of this process, zombies included, one line each.
 #[must_use]
 pub fn children() -> Vec<String> {
@@ -183,6 +188,11 @@ mod tests {
         let scratch = Scratch::new().unwrap();
         let mut sleeper =
             Command::new("sleep").arg("60").current_dir(scratch.root()).stdin(Stdio::null()).spawn().unwrap();
+        // A parent goes on before the arguments of its child are in place.
+        let line = format!("/proc/{}/cmdline", sleeper.id());
+        while !fs::read(&line).unwrap().starts_with(b"sleep\0") {
+            thread::yield_now();
+        }
         let found = host(&scratch);
         let among_children = children().iter().any(|line| line.contains(&sleeper.id().to_string()));
         sleeper.kill().unwrap();

@@ -297,7 +297,10 @@ impl Bench {
             }
             found
         };
-        let gone = poll_until(Duration::from_secs(5), || look().is_empty().then_some(())).await;
+        let gone = poll_until(crate::audit::settling(self.harness.virtual_time()), || {
+            look().is_empty().then_some(())
+        })
+        .await;
         match gone {
             Some(()) => Ok(()),
             None => Err(Violation::new(format!("left behind: {}", look().join("; ")))),
@@ -321,7 +324,7 @@ impl Bench {
             return Err(Violation::new(format!("container \"{id}\" must not be listed, and is")));
         }
         let mut found = crate::audit::files(&self.scratch, id.as_str());
-        let give_up = tokio::time::Instant::now() + Duration::from_secs(5);
+        let give_up = tokio::time::Instant::now() + crate::audit::settling(self.harness.virtual_time());
         while !found.is_empty() && tokio::time::Instant::now() < give_up {
             tokio::time::sleep(POLL).await;
             found = crate::audit::files(&self.scratch, id.as_str());

@@ -85,8 +85,10 @@ impl Place {
     fn remove_cgroups(&self) {
         for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
             let parent = hierarchy.path().join("manyrun").join(self.token());
-            if parent.exists() {
-                std::fs::remove_dir(&parent).unwrap();
+            match std::fs::remove_dir(&parent) {
+                // Others on this host remove what is empty, too.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                removed => removed.unwrap(),
             }
         }
     }

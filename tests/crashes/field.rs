@@ -83,7 +83,9 @@ impl Field {
         let log = self.place.path("logs/bystander");
         let lines = || {
             let text = std::fs::read_to_string(&log).unwrap();
-            text.lines().map(|line| line.splitn(4, ' ').nth(3).unwrap_or_default().to_owned()).collect()
+            // A record that is being written does not count.
+            let whole = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+            whole.map(|line| line.splitn(4, ' ').nth(3).unwrap_or_default().to_owned()).collect()
         };
         let before: Vec<String> = lines();
         let after: Vec<String> =

@@ -65,8 +65,17 @@ impl Cgroup {
 }
 
 impl Drop for Cgroup {
+    #[expect(clippy::disallowed_methods, reason = "a drop cannot wait in another way")]
     fn drop(&mut self) {
-        // Fails as long as somebody is in it; what is left then is removed with the place, or reported.
-        let _ = std::fs::remove_dir(&self.0);
+        // Fails as long as somebody is in it, and who was killed is for a moment; what is left then is removed with the place,
+        // or reported.
+        for _ in 0..1000 {
+            match std::fs::remove_dir(&self.0) {
+                Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                }
+                _ => return,
+            }
+        }
     }
 }

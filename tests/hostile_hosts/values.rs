@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use runtime_api::{CreateRequest, DeleteRequest, LogConfig, StopRequest};
+use runtime_api::{CreateRequest, DeleteRequest, KillRequest, LogConfig, Signal, StopRequest};
 use runtime_test::Workload;
 
 use crate::{LIMIT, on, until, within};
@@ -42,8 +42,13 @@ async fn a_stop_ends_with_the_value_that_began_it() {
         drop(first);
         assert!(!within(LIMIT, "state", second.state(&id)).await.unwrap().stopping);
 
-        let stop = second.stop(&id, StopRequest::within(Duration::from_millis(500)));
-        assert_eq!(within(LIMIT, "stop", stop).await.unwrap().code, Some(137));
+        let stop = second.stop(&id, StopRequest::within(Duration::from_secs(600)));
+        let killed = async {
+            until("the second signal", || (arrivals(&log) == 2).then_some(())).await;
+            second.kill(&id, KillRequest::new(Signal::KILL)).await.unwrap();
+        };
+        let (stopped, ()) = within(LIMIT, "stop", async { tokio::join!(stop, killed) }).await;
+        assert_eq!(stopped.unwrap().code, Some(137));
         assert_eq!(arrivals(&log), 2);
         within(LIMIT, "delete", second.delete(&id, DeleteRequest::new())).await.unwrap();
         second.shutdown().await;

@@ -149,18 +149,25 @@ mod tests {
         let socket = UnixListener::bind(directory.path().join(format!("socket-{token}"))).unwrap();
         let mut child =
             Command::new("sleep").arg("60").env("TOKEN", &token).stdin(Stdio::null()).spawn().unwrap();
-        let pid = child.id();
-        let found = of(&token, directory.path());
+        let process = format!("process {} ", child.id());
+        // A parent goes on before the environment of its child is in place, and before what it killed is dead.
+        let until = |wanted: &dyn Fn(&str) -> bool| loop {
+            let found = of(&token, directory.path());
+            if found.iter().any(|line| line.starts_with(&process) && wanted(line)) {
+                return found;
+            }
+            std::thread::yield_now();
+        };
+        let found = until(&|_| true);
         child.kill().unwrap();
         for line in
             [format!("file file-{token}"), format!("symlink link-{token}"), format!("socket socket-{token}")]
         {
             assert!(found.contains(&line), "{line} is not in {found:#?}");
         }
-        assert!(found.iter().any(|line| line.starts_with(&format!("process {pid} "))), "{found:#?}");
         assert!(found.iter().any(|line| line.starts_with("socket ") && line.contains("00")), "{found:#?}");
 
-        assert!(of(&token, directory.path()).iter().any(|line| line.contains("(zombie)")));
+        until(&|line| line.contains("(zombie)"));
         child.wait().unwrap();
         drop(socket);
         assert!(!of(&token, directory.path()).iter().any(|line| line.starts_with("process ")));

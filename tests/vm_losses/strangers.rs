@@ -40,7 +40,7 @@ async fn who_came_into_a_cgroup_of_the_same_name_is_left_alone() {
         }
         kill(init, Number::SIGKILL).unwrap();
         until("that the cgroup is empty", || std::fs::remove_dir(&cgroup).is_ok().then_some(())).await;
-        std::fs::create_dir(&cgroup).unwrap();
+        std::fs::create_dir_all(&cgroup).unwrap();
         let mut stranger = Command::new("sleep").arg("600").spawn().unwrap();
         std::fs::write(cgroup.join("cgroup.procs"), stranger.id().to_string()).unwrap();
 

@@ -105,7 +105,9 @@ impl Place {
     pub(crate) async fn shim_with(&self, workload: &Workload, options: &BundleOptions) -> Shim {
         let id = format!("{}-a", self.token());
         let bundle = self.path(&id);
-        let options = options.clone().cgroups_path(format!("/manyrun/{id}"));
+        // Not below the parent of others: whoever is done there removes what is empty, and no shim that is driven by hand says
+        // that it is about to fill what it made.
+        let options = options.clone().cgroups_path(format!("/{id}"));
         bundle::write_with(&bundle, workload, &options).unwrap();
         let log = LogPipe::open(&bundle).unwrap();
         let logged = Arc::new(Mutex::new(Vec::new()));

@@ -236,6 +236,25 @@ impl<'a> Subject<'a> {
         Ok(None)
     }
 
+    /// What the program has printed, once nothing more of it comes.
+    ///
+    /// # Errors
+    /// When it goes on to print for a long time.
+    pub async fn last_output(&self) -> Checked<Option<Output>> {
+        const LOOKS: usize = 20;
+        let mut before = self.output()?;
+        for _ in 0..LOOKS {
+            // What a program printed before it stood still may be on its way for a while.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let now = self.output()?;
+            if now == before {
+                return Ok(now);
+            }
+            before = now;
+        }
+        Err(Violation::new("the program goes on to print"))
+    }
+
     /// What its log file says; empty while there is no file.
     fn log(&self) -> Checked<CriLog> {
         let path = self.bench.log_path(&self.id);

@@ -76,8 +76,7 @@ async fn leaves_it_paused(bench: &Bench) -> Checked {
     container.pause().await?;
     container.checkpoint(CheckpointRequest::new(bench.image("image")).leave_running()).await?;
     container.must_be(ContainerStatus::Paused).await?;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let frozen = container.output()?;
+    let frozen = container.last_output().await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
     ensure_eq!(container.output()?, frozen, "the output while it is paused");
     container.resume().await?;

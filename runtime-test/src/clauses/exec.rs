@@ -125,18 +125,25 @@ async fn missing_program_is_rejected(bench: &Bench) -> Checked {
 clause! {
     /// At the time limit it is `TimedOut`; what was written before has arrived, and the program and its descendants are
     /// dead.
-    times_out = "exec.times-out", Exec, needs [Exec, ExecSync]
+    times_out = "exec.times-out", Exec, needs [Exec, ExecSync], deadline 120
 }
 async fn times_out(bench: &Bench) -> Checked {
     let container = bench.ready(&Workload::ready_forever()).await?;
-    let limit = Duration::from_secs(2);
-    let request = ExecRequest::new(Workload::forks_a_tree().process()).timeout(limit);
-    let begun = Instant::now();
-    let mut exec = ExecTap::begin(&container, request, Streams::none());
-    refused!(exec.ended().await?, ErrorKind::TimedOut(_), "an exec beyond its time limit");
-    ensure!(begun.elapsed() >= limit, "it was ended before its time limit");
-    ensure_eq!(text(&exec.stdout()), "ready\n", "what was written before");
-    only_the_init_is_left(&container).await
+    for seconds in LIMITS {
+        let limit = Duration::from_secs(seconds);
+        let request = ExecRequest::new(Workload::forks_a_tree().process()).timeout(limit);
+        let begun = Instant::now();
+        let mut exec = ExecTap::begin(&container, request, Streams::none());
+        refused!(exec.ended().await?, ErrorKind::TimedOut(_), "an exec beyond its time limit");
+        ensure!(begun.elapsed() >= limit, "it was ended before its time limit");
+        only_the_init_is_left(&container).await?;
+        // On a busy host a short one may pass before the program has said a word.
+        if !exec.stdout().is_empty() || seconds == LIMITS[LIMITS.len() - 1] {
+            ensure_eq!(text(&exec.stdout()), "ready\n", "what was written before");
+            break;
+        }
+    }
+    Ok(())
 }
 
 clause! {
@@ -157,12 +164,12 @@ clause! {
 }
 async fn ignores_background_children(bench: &Bench) -> Checked {
     let container = bench.ready(&Workload::ready_forever()).await?;
-    let long = Duration::from_secs(60);
+    let long = Duration::from_secs(600);
     let program = Workload::new([Step::Child(Life::For(long)), Step::Out("done".to_owned()), Step::Exit(7)]);
     let begun = Instant::now();
     let mut exec = begin(&container, &program);
     ensure_eq!(exec.code().await?, 7, "the code");
-    ensure!(begun.elapsed() < Duration::from_secs(10), "the exec waited for a background child");
+    ensure!(begun.elapsed() < Duration::from_secs(20), "the exec waited for a background child");
     ensure_eq!(text(&exec.stdout()), "done\n", "standard output");
     Ok(())
 }
@@ -301,8 +308,11 @@ fn begin(container: &Subject<'_>, program: &Workload) -> ExecTap {
     ExecTap::begin(container, ExecRequest::new(program.process()), Streams::none())
 }
 
-async fn until_stopping(container: &Subject<'_>) -> Checked {
-    for _ in 0..500 {
+/// Time limits in seconds, each tried where the one before was too short for a program to begin.
+pub(super) const LIMITS: [u64; 2] = [2, 30];
+
+pub(super) async fn until_stopping(container: &Subject<'_>) -> Checked {
+    for _ in 0..2000 {
         if container.state().await?.stopping {
             return Ok(());
         }
@@ -314,7 +324,7 @@ async fn until_stopping(container: &Subject<'_>) -> Checked {
 /// The init and the one that looks. What was killed may take a moment to be reaped.
 async fn only_the_init_is_left(container: &Subject<'_>) -> Checked {
     let mut seen = String::new();
-    for _ in 0..50 {
+    for _ in 0..200 {
         let look = ExecSyncRequest::new(Workload::new([Step::Procs]).process());
         seen = text(&container.exec_with(look).await?.stdout);
         if seen == "procs 2\n" {

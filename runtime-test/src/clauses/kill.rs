@@ -155,15 +155,13 @@ async fn created_accepts_signals(bench: &Bench) -> Checked {
 
 clause! {
     /// KILL ends a paused container without thawing it for its program.
-    paused_dies_of_kill = "kill.paused-dies-of-kill", Kill, needs [Pause]
+    paused_dies_of_kill = "kill.paused-dies-of-kill", Kill, needs [Pause], deadline 60
 }
 async fn paused_dies_of_kill(bench: &Bench) -> Checked {
     let container = bench.running(&Workload::ticks(Duration::from_millis(20))).await?;
     container.until_said("tick 3").await?;
     container.pause().await?;
-    // What was printed before the pause may still be on its way.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let before = container.output()?;
+    let before = container.last_output().await?;
     container.kill(Signal::KILL).await?;
     ensure_eq!(container.wait().await?.code, Some(137), "the code");
     container.must_be(ContainerStatus::Stopped).await?;

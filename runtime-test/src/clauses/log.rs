@@ -214,7 +214,9 @@ fn records(bench: &Bench, container: &Subject<'_>) -> Checked<Vec<Entry>> {
 
 fn records_of(path: &Path) -> Checked<Vec<Entry>> {
     let text = fs::read_to_string(path).map_err(|error| Violation::new(format!("the log cannot be read: {error}")))?;
-    text.lines().map(|line| entry(line).ok_or_else(|| Violation::new(format!("not a record: {line:?}")))).collect()
+    // A record that is being written does not count.
+    let whole = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+    whole.map(|line| entry(line).ok_or_else(|| Violation::new(format!("not a record: {line:?}")))).collect()
 }
 
 fn entry(line: &str) -> Option<Entry> {

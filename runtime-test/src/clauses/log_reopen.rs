@@ -161,18 +161,26 @@ async fn until_ticks(files: &[&Path], count: usize) -> Checked {
     Err(Violation::new(format!("there are {} of {count} ticks in the log", ticks(files)?.len())))
 }
 
-/// The numbers of the ticks in these logs. A record that is being written does not count.
+/// The numbers of the ticks in these logs. A record that is being written does not count, nor does a line of which a part
+/// is still to come: a log is written as it was read, which need not be by lines.
 fn ticks(files: &[&Path]) -> Checked<Vec<usize>> {
-    let mut ticks = Vec::new();
+    let mut printed = String::new();
     for file in files {
         let text = match fs::read_to_string(file) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             text => text.map_err(|error| Violation::host(file.display(), &error))?,
         };
         for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
-            let number = line.trim_end().split_once(" stdout F tick ").and_then(|(_, number)| number.parse().ok());
-            ticks.push(number.ok_or_else(|| Violation::new(format!("this is no record of a tick: {line:?}")))?);
+            let line = line.trim_end_matches('\n');
+            let (piece, end) = match (line.split_once(" stdout F "), line.split_once(" stdout P ")) {
+                (Some((_, piece)), _) => (piece, "\n"),
+                (None, Some((_, piece))) => (piece, ""),
+                (None, None) => return Err(Violation::new(format!("this is no record: {line:?}"))),
+            };
+            printed.extend([piece, end]);
         }
     }
-    Ok(ticks)
+    let whole = printed.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+    let number = |line: &str| line.strip_prefix("tick ").and_then(|number| number.parse().ok());
+    whole.map(|line| number(line).ok_or_else(|| Violation::new(format!("this is no tick: {line:?}")))).collect()
 }

@@ -7,16 +7,14 @@ use crate::{Bench, Checked, Workload};
 
 clause! {
     /// A paused container is Paused and its program stands still until resume.
-    freezes_until_resume = "pause.freezes-until-resume", Pause, needs [Pause]
+    freezes_until_resume = "pause.freezes-until-resume", Pause, needs [Pause], deadline 60
 }
 async fn freezes_until_resume(bench: &Bench) -> Checked {
     let container = bench.running(&Workload::ticks(Duration::from_millis(20))).await?;
     container.until_said("tick 3").await?;
     container.pause().await?;
     container.must_be(ContainerStatus::Paused).await?;
-    // What was printed before the pause may still be on its way.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let frozen = container.output()?;
+    let frozen = container.last_output().await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     container.must_be(ContainerStatus::Paused).await?;
     ensure_eq!(container.output()?, frozen, "the output while it is paused");

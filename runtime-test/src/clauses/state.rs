@@ -1,7 +1,8 @@
 use std::time::{Duration, SystemTime};
 
-use runtime_api::{ContainerStatus, ErrorKind};
+use runtime_api::{ContainerStatus, ErrorKind, Signal};
 
+use super::exec::until_stopping;
 use crate::clause::{clause, ensure, ensure_eq, refused};
 use crate::{Bench, BundleOptions, Checked, Violation, Workload};
 
@@ -122,13 +123,14 @@ clause! {
 async fn answers_during_a_stop(bench: &Bench) -> Checked {
     let container = bench.ready(&Workload::ignores_term()).await?;
     ensure!(!container.state().await?.stopping, "nobody stops the container yet");
-    let stopping = container.stopping(Duration::from_secs(5));
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let asked = tokio::time::timeout(Duration::from_secs(3), container.state()).await;
-    let Ok(state) = asked else { return Err(Violation::new("state waits for the stop")) };
-    let state = state?;
-    ensure_eq!((state.status, state.stopping), (ContainerStatus::Running, true), "status and stopping");
+    let stopping = container.stopping(Duration::from_secs(600));
+    let Ok(seen) = tokio::time::timeout(Duration::from_secs(20), until_stopping(&container)).await else {
+        return Err(Violation::new("state waits for the stop"));
+    };
+    seen?;
+    container.must_be(ContainerStatus::Running).await?;
     ensure!(!stopping.is_finished(), "the stop ended before its grace was over");
+    container.kill(Signal::KILL).await?;
     stopping.await.map_err(|error| Violation::new(format!("stop panicked: {error}")))??;
     let state = container.state().await?;
     ensure_eq!((state.status, state.stopping), (ContainerStatus::Stopped, false), "status and stopping afterwards");

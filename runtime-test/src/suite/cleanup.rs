@@ -9,10 +9,7 @@ use tokio::time::timeout;
 use crate::{Bench, Harness, Scratch, audit};
 
 /// How long one call may take. The contract gives a forced delete five seconds; a slow machine gets more.
-const LIMIT: Duration = Duration::from_secs(20);
-
-/// How long things may take to vanish that end by themselves, such as a monitor.
-const SETTLE: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Deletes every container by force and ends the runtime. Gives what is wrong afterwards.
 pub(super) async fn clear(bench: &Bench) -> Vec<String> {
@@ -70,7 +67,7 @@ pub(super) async fn leftovers(harness: &dyn Harness, scratch: &Scratch) -> Vec<S
         found.extend(harness.leftovers(scratch));
         found
     };
-    let give_up = tokio::time::Instant::now() + SETTLE;
+    let give_up = tokio::time::Instant::now() + audit::settling(harness.virtual_time());
     let mut found = look();
     while !found.is_empty() && tokio::time::Instant::now() < give_up {
         tokio::time::sleep(Duration::from_millis(50)).await;

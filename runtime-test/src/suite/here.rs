@@ -10,6 +10,8 @@ use tokio::time::timeout;
 use super::{Outcome, cleanup, refusal_of};
 use crate::{Bench, Clause, Harness, Scratch, Verdict, known};
 
+/// What a clause gets beyond its deadline in real time: that is the time of a machine that may have much else to do.
+pub(super) const BUSY: Duration = Duration::from_secs(90);
 /// What real time a clause gets beyond its deadline, for opening and cleaning up.
 const MARGIN: Duration = Duration::from_secs(90);
 
@@ -87,7 +89,7 @@ pub(crate) fn run_over(clause: &'static Clause, harness: &Arc<dyn Harness>, scra
     if let Err(error) = thread {
         return Outcome::new(Verdict::NotRun, format!("cannot start a thread: {error}"));
     }
-    told.recv_timeout(clause.deadline + MARGIN).unwrap_or_else(|_| {
+    told.recv_timeout(deadline_of(clause, &**harness) + MARGIN).unwrap_or_else(|_| {
         Outcome::new(Verdict::TimedOut, "neither the clause nor its clean-up came to an end".to_owned())
     })
 }
@@ -101,14 +103,20 @@ pub(crate) fn tokio_runtime(virtual_time: bool) -> std::io::Result<Runtime> {
     }
 }
 
+/// How long a clause may take.
+fn deadline_of(clause: &Clause, harness: &dyn Harness) -> Duration {
+    if harness.virtual_time() { clause.deadline } else { clause.deadline + BUSY }
+}
+
 async fn live(clause: &'static Clause, harness: Arc<dyn Harness>, scratch: Scratch) -> Outcome {
-    let opened = timeout(clause.deadline, Bench::open(clause, Arc::clone(&harness), scratch.clone()));
+    let deadline = deadline_of(clause, &*harness);
+    let opened = timeout(deadline, Bench::open(clause, Arc::clone(&harness), scratch.clone()));
     let bench = match opened.await {
         Ok(Ok(bench)) => Arc::new(bench),
         Ok(Err(error)) => return Outcome::new(Verdict::Failed, format!("cannot open: {}", error.report())),
         Err(_) => return Outcome::new(Verdict::TimedOut, "the runtime cannot be opened in time".to_owned()),
     };
-    let outcome = judge(&bench).await;
+    let outcome = judge(&bench, deadline).await;
     let mut leaks = cleanup::clear(&bench).await;
     drop(bench);
     leaks.extend(cleanup::leftovers(&*harness, &scratch).await);
@@ -116,7 +124,7 @@ async fn live(clause: &'static Clause, harness: Arc<dyn Harness>, scratch: Scrat
 }
 
 /// Runs the body, or the refusal twin where the runtime does not declare what the clause is about.
-async fn judge(bench: &Arc<Bench>) -> Outcome {
+async fn judge(bench: &Arc<Bench>, deadline: Duration) -> Outcome {
     let clause = bench.clause();
     let undeclared = clause.needs.iter().copied().find(|capability| !bench.has(*capability));
     let body = Arc::clone(bench);
@@ -126,12 +134,9 @@ async fn judge(bench: &Arc<Bench>) -> Outcome {
             None => (clause.run)(&body).await,
         }
     });
-    let Ok(ended) = timeout(clause.deadline, &mut task).await else {
+    let Ok(ended) = timeout(deadline, &mut task).await else {
         task.abort();
-        return Outcome::new(
-            Verdict::TimedOut,
-            format!("not at its end after {} s", clause.deadline.as_secs()),
-        );
+        return Outcome::new(Verdict::TimedOut, format!("not at its end after {} s", deadline.as_secs()));
     };
     match ended {
         Ok(Ok(())) => match undeclared {
@@ -159,12 +164,19 @@ fn text_of(payload: &(dyn Any + Send)) -> String {
 }
 
 /// Runs one clause in a process that does nothing else, so that every descriptor and child can be attributed to it.
+#[expect(clippy::disallowed_methods, reason = "nothing else runs in this process")]
 pub(crate) fn run_alone(clause: &'static Clause, harness: &Arc<dyn Harness>, scratch: &Scratch) -> Outcome {
     // What tokio opens once per process must not count.
     drop(tokio_runtime(false));
     let before = crate::audit::descriptors();
     let outcome = run_over(clause, harness, scratch);
-    let mut leaks = crate::audit::new_descriptors(&before);
-    leaks.extend(crate::audit::children());
+    let look = || [crate::audit::new_descriptors(&before), crate::audit::children()].concat();
+    // A thread that outlives its runtime value may have one more child to reap.
+    let give_up = Instant::now() + Duration::from_secs(10);
+    let mut leaks = look();
+    while !leaks.is_empty() && Instant::now() < give_up {
+        std::thread::sleep(Duration::from_millis(20));
+        leaks = look();
+    }
     outcome.with_leaks(&leaks)
 }

@@ -193,9 +193,10 @@ fn a_process_that_dies_without_a_word_is_a_failure() {
 
 #[test]
 fn what_a_dead_process_left_behind_is_named() {
-    let outcome = in_a_shell("cd \"$5\" || exit 1; sleep 15 & exit 1");
+    // It goes on for longer than anybody waits for it to go by itself.
+    let outcome = in_a_shell("cd \"$5\" || exit 1; sleep 120 & exit 1");
     assert_eq!(outcome.verdict, Verdict::Failed);
-    assert!(says(&outcome, "left behind: process") && says(&outcome, "sleep 15"), "{outcome:?}");
+    assert!(says(&outcome, "left behind: process") && says(&outcome, "sleep 120"), "{outcome:?}");
 }
 
 #[test]

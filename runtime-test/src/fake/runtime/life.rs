@@ -130,7 +130,7 @@ impl FakeRuntime {
     pub(super) async fn remove(&self, id: &ContainerId, force: bool) -> Result<()> {
         if force && self.defect(Defect::ForceIsPolite) && self.world.look(|parts| parts.model.is_stubborn(id))
         {
-            sleep(Duration::from_secs(10)).await;
+            sleep(Duration::from_secs(25)).await;
         }
         let begun = self.world.act(|parts| parts.model.begin_delete(id, force))?;
         let Some(key) = begun else { return Ok(()) };
