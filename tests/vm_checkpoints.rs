@@ -166,7 +166,13 @@ async fn a_restore_that_is_let_go_of_leaves_nothing() {
                 let request = restore(format!("let-go-{ends}-{moment}"));
                 let id = request.create.id.clone();
                 let call = tokio::time::timeout(Duration::from_millis(moment), runtime.restore(request));
-                let restored = call.await.is_ok_and(|restored| restored.is_ok());
+                let restored = match call.await {
+                    Ok(restored) => {
+                        restored.unwrap();
+                        true
+                    }
+                    Err(_late) => false,
+                };
                 if ends {
                     // What is undone goes with the value as well, and the next one finishes it.
                     end(runtime).await;

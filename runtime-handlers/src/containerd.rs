@@ -79,7 +79,7 @@ pub fn parse(sources: &[Source]) -> Result<HandlerTable> {
         fold_case(&mut document, TOP);
         let first = version_of(&document, source, version, &mut table.notes)?;
         version = Some(first);
-        let read = runtimes_table(document, first, &mut table.notes)?;
+        let read = runtimes_table(document, &mut table.notes)?;
         merge(&mut merged, read);
     }
     deprecated_entries(&mut merged, &mut table.notes);
@@ -151,7 +151,7 @@ fn version_of(document: &Section, source: &Source, first: Option<i64>, notes: &m
 }
 
 /// The table `containerd` of one file, checked.
-fn runtimes_table(mut document: Section, first: i64, notes: &mut Vec<Note>) -> Result<Section> {
+fn runtimes_table(mut document: Section, notes: &mut Vec<Note>) -> Result<Section> {
     let own = match document.get("version") {
         Some(Located { value: Value::Integer(version), .. }) => Some(*version),
         _ => None,
@@ -172,24 +172,20 @@ fn runtimes_table(mut document: Section, first: i64, notes: &mut Vec<Note>) -> R
         notes.push(Note::new(key.place.here(), text));
     }
     let mut read = Section::new();
+    // A file without a version is one of version 1, be it a drop-in. A file is brought up to date name by name, and a newer
+    // name that is there as well keeps what it says.
     let names = [VERY_FIRST, SECOND, THIRD];
-    let (right, wrong): (Vec<&str>, Vec<&str>) = match own {
-        Some(own) if own < 2 => names.iter().partition(|name| **name != THIRD),
-        Some(2) => names.iter().partition(|name| **name == SECOND),
-        Some(_) => names.iter().partition(|name| **name == THIRD),
-        None if first < 2 => names.iter().partition(|name| **name != THIRD),
-        // A drop-in without a version may use either name.
-        None => {
-            let order = if first == 2 { vec![THIRD, SECOND] } else { vec![SECOND, THIRD] };
-            (order, vec![VERY_FIRST])
-        }
-    };
+    let (wrong, right) = names.split_at(match own.unwrap_or(FIRST) {
+        ..2 => 0,
+        2 => 1,
+        _ => 2,
+    });
     for name in wrong {
-        if let Some(key) = plugins.get(name).filter(|key| has_runtimes(key)) {
-            let version = own.unwrap_or(first);
+        if let Some(key) = plugins.get(*name).filter(|key| has_runtimes(key)) {
             let text = format!(
-                "key {name:?} is not read: in version {version} the table is called plugins.{:?}",
-                right.last().copied().unwrap_or_default()
+                "key {name:?} is not read: in version {} the table is called plugins.{:?}",
+                own.unwrap_or(FIRST),
+                right[0]
             );
             notes.push(Note::new(key.place.here(), text));
         }
@@ -205,7 +201,7 @@ fn runtimes_table(mut document: Section, first: i64, notes: &mut Vec<Note>) -> R
         table.retain(|name, _| TABLE.iter().any(|key| key.name == name));
         check_section(&table, TABLE, &mut Unknown::Refused)?;
         check_handlers(&mut table, notes)?;
-        merge(&mut read, table);
+        read.extend(table);
     }
     Ok(read)
 }

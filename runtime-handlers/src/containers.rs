@@ -24,7 +24,7 @@ use crate::document::{self, Located, Section, Value, merge};
 use crate::foreign::{Broken, Remarks, did_you_mean, name_of};
 use crate::resolve::Host;
 use crate::source::Source;
-use crate::table::{HandlerTable, Note};
+use crate::table::{HandlerTable, Note, TimeZone};
 use appending::Appending;
 
 /// What messages call what stands in no file.
@@ -88,8 +88,10 @@ pub fn parse(sources: &[Source], host: &dyn Host) -> Result<HandlerTable> {
         let config = merged.translate(&parsed, located, host, &mut remarks);
         table.take(parsed, config, remarks);
     }
-    if let Some(Located { value: Value::Text(zone), .. }) = merged.containers.get("tz") {
-        table.time_zone = Some(zone.clone()).filter(|zone| !zone.is_empty());
+    if let Some(Located { value: Value::Text(zone), place }) = merged.containers.get("tz")
+        && !zone.is_empty()
+    {
+        table.time_zone = Some(TimeZone { name: zone.clone(), origin: place.here() });
     }
     if let Ok(default) = HandlerName::new(default.as_str()) {
         table.set_default(default)?;
@@ -247,14 +249,16 @@ impl Merged {
         if let Some(key @ Located { value: Value::Text(path), .. }) = self.containers.get("seccomp_profile")
             && !path.is_empty()
         {
-            if !Path::new(path).is_absolute() {
-                return Err(Broken::at(
-                    key,
-                    format!("key \"seccomp_profile\": the path {path:?} is not absolute"),
-                ));
+            if Path::new(path).is_absolute() {
+                config.seccomp_profile = Some(path.into());
+                remarks.written("seccomp_profile", "seccomp_profile", key);
+            } else if path != "unconfined" {
+                // Containers may bring a profile of their own, so podman complains only when one is made that does not.
+                let text = format!(
+                    "key \"seccomp_profile\": the path {path:?} is not absolute, so there is no profile; write the whole path, or \"unconfined\""
+                );
+                remarks.note(key, text);
             }
-            config.seccomp_profile = Some(path.into());
-            remarks.written("seccomp_profile", "seccomp_profile", key);
         }
         Ok(config)
     }

@@ -35,7 +35,7 @@ pub fn to_native(table: &HandlerTable) -> Converted {
         text.push_str(&line("default", &json!(default)));
     }
     if let Some(zone) = &table.time_zone {
-        text.push_str(&line("time_zone", &json!(zone)));
+        text.push_str(&line("time_zone", &json!(zone.name)));
     }
     for config in table.handlers.values() {
         let title = format!("runtimes.{}", key(config.name.as_str()));

@@ -26,7 +26,7 @@ use crate::document::schema::{Unknown, check_section, complain, fold_case, inner
 use crate::document::{self, Located, Section, Value};
 use crate::foreign::{did_you_mean, name_of};
 use crate::source::Source;
-use crate::table::{HandlerTable, Note};
+use crate::table::{HandlerTable, Note, TimeZone};
 
 pub(crate) use annotations::known as known_annotations;
 
@@ -68,7 +68,7 @@ pub fn parse_with(sources: &[Source], runtimes: &[String]) -> Result<HandlerTabl
         merged.lay_over(document, &mut table.notes)?;
     }
     for text in runtimes.iter().flat_map(|text| text.split(',')) {
-        let (name, entry) = command_line::entry(text)?;
+        let (name, entry) = command_line::entry(text.trim())?;
         merged.replace(name, entry, &mut table.notes)?;
     }
     let crun = document::built_in(BUILT_IN, CRUN)?;
@@ -76,8 +76,10 @@ pub fn parse_with(sources: &[Source], runtimes: &[String]) -> Result<HandlerTabl
     for (name, located) in &merged.handlers {
         merged.add(name, located, &default, &mut table)?;
     }
-    if let Some(Located { value: Value::Text(zone), .. }) = merged.runtime.get("timezone") {
-        table.time_zone = Some(zone.clone()).filter(|zone| !zone.is_empty());
+    if let Some(Located { value: Value::Text(zone), place }) = merged.runtime.get("timezone")
+        && !zone.is_empty()
+    {
+        table.time_zone = Some(TimeZone { name: zone.clone(), origin: place.here() });
     }
     if let Ok(default) = HandlerName::new(default.as_str()) {
         table.set_default(default)?;

@@ -93,8 +93,10 @@ pub fn between(old: &HandlerTable, new: &HandlerTable) -> Vec<Change> {
     if old.default != new.default {
         changes.push(Change::Default { old: old.default.clone(), new: new.default.clone() });
     }
-    if old.time_zone != new.time_zone {
-        changes.push(Change::TimeZone { old: old.time_zone.clone(), new: new.time_zone.clone() });
+    let zones = [old, new].map(|table| table.time_zone.as_ref().map(|zone| zone.name.clone()));
+    if zones[0] != zones[1] {
+        let [old, new] = zones;
+        changes.push(Change::TimeZone { old, new });
     }
     let (before, now) = (shapes(old), shapes(new));
     let mut names: Vec<_> = before.keys().chain(now.keys()).collect();

@@ -22,6 +22,12 @@ const LARGEST: u64 = 16 << 20;
 #[derive(Clone, Debug)]
 pub struct DiskStore(PathBuf);
 
+/// What can be said of a record of any release.
+#[derive(Deserialize)]
+struct Format {
+    schema: u32,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Record {
     schema: u32,
@@ -113,11 +119,14 @@ fn read(path: &Path) -> Result<Option<Container>> {
             .on(path.display())
             .hint("the container itself is not touched by deleting this file")
     };
-    let record: Record =
-        serde_json::from_slice(&text).map_err(|error| damaged(format!("it is damaged: {error}")))?;
-    if record.schema != SCHEMA {
-        return Err(damaged(format!("its format is {}, and only {SCHEMA} is known", record.schema)));
+    let of = |error| damaged(format!("it is damaged: {error}"));
+    let Format { schema } = serde_json::from_slice(&text).map_err(of)?;
+    if schema != SCHEMA {
+        // It is whole, and a newer release can read it.
+        let what = format!("its format is {schema}, and only {SCHEMA} is known");
+        return Err(Error::new(ErrorKind::Unavailable(what)).during_step("read store").on(path.display()));
     }
+    let record: Record = serde_json::from_slice(&text).map_err(of)?;
     let named = path.file_stem().and_then(OsStr::to_str);
     if named != Some(record.container.id.as_str()) {
         return Err(damaged(format!("it holds the container \"{}\"", record.container.id)));
@@ -217,5 +226,9 @@ mod tests {
         assert!(store.get(&id("b")).unwrap_err().to_string().contains("b.json: it is damaged"));
         store.add(container("b", 2)).unwrap();
         assert_eq!((store.size().unwrap(), store.damaged().unwrap().len()), (2, 2), "it was replaced");
+        std::fs::write(place.path().join("e.json"), r#"{"schema": 2, "of": "a newer release"}"#).unwrap();
+        let error = store.get(&id("e")).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Unavailable(_)), "{error:?}");
+        assert!(error.to_string().contains("its format is 2"), "{error}");
     }
 }

@@ -61,4 +61,4 @@ pub use runtime_class::RuntimeClass;
 pub use selection::Selected;
 pub use snapshot::{Snapshot, default_base};
 pub use source::Source;
-pub use table::{HandlerTable, Note, Unavailable, Written};
+pub use table::{HandlerTable, Note, TimeZone, Unavailable, Written};

@@ -23,7 +23,7 @@ use crate::document::view::View;
 use crate::document::{self, Located, Section, Value, merge};
 use crate::foreign::did_you_mean;
 pub use crate::source::Source;
-use crate::table::{HandlerTable, Note, Written};
+use crate::table::{HandlerTable, Note, TimeZone, Written};
 
 /// Reads the native dialect: a file and its drop-ins, the first one lowest.
 ///
@@ -48,7 +48,11 @@ pub fn parse(sources: &[Source]) -> Result<HandlerTable> {
         add_handler(name, written[name], section, &mut table, &mut notes)?;
     }
     table.default = default_handler(&merged, &table)?;
-    table.time_zone = View::new(&merged).filled("time_zone")?;
+    let view = View::new(&merged);
+    table.time_zone = view
+        .filled("time_zone")?
+        .zip(view.text("time_zone"))
+        .map(|(name, (_, key))| TimeZone { name, origin: key.place.here() });
     table.notes = notes;
     Ok(table)
 }

@@ -6,9 +6,11 @@ const MOST: usize = 4;
 /// The closest of `known` to `typed`, if any is close enough to be worth proposing.
 pub(crate) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (typed.chars().count().max(3) / 3).min(MOST);
+    let (typed, length) = (typed.to_lowercase(), typed.chars().count());
     known
         .into_iter()
-        .map(|name| (distance(&typed.to_lowercase(), &name.to_lowercase()), name))
+        .filter(|name| name.chars().count().abs_diff(length) <= limit)
+        .map(|name| (distance(&typed, &name.to_lowercase()), name))
         .filter(|(steps, _)| *steps <= limit)
         .min_by_key(|(steps, _)| *steps)
         .map(|(_, name)| name)

@@ -80,6 +80,15 @@ impl Unavailable {
     }
 }
 
+/// The time zone of containers. It is for whoever writes their specs; nothing here sets it.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct TimeZone {
+    /// Such as `Europe/Paris`, or `Local` for that of the host.
+    pub name: String,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
 /// Every handler by name, and which one is meant when none is named. Immutable: a reload makes a new table.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq)]
@@ -95,7 +104,7 @@ pub struct HandlerTable {
     /// Where each key of a handler was written. Keys that nobody wrote have their defaults.
     pub written: BTreeMap<HandlerName, Vec<Written>>,
     /// The time zone of containers; `None` leaves them the one of their image.
-    pub time_zone: Option<String>,
+    pub time_zone: Option<TimeZone>,
     /// What is worth telling.
     pub notes: Vec<Note>,
     /// The files that were read, in the order in which they were merged; empty for built-in defaults.

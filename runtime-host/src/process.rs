@@ -150,7 +150,7 @@ impl Stat {
         // The first thread of a process stays a zombie for as long as there are others.
         let has_others = state == "Z" && threads > 1;
         let lives = has_others || !matches!(state, "Z" | "X" | "x");
-        let exiting = flags & PF_EXITING != 0 && !has_others;
+        let exiting = flags & PF_EXITING != 0;
         Some(Self { lives, stopped: has_others || matches!(state, "T" | "t"), exiting, parent, start })
     }
 }
@@ -394,7 +394,7 @@ mod tests {
         assert!(Stat::parse(b"42 (x) S 7 1 1 0 -1 4194564 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0").unwrap().exiting);
         assert!(!Stat::parse(b"42 (x) Z 7 1 1 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0").unwrap().lives);
         let stat = Stat::parse(b"42 (x) Z 7 1 1 0 -1 4 0 0 0 0 0 0 0 0 20 0 2 0 5 0 0").unwrap();
-        assert!(stat.lives && !stat.exiting, "a thread is left");
+        assert!(stat.lives && stat.exiting, "a thread is left");
         assert_eq!(stat.start, 5);
     }
 

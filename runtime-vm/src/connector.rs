@@ -62,12 +62,12 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
     /// Who saves containers behind this shim, which has a runtime `below` it, so that they can be continued.
     ///
     /// # Errors
-    /// Why nobody does, as a sentence.
-    async fn saver(&self, shim: &Path, below: &str) -> std::result::Result<String, String> {
+    /// Why nobody does.
+    async fn saver(&self, shim: &Path, below: &str) -> std::result::Result<String, NoSaver> {
         if crate::config::is_for_runc(shim) {
             return crate::saving::ask(below).await;
         }
-        Err("what this shim wants to be told with a checkpoint is not known".to_owned())
+        Err(NoSaver::No("what this shim wants to be told with a checkpoint is not known".to_owned()))
     }
 
     /// Lets the shim's own command clean up after a shim that died.
@@ -82,6 +82,21 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
         bundle: &Path,
         limit: Duration,
     ) -> Result<Deleted>;
+}
+
+/// Why nobody saves containers behind a shim, as a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoSaver {
+    /// It cannot be.
+    No(String),
+    /// Somebody did not answer, which says nothing of what can be.
+    Silent(String),
+}
+
+impl From<String> for NoSaver {
+    fn from(why: String) -> Self {
+        Self::No(why)
+    }
 }
 
 /// What is expected at an address.

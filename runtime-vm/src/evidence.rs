@@ -17,7 +17,7 @@ use runtime_host::document;
 use runtime_host::process::Identity;
 
 use crate::config::VmConfig;
-use crate::connector::{Connector, Dialled};
+use crate::connector::{Connector, Dialled, NoSaver};
 use crate::layout::Layout;
 use crate::monitor::StartOrder;
 use crate::saving;
@@ -93,11 +93,17 @@ pub(crate) async fn gather(
     let mut findings = Findings { version: connector.version(shim).await, ..Findings::default() };
     match ask(layout, config, connector, namespace, shim).await {
         Ok(methods) => {
-            findings.saver = Some(match connector.saver(shim, config.below()).await {
-                Ok(said) => Finding::new(true, "criu check", &said),
-                Err(why) => Finding::new(false, "criu check", &why),
+            let saver = connector.saver(shim, config.below()).await;
+            findings.saver = Some(match &saver {
+                Ok(said) => Finding::new(true, "criu check", said),
+                Err(NoSaver::No(why) | NoSaver::Silent(why)) => Finding::new(false, "criu check", why),
             });
             findings.methods = methods;
+            if let Err(NoSaver::Silent(why)) = saver {
+                // Perhaps the machine is busy. The next one to open it asks again.
+                tracing::warn!(why, "what saves containers does not answer");
+                return findings;
+            }
         }
         Err(error) => {
             // Perhaps the machine is busy. The next one to open it asks again.

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use runtime_host::criu::{self, NETWORK_LOCK};
 use runtime_host::process::{Identity, with_arguments};
 
+use crate::connector::NoSaver;
 use crate::text::last_line;
 
 /// How long each question may take.
@@ -29,19 +30,19 @@ struct Said {
 /// Asks the runtime below a shim and criu. Gives who saves.
 ///
 /// # Errors
-/// Why nothing can be saved, as a sentence.
-pub(crate) async fn ask(below: &str) -> Result<String, String> {
+/// Why nothing can be saved.
+pub(crate) async fn ask(below: &str) -> Result<String, NoSaver> {
     let runtime = which::which(below).map_err(|_| format!("the runtime {below} is not on PATH"))?;
     for verb in ["checkpoint", "restore"] {
         let help = run(&runtime, &[verb, "--help"]).await?;
         // Programs differ in the code with which they leave after that, so the text counts.
         if !help.text.contains("image-path") {
             let said = last_line(&help.text).unwrap_or_else(|| "nothing".to_owned());
-            return Err(format!("{} has no verb {verb}: {said}", runtime.display()));
+            return Err(format!("{} has no verb {verb}: {said}", runtime.display()).into());
         }
     }
     let Some(criu) = program("criu") else {
-        return Err("criu is not on PATH: install criu 4 or later".to_owned());
+        return Err("criu is not on PATH: install criu 4 or later".to_owned().into());
     };
     let [version, check, help] = ["--version", "check", "--help"].map(|argument| [argument]);
     let (version, check, help) = tokio::join!(run(&criu, &version), run(&criu, &check), run(&criu, &help));
@@ -88,13 +89,17 @@ fn program(name: &str) -> Option<PathBuf> {
     which::which(name).ok()
 }
 
-async fn run(program: &Path, arguments: &[&str]) -> Result<Said, String> {
+async fn run(program: &Path, arguments: &[&str]) -> Result<Said, NoSaver> {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
     let output = match timeout(LIMIT, command.output()).await {
         Ok(Ok(output)) => output,
-        Ok(Err(error)) => return Err(format!("{} does not answer: {error}", program.display())),
-        Err(_late) => return Err(format!("{} does not answer within {LIMIT:?}", program.display())),
+        Ok(Err(error)) => {
+            return Err(NoSaver::Silent(format!("{} does not answer: {error}", program.display())));
+        }
+        Err(_late) => {
+            return Err(NoSaver::Silent(format!("{} does not answer within {LIMIT:?}", program.display())));
+        }
     };
     let text = [output.stdout, output.stderr].concat();
     Ok(Said { code: output.status.code().unwrap_or(-1), text: String::from_utf8_lossy(&text).into_owned() })

@@ -30,7 +30,7 @@ pub async fn on(binaries: &[&'static str], test: impl AsyncFn(&Place)) {
             continue;
         }
         let place = Place::new(binary);
-        within(Duration::from_secs(120), "the test", test(&place)).await;
+        within(Duration::from_secs(600), "the test", test(&place)).await;
         place.assert_nothing_left().await;
     }
     if !needs.is_empty() {

@@ -34,6 +34,10 @@ pub(super) fn show(found: &Found, origin: bool, output: &Output) -> Result<()> {
         let written = if origin { format!("  {}", broken.origin) } else { String::new() };
         output.say(&format!("! {:<20} {:<6} unavailable: {}{written}", name.as_str(), "", broken.reason));
     }
+    if let Some(zone) = &table.time_zone {
+        let written = if origin { format!("  {}", zone.origin) } else { String::new() };
+        output.say(&format!("time zone of containers: {}{written}", zone.name));
+    }
     if origin {
         for (name, place) in &table.switched_off {
             output.say(&format!("- {:<20} off    {place}", name.as_str()));
@@ -124,6 +128,7 @@ pub(super) fn document(table: &HandlerTable) -> Value {
         "schema": 1,
         "default": table.default,
         "sources": table.sources,
+        "time_zone": table.time_zone,
         "handlers": table.handlers,
         "unavailable": unavailable,
         "switched_off": table.switched_off,

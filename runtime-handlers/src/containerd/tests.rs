@@ -39,7 +39,9 @@ fn a_file_without_a_version_is_one_of_version_1() {
         ("", "plugins.cri", true),
         ("version = 1\n", "plugins.cri", true),
         ("version = 0\n", "plugins.\"io.containerd.grpc.v1.cri\"", true),
-        ("", "plugins.\"io.containerd.cri.v1.runtime\"", false),
+        ("", "plugins.\"io.containerd.cri.v1.runtime\"", true),
+        ("version = 2\n", "plugins.\"io.containerd.cri.v1.runtime\"", true),
+        ("version = 3\n", "plugins.\"io.containerd.grpc.v1.cri\"", false),
         ("version = 2\n", "plugins.cri", false),
         ("version = 3\n", "plugins.cri", false),
     ] {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use runtime_api::{HandlerConfig, Origin};
+use runtime_api::HandlerConfig;
 use serde_json::{Map, Value, json};
 
 use super::toml_text::{key, line};
@@ -15,9 +15,9 @@ const TABLE: &str = "plugins.\"io.containerd.cri.v1.runtime\".containerd";
 pub(super) fn write(table: &HandlerTable) -> Converted {
     let mut left_out = unusable(table);
     left_out.extend(added_by("containerd", "runc", table));
-    if table.time_zone.is_some() {
-        let whose = table.sources.last().map_or("the table".to_owned(), |path| path.display().to_string());
-        left_out.push(Note::new(Origin::other(whose), "time_zone is left out: containerd has no such key"));
+    if let Some(zone) = &table.time_zone {
+        let text = "time_zone is left out: containerd has no such key";
+        left_out.push(Note::new(zone.origin.clone(), text));
     }
     let mut text = format!("version = 3\n\n[{TABLE}]\n");
     if let Some(default) = &table.default {

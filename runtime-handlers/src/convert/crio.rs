@@ -26,7 +26,7 @@ pub(super) fn write(table: &HandlerTable) -> Converted {
         text.push_str(&line("no_pivot", &json!(true)));
     }
     if let Some(zone) = &table.time_zone {
-        text.push_str(&line("timezone", &json!(zone)));
+        text.push_str(&line("timezone", &json!(zone.name)));
     }
     for config in table.handlers.values() {
         let mut notes = LeftOut::new(config, table);

@@ -59,8 +59,9 @@ impl BundleFacts {
 
     /// Writes down what belongs to the identity of a container that has its annotations already.
     pub(super) fn describe(self, container: &mut Container) {
+        // Of two names for one thing the first that is there decides.
         let says = |names: &[&str], what: &str| {
-            names.iter().any(|name| container.annotations.get(*name).is_some_and(|value| value == what))
+            names.iter().find_map(|name| container.annotations.get(*name)).is_some_and(|value| value == what)
         };
         container.infra = says(KINDS, "sandbox");
         container.spoofed = says(SPOOFED, "true");

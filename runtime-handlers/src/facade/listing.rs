@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use runtime_api::{Container, ContainerState, HandlerName, Origin, Result};
+use runtime_api::{Container, ContainerState, ErrorKind, HandlerName, Origin, Result};
 
 use super::Runtime;
 use crate::snapshot::Snapshot;
@@ -41,7 +41,7 @@ impl Runtime {
 
     /// Finds the containers that an earlier process left, and brings the store up to date: what is there and not in the
     /// store is added, what is in the store and not there is removed. A record that is damaged is made anew where its
-    /// container is there; a note tells of it. Meant for the start of a process.
+    /// container is there, and one that cannot be read for another reason is left; a note tells of each. Meant for the start of a process.
     ///
     /// # Errors
     /// Those of [`Runtime::list`] and of the store.
@@ -54,8 +54,12 @@ impl Runtime {
         let mut alive = BTreeSet::new();
         for listed in &listing.containers {
             alive.insert(listed.state.id.clone());
-            // An error is one of those above: of a store that cannot be read at all they would have told.
-            if !matches!(self.store.get(&listed.state.id), Ok(Some(_))) {
+            let is_lost = match self.store.get(&listed.state.id) {
+                Ok(found) => found.is_none(),
+                // Of all others, such as one of a newer release, is only told, as above.
+                Err(error) => matches!(error.kind(), ErrorKind::ConfigInvalid(_)),
+            };
+            if is_lost {
                 self.store.add(identity(listed))?;
             }
         }

@@ -133,7 +133,7 @@ impl Handler {
     /// The time zone of its containers; `None` leaves them the one of their image.
     #[must_use]
     pub fn time_zone(&self) -> Option<&str> {
-        self.table.time_zone.as_deref()
+        self.table.time_zone.as_ref().map(|zone| zone.name.as_str())
     }
 
     /// Whether streams are served as websockets by the monitor.

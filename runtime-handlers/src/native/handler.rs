@@ -88,7 +88,7 @@ fn annotations(view: &View<'_>, config: &mut HandlerConfig) -> Result<()> {
         [("allowed", &mut config.annotations.allowed), ("denied", &mut config.annotations.denied)]
     {
         if let Some(key) = policy.get(list).filter(|_| list == "allowed" && policy.texts(list).is_empty()) {
-            let what = "key \"allowed\" is empty, which would allow every annotation; to allow all write [\"*\", \"*/*\"], to allow none write it into \"denied\"";
+            let what = "key \"allowed\" is empty, which would allow every annotation; to allow all leave it out, to allow none write it into \"denied\"";
             return Err(complain(key, what));
         }
         for (rule, key) in policy.texts(list) {

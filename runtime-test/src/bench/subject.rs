@@ -242,12 +242,14 @@ impl<'a> Subject<'a> {
     /// When it goes on to print for a long time.
     pub async fn last_output(&self) -> Checked<Option<Output>> {
         const LOOKS: usize = 20;
-        let mut before = self.output()?;
+        // What a program printed before it stood still may be on its way for a while.
+        const ENOUGH: usize = 3;
+        let (mut before, mut same) = (self.output()?, 0);
         for _ in 0..LOOKS {
-            // What a program printed before it stood still may be on its way for a while.
             tokio::time::sleep(Duration::from_secs(1)).await;
             let now = self.output()?;
-            if now == before {
+            same = if now == before { same + 1 } else { 0 };
+            if same == ENOUGH {
                 return Ok(now);
             }
             before = now;

@@ -89,7 +89,7 @@ pub(crate) fn run_over(clause: &'static Clause, harness: &Arc<dyn Harness>, scra
     if let Err(error) = thread {
         return Outcome::new(Verdict::NotRun, format!("cannot start a thread: {error}"));
     }
-    told.recv_timeout(deadline_of(clause, &**harness) + MARGIN).unwrap_or_else(|_| {
+    told.recv_timeout(2 * deadline_of(clause, &**harness) + MARGIN).unwrap_or_else(|_| {
         Outcome::new(Verdict::TimedOut, "neither the clause nor its clean-up came to an end".to_owned())
     })
 }

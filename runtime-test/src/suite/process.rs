@@ -73,7 +73,7 @@ async fn run_over(
         .spawn()
         .map_err(|error| not_run("cannot start the process of the clause", error))?;
     let group = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-    let ended = timeout(clause.deadline + BUSY + MARGIN, child.wait()).await;
+    let ended = timeout(2 * (clause.deadline + BUSY) + MARGIN, child.wait()).await;
     let shown = || tail(&fs::read(&stderr).unwrap_or_default());
     match ended {
         Ok(Ok(status)) => reported(&stdout).ok_or_else(|| unreported(status, shown())),

@@ -117,9 +117,18 @@ impl Backend {
             return;
         }
         end_whatever(|| saving::at_work(&work)).await;
-        let members = record.cgroup.iter().flat_map(|cgroup| self.hierarchies.members(cgroup));
-        let made = members.filter_map(Identity::of);
-        end_all(made.filter(|each| reach_of(*each, record.root.as_deref()) == Reach::Host)).await;
+        // A cgroup that the bundle names may be in use by somebody else by now, over the same root.
+        if let Some(cgroup) = record.cgroup.as_deref().filter(|_| record.chose_cgroup) {
+            let made = self.hierarchies.members(cgroup).into_iter().filter_map(Identity::of);
+            let made: Vec<_> =
+                made.filter(|each| reach_of(*each, record.root.as_deref()) == Reach::Host).collect();
+            for process in &made {
+                let _ = process.signal(Signal::KILL);
+            }
+            // What was saved while it stood still dies when it goes on.
+            let _ = self.hierarchies.thaw(cgroup);
+            end_all(made).await;
+        }
         // A runtime that was cut off early does not know its own directory, and does not remove it.
         let known = self.root().join(self.layout.namespace()).join(record.id.as_str());
         if !known.join("state.json").exists()

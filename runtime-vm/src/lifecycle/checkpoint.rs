@@ -113,7 +113,7 @@ impl Backend {
     /// The container was saved: the image gets its name, and the end of the container is written down.
     async fn conclude_checkpoint(&self, locked: &mut Locked) -> Result<()> {
         let Some(phase) = decide(locked, true)? else { return Ok(()) };
-        if phase.ends {
+        let put_back = if phase.ends {
             // What was saved must not go on beside what is continued from the image.
             if let Some(init) = locked.record.init.filter(|_| locked.record.reach == Reach::Host)
                 && let Some(process) = init.open()
@@ -122,13 +122,15 @@ impl Backend {
                 end_all([init]).await;
             }
             locked.record.exit = Some(ExitStatus::new(Some(0), ExitCause::Checkpointed, SystemTime::now()));
+            Ok(())
         } else {
-            self.put_back(locked, &phase).await?;
-        }
+            self.put_back(locked, &phase).await
+        };
+        // Whatever came of that is told once, and holds nobody up afterwards.
         let published = phase.place.publish();
         locked.record.checkpoint = None;
         locked.save()?;
-        published
+        published.and(put_back)
     }
 
     /// Nothing was saved: the container goes on as it was, and what was made of the image goes.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use runtime_api::{ContainerId, ContainerStatus, Error, ErrorKind, Result};
-use runtime_vm::connector::{Connector, Starting};
+use runtime_vm::connector::{Connector, NoSaver, Starting};
 use runtime_vm::monitor::{StartOrder, Started, live};
 use runtime_vm::task::TaskApi;
 use runtime_vm::task::answer::{Deleted, TaskExit};
@@ -140,7 +140,7 @@ impl Connector for FakeShims {
         Some(env!("CARGO_PKG_VERSION").to_owned())
     }
 
-    async fn saver(&self, _shim: &Path, _below: &str) -> std::result::Result<String, String> {
+    async fn saver(&self, _shim: &Path, _below: &str) -> std::result::Result<String, NoSaver> {
         Ok("the model saves by itself".to_owned())
     }
 
