@@ -184,6 +184,11 @@ async fn a_restore_that_is_let_go_of_leaves_nothing() {
                     end(runtime).await;
                 }
                 assert!(place.kept().is_empty(), "{:?}", place.kept());
+                // Not what a runtime had mounted somewhere for the moment, either.
+                assert!(
+                    place.path("bundles/seven/rootfs").join("manyrun-probe").is_file(),
+                    "the root is emptied"
+                );
             }
         }
     })

@@ -14,11 +14,20 @@ use rustix::mount::{UnmountFlags, unmount};
 /// # Errors
 /// Those of the system. Where something is still mounted nothing is removed.
 pub fn remove_all(path: &Path) -> io::Result<()> {
-    let path = match path.parent().map(Path::canonicalize) {
-        // The kernel tells of mounts by their real paths; a link in place of the last part is removed as it is.
-        Some(Ok(parent)) => path.file_name().map_or_else(|| path.to_owned(), |name| parent.join(name)),
-        _ => path.to_owned(),
-    };
+    let path = real(path);
+    unmount_all(&path)?;
+    match std::fs::remove_dir_all(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => std::fs::remove_file(&path),
+        removed => removed,
+    }
+}
+
+/// Unmounts what is mounted at a path or below it, for somebody who is about to remove it and does not look.
+///
+/// # Errors
+/// Those of the system, and one that names what is mounted there all the same.
+pub fn unmount_all(path: &Path) -> io::Result<()> {
+    let path = real(path);
     let mounted = mounted_at(&path)?;
     // The last one to be mounted goes first.
     for point in mounted.iter().rev() {
@@ -29,9 +38,14 @@ pub fn remove_all(path: &Path) -> io::Result<()> {
     {
         return Err(io::Error::other(format!("something is mounted at {}", left.display())));
     }
-    match std::fs::remove_dir_all(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => std::fs::remove_file(&path),
-        removed => removed,
+    Ok(())
+}
+
+/// The kernel tells of mounts by their real paths; a link in place of the last part stays one.
+fn real(path: &Path) -> PathBuf {
+    match path.parent().map(Path::canonicalize) {
+        Some(Ok(parent)) => path.file_name().map_or_else(|| path.to_owned(), |name| parent.join(name)),
+        _ => path.to_owned(),
     }
 }
 

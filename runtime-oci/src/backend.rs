@@ -308,6 +308,11 @@ impl Backend {
         }
     }
 
+    /// Unmounts what a runtime that was killed left mounted in what it keeps of a container.
+    pub(crate) fn unmount_runtime_state(&self, id: &ContainerId) -> std::io::Result<()> {
+        self.runtime_state(id).iter().try_for_each(|path| runtime_host::mounts::unmount_all(path))
+    }
+
     /// Removes what the runtime keeps of a container, where it does not do so itself.
     pub(crate) fn remove_runtime_state(&self, id: &ContainerId) {
         for path in self.runtime_state(id) {

@@ -80,7 +80,7 @@ pub(crate) async fn at_work(work: &Path) -> Vec<Identity> {
 }
 
 /// Whether a process has something open that is there.
-fn has_open(process: Identity, dir: &Path) -> bool {
+pub(crate) fn has_open(process: Identity, dir: &Path) -> bool {
     let open = std::fs::read_dir(format!("/proc/{}/fd", process.pid)).into_iter().flatten().flatten();
     open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|target| target.starts_with(dir))
 }

@@ -227,13 +227,20 @@ impl Backend {
         }
         let id = record.id.as_str();
         let ours = self.runtime_says_ours(id, dir, DELETE_LIMIT).await;
+        let is_ours = ours == Some(true) || (ours.is_none() && self.config.root.is_none());
+        // One that was killed in a restore has the container's own root mounted in its directory, and the delete of some
+        // runtimes would remove what is in there.
+        if is_ours && let Err(error) = self.unmount_runtime_state(&record.id) {
+            tracing::warn!(%id, %error, "what a runtime knew of a failed create is left");
+            return;
+        }
         if ours == Some(true)
             && let Err(error) = self.run_verb(dir, &["delete", "--force", id], DELETE_LIMIT).await
         {
             tracing::warn!(%id, error = %error.report(), "the runtime cannot remove a failed create");
         }
         // A runtime that was cut off early does not know its own directory, and says that there is no such container.
-        if ours == Some(true) || (ours.is_none() && self.config.root.is_none()) {
+        if is_ours {
             self.remove_runtime_state(&record.id);
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use runtime_api::{ErrorKind, ExitCause, ExitStatus, Operation, Result, Signal};
-use runtime_host::mounts::remove_all;
+use runtime_host::mounts::{remove_all, unmount_all};
 use runtime_host::process::{Identity, end_all, end_whatever, kill_tree, with_arguments};
 
 use crate::backend::{Backend, Locked, reach_of};
@@ -119,18 +119,27 @@ impl Backend {
         end_whatever(|| saving::at_work(&work)).await;
         // A cgroup that the bundle names may be in use by somebody else by now, over the same root.
         if let Some(cgroup) = record.cgroup.as_deref().filter(|_| record.chose_cgroup) {
-            let made = self.hierarchies.members(cgroup).into_iter().filter_map(Identity::of);
-            let made: Vec<_> =
-                made.filter(|each| reach_of(*each, record.root.as_deref()) == Reach::Host).collect();
-            for process in &made {
+            // A process that is being restored is in the root of the container, or still writes to criu's log.
+            let is_made = |each: &Identity| {
+                reach_of(*each, record.root.as_deref()) == Reach::Host || saving::has_open(*each, &work)
+            };
+            let made = || {
+                let members = self.hierarchies.members(cgroup).into_iter().filter_map(Identity::of);
+                members.filter(is_made).collect::<Vec<_>>()
+            };
+            for process in made() {
                 let _ = process.signal(Signal::KILL);
             }
             // What was saved while it stood still dies when it goes on.
             let _ = self.hierarchies.thaw(cgroup);
-            end_all(made).await;
+            end_whatever(|| std::future::ready(made())).await;
         }
         // A runtime that was cut off early does not know its own directory, and does not remove it.
         let known = self.root().join(self.layout.namespace()).join(record.id.as_str());
+        // Among that is the container's own root, and runc's delete would remove what is in there.
+        if let Err(error) = unmount_all(&known) {
+            tracing::warn!(id = %record.id, %error, "what a runtime had mounted for a container is left");
+        }
         if !known.join("state.json").exists()
             && let Err(error) = remove_all(&known)
             && error.kind() != std::io::ErrorKind::NotFound
