@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::mount::{UnmountFlags, unmount};
 
 /// Removes a file, or a directory with everything in it, but nothing of what is mounted there: that is unmounted first.
@@ -15,7 +16,9 @@ use rustix::mount::{UnmountFlags, unmount};
 /// Those of the system. Where something is still mounted nothing is removed.
 pub fn remove_all(path: &Path) -> io::Result<()> {
     let path = real(path);
-    unmount_all(&path)?;
+    if may_hold_mounts(&path)? {
+        unmount_all(&path)?;
+    }
     match std::fs::remove_dir_all(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => std::fs::remove_file(&path),
         removed => removed,
@@ -39,6 +42,27 @@ pub fn unmount_all(path: &Path) -> io::Result<()> {
         return Err(io::Error::other(format!("something is mounted at {}", left.display())));
     }
     Ok(())
+}
+
+/// Whether something can be mounted at a path or below it that a removal would enter. The table of mounts is long on a node,
+/// and most directories here hold nothing but files.
+fn may_hold_mounts(path: &Path) -> io::Result<bool> {
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        if entry?.file_type()?.is_dir() {
+            return Ok(true);
+        }
+    }
+    let mount = |path: &Path| {
+        let told = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID).ok()?;
+        (told.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(told.stx_mnt_id)
+    };
+    let above = path.parent().and_then(mount);
+    Ok(above.is_none() || above != mount(path))
 }
 
 /// The kernel tells of mounts by their real paths; a link in place of the last part stays one.
@@ -98,6 +122,8 @@ mod tests {
             mount_bind(&kept, gone.join("in/it")).unwrap();
         }
         assert!(gone.join("in/it/file").exists());
+        assert!(may_hold_mounts(&gone).unwrap() && may_hold_mounts(&gone.join("in/it")).unwrap());
+        assert!(!may_hold_mounts(&kept).unwrap());
         remove_all(&gone).unwrap();
         assert!(!gone.exists());
         assert_eq!(std::fs::read(kept.join("file")).unwrap(), b"kept");
