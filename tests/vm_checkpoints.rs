@@ -4,16 +4,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use manyrun_tests::patience::{LIMIT, until, within};
+use manyrun_tests::patience::{LIMIT, within};
 use manyrun_tests::place::{Place, on};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runtime_api::{
     Capability, CheckpointRequest, ContainerId, ContainerStatus, CreateRequest, DeleteRequest,
-    ExecSyncRequest, ExitCause, LogConfig, RestoreRequest, SharedRuntime, StopRequest,
+    ExecSyncRequest, ExitCause, RestoreRequest, SharedRuntime, StopRequest,
 };
 use runtime_test::Workload;
-use runtime_test::workload::READY;
 
 /// The one shim that saves containers.
 const SHIMS: &[&str] = &["vm:runc"];
@@ -41,14 +40,8 @@ fn names(dir: &Path) -> Vec<String> {
 
 /// Its program has set its traps and leaves with this code when it is told to end.
 async fn ready(place: &Place, runtime: &SharedRuntime, name: &str) -> ContainerId {
-    let (id, log) = (place.id(name), place.path(&format!("{name}.log")));
-    let request = CreateRequest::new(id.clone(), place.bundle("seven", &Workload::exits_on_term(7)));
-    let request = request.log(LogConfig::cri_file(&log));
-    within(LIMIT, "create", runtime.create(request)).await.unwrap();
-    within(LIMIT, "start", runtime.start(&id)).await.unwrap();
-    let said = || std::fs::read_to_string(&log).is_ok_and(|text| text.contains(READY)).then_some(());
-    until("the word that the program is ready", said).await;
-    id
+    let bundle = place.bundle("seven", &Workload::exits_on_term(7));
+    place.ready_over(runtime, name, &bundle).await
 }
 
 /// It lives, does what it is asked, and ends with its own code.
@@ -135,12 +128,7 @@ async fn a_checkpoint_whose_shim_dies_is_whole_or_nothing() {
             if image.exists() {
                 std::fs::remove_dir_all(&image).unwrap();
             }
-            // What runc makes of the image after its shim has died may come after the image was taken back, and is left hidden
-            // beside it: seen on a busy host, and not mended yet.
-            for left in names(&images) {
-                println!("left beside the images after {moment} ms: {left}");
-                std::fs::remove_dir_all(images.join(left)).unwrap();
-            }
+            assert!(names(&images).is_empty(), "left beside the images: {:?}", names(&images));
             delete(&runtime, &id).await;
         }
     })

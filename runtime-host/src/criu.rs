@@ -62,6 +62,17 @@ fn is_too_old(version: &str) -> bool {
     parts.next().is_some_and(|major| (major, parts.next().unwrap_or(0)) < OLDEST)
 }
 
+/// Makes the directory in which it works, anew.
+///
+/// # Errors
+/// Why it cannot be made.
+pub fn make_work(work: &Path) -> runtime_api::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let _ = crate::mounts::remove_all(work);
+    let made = std::fs::DirBuilder::new().mode(0o700).create(work);
+    made.map_err(|error| crate::document::cannot_write(work, error))
+}
+
 /// The end of its log.
 #[must_use]
 pub fn tail_of(log: &Path) -> String {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use runtime_api::{Error, ErrorKind, Result};
 
 use crate::document::cannot_write;
+use crate::owner::Owner;
 
 /// An image in the making.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,23 @@ pub struct ImagePlace {
     pub path: PathBuf,
     /// Where it is until it is complete: beside it, so that one rename moves it.
     pub hidden: PathBuf,
+}
+
+/// A checkpoint under way, and whose it is: what stands in the record of its container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointPhase {
+    /// Who makes it.
+    pub owner: Owner,
+    /// Where the image goes.
+    pub place: ImagePlace,
+    /// Whether the container was paused before.
+    pub was_paused: bool,
+    /// Whether the container ends with it.
+    pub ends: bool,
+    /// Whether the container was saved; nothing while nobody has seen what came of it. It is written down before the image
+    /// gets its name or goes: what is at its path says nothing, for an image of somebody else may be there.
+    #[serde(default)]
+    pub saved: Option<bool>,
 }
 
 impl ImagePlace {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use runtime_api::{ContainerId, ExitStatus, Result, SandboxId, Signal};
 use runtime_host::document::{read, write};
-use runtime_host::image::ImagePlace;
+use runtime_host::image::CheckpointPhase;
 use runtime_host::owner::Owner;
 use runtime_host::process::Identity;
 
@@ -49,21 +49,6 @@ pub(crate) enum StopStage {
 pub(crate) struct StopPhase {
     pub(crate) stage: StopStage,
     pub(crate) owner: Owner,
-}
-
-/// A checkpoint, and whose it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct CheckpointPhase {
-    pub(crate) owner: Owner,
-    pub(crate) place: ImagePlace,
-    /// Whether the container was paused before.
-    pub(crate) was_paused: bool,
-    /// Whether the container ends with it.
-    pub(crate) ends: bool,
-    /// Whether the container was saved; nothing while nobody has seen the shim's answer. It is written down before the image
-    /// gets its name or goes: what is at its path says nothing, for an image of somebody else may be there.
-    #[serde(default)]
-    pub(crate) saved: Option<bool>,
 }
 
 /// Whether a container is paused, where only the shim can tell.

@@ -66,8 +66,9 @@ pub(crate) fn consulted(below: &str) -> [Option<PathBuf>; 3] {
     [below, "criu", NETWORK_LOCK].map(program)
 }
 
-/// The processes that save or restore in this directory: runtimes are told it, and criu has it open.
-pub(crate) async fn at_work(work: &Path) -> Vec<Identity> {
+/// The processes that save or restore in this directory, and with this image: runtimes are told the one, and criu has the one
+/// or the other open.
+pub(crate) async fn at_work(work: &Path, image: Option<&Path>) -> Vec<Identity> {
     let told: Arc<[u8]> = work.as_os_str().as_bytes().into();
     let is_told = {
         let told = Arc::clone(&told);
@@ -75,7 +76,11 @@ pub(crate) async fn at_work(work: &Path) -> Vec<Identity> {
     };
     let wanted = is_told.clone();
     let mut found = with_arguments(move |words| wanted(words) || words.contains(&&b"swrk"[..])).await;
-    found.retain(|each| each.has_arguments(&is_told) || has_open(*each, work));
+    found.retain(|each| {
+        each.has_arguments(&is_told)
+            || has_open(*each, work)
+            || image.is_some_and(|image| has_open(*each, image))
+    });
     found
 }
 

@@ -133,8 +133,13 @@ impl Place {
     /// A container whose program has said that it is ready: its traps are set, and it says nothing more by itself. A
     /// program that speaks once its monitor is dead ends of that.
     pub async fn ready(&self, runtime: &SharedRuntime, name: &str, workload: &Workload) -> ContainerId {
+        self.ready_over(runtime, name, &self.bundle(name, workload)).await
+    }
+
+    /// [`Place::ready`] over a bundle that is there.
+    pub async fn ready_over(&self, runtime: &SharedRuntime, name: &str, bundle: &Path) -> ContainerId {
         let (id, log) = (self.id(name), self.path(&format!("{name}.log")));
-        let request = CreateRequest::new(id.clone(), self.bundle(name, workload));
+        let request = CreateRequest::new(id.clone(), bundle);
         let request = request.log(LogConfig::cri_file(&log));
         within(LIMIT, "create", runtime.create(request)).await.unwrap();
         within(LIMIT, "start", runtime.start(&id)).await.unwrap();

@@ -4,7 +4,6 @@
 //! deadline: the call runs in a task of the runtime value, and the command outlives even that. What was begun stands in
 //! the record; whoever gets the lock after the caller is gone waits for the command and finishes the rest.
 
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +15,7 @@ use runtime_api::{
     ExitStatus, Operation, Result,
 };
 use runtime_host::criu;
-use runtime_host::image::ImagePlace;
+use runtime_host::image::{CheckpointPhase, ImagePlace};
 use runtime_host::process::{end_all, kill_tree};
 
 use crate::backend::{Backend, Locked};
@@ -25,7 +24,7 @@ use crate::conmon;
 use crate::dialect::{Reach, Saver};
 use crate::layout::ContainerDir;
 use crate::observe::Sight;
-use crate::record::{CheckpointPhase, Frozen};
+use crate::record::Frozen;
 
 /// How long processes that were saved may take to be gone.
 const GONE: Duration = Duration::from_secs(5);
@@ -89,11 +88,7 @@ impl Backend {
     ) -> Result<()> {
         let (dir, log) = (&locked.dir, locked.dir.oci_log());
         let work = dir.criu();
-        let _ = runtime_host::mounts::remove_all(&work);
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&work)
-            .map_err(|error| runtime_host::document::cannot_write(&work, error))?;
+        criu::make_work(&work)?;
         let mut line = self.command(&locked.record.id, &log)?.arg("checkpoint");
         line = line.arg("--image-path").arg(&place.hidden).arg("--work-path").arg(&work);
         let flags = [
@@ -203,7 +198,7 @@ impl Backend {
         let there = std::fs::metadata(image).is_ok_and(|file| file.len() > 0);
         match saver {
             // criu writes its statistics last, and only if all went well.
-            Saver::Criu => there && locked.dir.criu().join("stats-dump").exists(),
+            Saver::Criu => there && locked.dir.criu().join(criu::SAVED).exists(),
             // The monitor tells how the sandbox ended: one that was saved leaves by itself.
             Saver::Itself => {
                 let lives = locked.record.init.is_some_and(|init| init.lives());

@@ -2,7 +2,7 @@ use std::io::Read as _;
 use std::time::Duration;
 
 use runtime_api::{
-    ContainerStatus, ErrorKind, ExecRequest, ExecSyncRequest, ProcessRequest, Rejection, Signal, Streams,
+    ContainerStatus, ErrorKind, ExecRequest, ProcessRequest, Rejection, Signal, Streams,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
@@ -322,17 +322,22 @@ pub(super) async fn until_stopping(container: &Subject<'_>) -> Checked {
 }
 
 /// The init and the one that looks. What was killed may take a moment to be reaped.
-async fn only_the_init_is_left(container: &Subject<'_>) -> Checked {
+/// The init and the one that looks. What was killed may take a moment to be reaped.
+pub(super) async fn only_the_init_is_left(container: &Subject<'_>) -> Checked {
+    sees_processes(container, 2).await
+}
+
+/// Looks from inside until there are so many processes, the one that looks included.
+pub(super) async fn sees_processes(container: &Subject<'_>, count: usize) -> Checked {
     let mut seen = String::new();
     for _ in 0..200 {
-        let look = ExecSyncRequest::new(Workload::new([Step::Procs]).process());
-        seen = text(&container.exec_with(look).await?.stdout);
-        if seen == "procs 2\n" {
+        seen = text(&container.exec(&Workload::new([Step::Procs])).await?.stdout);
+        if seen == format!("procs {count}\n") {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    Err(Violation::new(format!("there must be 2 processes in the container, and there are: {}", seen.trim())))
+    Err(Violation::new(format!("there must be {count} processes in the container, and there are: {}", seen.trim())))
 }
 
 fn written(result: std::io::Result<()>) -> Checked {

@@ -10,7 +10,7 @@ use runtime_api::{
 use tokio::time::Instant;
 
 use super::attach::size;
-use super::exec_sync::only_the_init_is_left;
+use super::exec::only_the_init_is_left;
 use crate::clause::{clause, ensure, ensure_eq, refused};
 use session::{Session, TICK, text, ticking, write};
 

@@ -7,7 +7,7 @@ use runtime_api::{
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::exec::{LIMITS, until_stopping};
+use super::exec::{LIMITS, only_the_init_is_left, sees_processes, until_stopping};
 use crate::clause::{clause, ensure, ensure_eq, refused};
 use crate::script::filling;
 use crate::{Bench, BundleOptions, Checked, Life, Step, Violation, Workload};
@@ -331,11 +331,6 @@ async fn dropped_ends_descendants(bench: &Bench) -> Checked {
     only_the_init_is_left(&container).await
 }
 
-/// The init and the one that looks. What was killed may take a moment to be reaped.
-pub(super) async fn only_the_init_is_left(container: &crate::Subject<'_>) -> Checked {
-    sees_processes(container, 2).await
-}
-
 /// Runs a program that does not end up to a time limit: the limit, and what came of it. On a busy host a short one may pass
 /// before the program has said a word, and a longer one follows.
 async fn beyond_its_limit(
@@ -351,19 +346,6 @@ async fn beyond_its_limit(
         }
     }
     Err(Violation::new("no limit was tried"))
-}
-
-/// Looks from inside until there are so many processes, the one that looks included.
-async fn sees_processes(container: &crate::Subject<'_>, count: usize) -> Checked {
-    let mut seen = String::new();
-    for _ in 0..200 {
-        seen = text(&container.exec(&Workload::new([Step::Procs])).await?.stdout);
-        if seen == format!("procs {count}\n") {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    Err(Violation::new(format!("there must be {count} processes in the container, and there are: {}", seen.trim())))
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -116,7 +116,7 @@ impl Backend {
         if !work.exists() {
             return;
         }
-        end_whatever(|| saving::at_work(&work)).await;
+        end_whatever(|| saving::at_work(&work, None)).await;
         // A cgroup that the bundle names may be in use by somebody else by now, over the same root.
         if let Some(cgroup) = record.cgroup.as_deref().filter(|_| record.chose_cgroup) {
             // A process that is being restored is in the root of the container, or still writes to criu's log.

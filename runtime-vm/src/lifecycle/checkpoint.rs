@@ -4,8 +4,7 @@
 //! ends the runtime below, and criu either lets the container go on or comes to its end all the same. What was begun stands
 //! in the record; whoever gets the lock next waits until nobody saves any more, and finishes it or takes it back.
 
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
@@ -16,13 +15,12 @@ use runtime_api::{
     ExitStatus, Operation, Rejection, Result,
 };
 use runtime_host::criu;
-use runtime_host::image::ImagePlace;
-use runtime_host::mounts::remove_all;
+use runtime_host::image::{CheckpointPhase, ImagePlace};
 use runtime_host::process::{Identity, end_all, kill_tree};
 
 use crate::backend::{Backend, Locked};
 use crate::observe::{self, Sight};
-use crate::record::{CheckpointPhase, Frozen, Reach};
+use crate::record::{Frozen, Reach};
 use crate::saving;
 use crate::task::any::RuncCheckpoint;
 
@@ -86,7 +84,7 @@ impl Backend {
         place: &ImagePlace,
     ) -> Result<()> {
         let work = locked.dir.criu();
-        make_work(&work)?;
+        criu::make_work(&work)?;
         let options = RuncCheckpoint {
             exit: !request.leave_running,
             image: Some(place.hidden.clone()),
@@ -179,7 +177,9 @@ impl Backend {
 /// Waits until nobody saves a container any more, which goes on for a moment when the shim has lost its caller.
 async fn until_nobody_saves(locked: &Locked, give_up: Instant, by_force: bool) -> Result<()> {
     let work = locked.dir.criu();
-    while let Some(at_work) = saving::at_work(&work).await.first().copied() {
+    // criu is done with its log before it is done with the image.
+    let image = locked.record.checkpoint.as_ref().map(|phase| phase.place.hidden.as_path());
+    while let Some(at_work) = saving::at_work(&work, image).await.first().copied() {
         if Instant::now() >= give_up {
             let holder = format!("the checkpoint of a caller that is gone, process {}", at_work.pid);
             return Err(Error::new(ErrorKind::Busy { holder }).hint("try again when it is done"));
@@ -196,13 +196,6 @@ async fn until_nobody_saves(locked: &Locked, give_up: Instant, by_force: bool) -
 fn was_saved(locked: &Locked, place: &ImagePlace) -> bool {
     let there = |file: PathBuf| std::fs::metadata(file).is_ok_and(|file| file.len() > 0);
     there(place.hidden.join(criu::LANDMARK)) && there(locked.dir.criu().join(criu::SAVED))
-}
-
-/// Makes the directory in which criu works, anew.
-pub(super) fn make_work(work: &Path) -> Result<()> {
-    let _ = remove_all(work);
-    let made = std::fs::DirBuilder::new().mode(0o700).create(work);
-    made.map_err(|error| runtime_host::document::cannot_write(work, error))
 }
 
 /// Writes down whether the container was saved, before anything is done about it.

@@ -26,8 +26,8 @@ use crate::sandbox::{Role, role_of};
 use crate::shims::{Members, PATIENCE};
 use crate::task::{CreateTask, Target, TaskApi, TaskClient};
 
-use super::checkpoint::make_work;
 use super::restore::{RESTORE_LIMIT, RestoreSource};
+use runtime_host::criu::make_work;
 
 /// A create under way. Undone unless it comes to its end.
 #[derive(Debug)]
