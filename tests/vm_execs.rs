@@ -4,7 +4,7 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use manyrun_tests::life::{Life, Scenario, Step as Act};
 use manyrun_tests::patience::{LIMIT, until, within};
@@ -22,11 +22,15 @@ const SHIMS: &[&str] = &["vm:runc", "vm:runc@crun", "vm:runc-rs"];
 
 /// Kills the shim or the monitor of a place's only container.
 fn kill_the(place: &Place, who: &str) {
+    signal_the(place, who, Number::SIGKILL);
+}
+
+fn signal_the(place: &Place, who: &str, number: Number) {
     for entry in std::fs::read_dir(place.path("state/shims")).unwrap().flatten() {
         let text = std::fs::read(entry.path().join("started.json")).unwrap();
         let started: serde_json::Value = serde_json::from_slice(&text).unwrap();
         let pid = i32::try_from(started[who]["pid"].as_i64().unwrap()).unwrap();
-        kill(Pid::from_raw(pid), Number::SIGKILL).unwrap();
+        kill(Pid::from_raw(pid), number).unwrap();
     }
 }
 
@@ -224,6 +228,40 @@ async fn a_session_whose_monitor_is_killed_still_has_a_code() {
         // An attached exec needs none.
         let outcome = runtime.exec_sync(&id, ExecSyncRequest::new(Workload::says("on").process()));
         assert_eq!(within(LIMIT, "exec", outcome).await.unwrap().stdout, b"on\n");
+        delete(&runtime, &id).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_session_is_told_once_its_monitor_has_written_it_down() {
+    on(SHIMS, async |place| {
+        let runtime = place.open(&place.config()).await;
+        let id = place.running(&runtime, "ends", &Workload::forever()).await;
+        let (program, mark) = marked(place, "session");
+        let session = ExecId::new("one").unwrap();
+        let request = ExecSessionRequest::new(session.clone(), program.process());
+        within(LIMIT, "exec.start", runtime.exec_start(&id, request)).await.unwrap();
+        seen(&mark).await;
+        // The program ends between the look and the lock of whoever stops it, while the monitor takes its time.
+        let lock = std::fs::File::open(place.container(&id).join("sessions/one/lock")).unwrap();
+        lock.lock().unwrap();
+        let stop = {
+            let (runtime, id) = (runtime.clone(), id.clone());
+            tokio::spawn(async move { runtime.exec_stop(&id, &session, StopRequest::within(LIMIT)).await })
+        };
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        signal_the(place, "monitor", Number::SIGSTOP);
+        kill(Pid::from_raw(with_arguments(&[&mark]).unwrap()), Number::SIGKILL).unwrap();
+        gone(&mark).await;
+        let begun = Instant::now();
+        drop(lock);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        // After five seconds the shim is asked, and believed.
+        assert!(!stop.is_finished() || begun.elapsed() > Duration::from_secs(5), "on {}", place.binary);
+        signal_the(place, "monitor", Number::SIGCONT);
+        let state = within(LIMIT, "exec.stop", stop).await.unwrap().unwrap();
+        assert_eq!(state, ExecSessionState::Stopped { code: Some(137) });
         delete(&runtime, &id).await;
     })
     .await;

@@ -148,26 +148,28 @@ impl Backend {
         }
     }
 
-    /// Waits, without the lock, until a session is not between its end and its exit file: whoever holds the lock then need not
-    /// wait for the monitor, and keeps nobody else waiting.
-    async fn let_session_end(&self, container: &Record, dir: &ContainerDir) -> Result<()> {
+    /// Locks a session that is not between its end and its exit file, and looks at it; nothing when there is none. The monitor
+    /// is waited for without the lock, so that nobody else has to, and the shim is asked where nothing else tells.
+    async fn lock_settled_session(
+        &self,
+        container: &Record,
+        session: &ExecId,
+    ) -> Result<Option<(Locked, Sight)>> {
         let deadline = Instant::now() + ENDING;
-        while let Some(record) = SessionRecord::read(dir)?.filter(|record| record.started) {
-            if self.look_at_session(container, &record, dir)? != Sight::Ending || Instant::now() >= deadline {
-                break;
+        loop {
+            let Some(locked) = self.lock_session(&container.id, session).await? else { return Ok(None) };
+            match self.look_at_session(container, &locked.record, &locked.dir)? {
+                // What it printed last may be on its way.
+                Sight::Ending if Instant::now() < deadline => {
+                    drop(locked);
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Sight::Ending | Sight::Unseen => {
+                    let sight = self.ask_for_session(container, &locked.record, &locked.dir).await;
+                    return Ok(Some((locked, sight)));
+                }
+                sight => return Ok(Some((locked, sight))),
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        Ok(())
-    }
-
-    /// Looks at a locked session, which was [let end](Backend::let_session_end), and asks the shim where nothing else tells.
-    async fn settle_locked_session(&self, container: &Record, locked: &Locked) -> Result<Sight> {
-        match self.look_at_session(container, &locked.record, &locked.dir)? {
-            Sight::Ending | Sight::Unseen => {
-                Ok(self.ask_for_session(container, &locked.record, &locked.dir).await)
-            }
-            sight => Ok(sight),
         }
     }
 

@@ -54,3 +54,28 @@ async fn the_end_of_a_session_that_is_only_said_is_not_believed() {
     within(LIMIT, "exec.cleanup", place.runtime.exec_cleanup(&id, &session)).await.unwrap();
     place.end(&id).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_cannot_be_undone_is_not_forgotten() {
+    let (mut place, id) = (Place::new().await, id("one"));
+    place.running(&id, &program()).await;
+    let refuses = || Misdeed::Refuses(Code::UNKNOWN, "something broke".to_owned());
+    place.misdeeds().always("Start", refuses());
+    place.misdeeds().always("Delete", refuses());
+    let session = ExecId::new("session").unwrap();
+    let start = || ExecSessionRequest::new(session.clone(), Workload::exits_on_term(5).process());
+    let error = within(PATIENT, "exec.start", place.runtime.exec_start(&id, start())).await.unwrap_err();
+    assert!(error.report().contains("something broke"), "{error:?}");
+    let dir = place.container(&id).join("sessions/session");
+    assert!(dir.exists(), "a session is forgotten that the shim does not end");
+    place.misdeeds().none();
+    within(PATIENT, "open", place.reopen()).await;
+    assert!(!dir.exists(), "it is left, although the shim ends it");
+    // The id is free, and nothing of the first is in the way.
+    within(LIMIT, "exec.start", place.runtime.exec_start(&id, start())).await.unwrap();
+    let stop = place.runtime.exec_stop(&id, &session, StopRequest::within(Duration::ZERO));
+    let state = within(LIMIT, "exec.stop", stop).await.unwrap();
+    assert_eq!(state, ExecSessionState::Stopped { code: Some(137) });
+    assert_eq!(place.code_after_term(&id).await, Some(7));
+    place.end(&id).await;
+}

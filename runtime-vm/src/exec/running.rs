@@ -40,10 +40,14 @@ impl Place {
         &self.path
     }
 
-    /// Leaves it to the next who opens when this process is gone: its command may still run.
+    /// From here on it is left to the next who opens when this process is gone, for its command may still run.
     fn leave(&mut self) {
-        tracing::warn!(exec = self.name(), "an exec that was given up may still run");
         self.left = true;
+    }
+
+    /// Its command has ended.
+    fn remove(mut self) {
+        self.left = false;
     }
 
     /// What the shim calls the exec.
@@ -180,6 +184,9 @@ impl Drop for Running {
         // The shim is needed, and a drop cannot wait for it. A thread of its own goes on when the caller's tasks are ended;
         // when the whole process is, the next open finds the directory and ends the command.
         let (command, mut place) = (self.command.clone(), self.place.take());
+        if let Some(place) = &mut place {
+            place.leave();
+        }
         let ending = move || {
             let alone = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let ended = alone.is_ok_and(|alone| {
@@ -190,8 +197,10 @@ impl Drop for Running {
                     }
                 })
             });
-            if let Some(place) = place.as_mut().filter(|_| !ended) {
-                place.leave();
+            match place {
+                Some(place) if ended => place.remove(),
+                Some(place) => tracing::warn!(exec = place.name(), "an exec that was given up may still run"),
+                None => {}
             }
         };
         if let Err(error) = std::thread::Builder::new().name("exec-end".into()).spawn(ending) {

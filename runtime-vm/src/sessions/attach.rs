@@ -83,11 +83,9 @@ impl Backend {
     ) -> Result<Locked> {
         let named = |error: Error| error.during(operation).on(subject(id, session));
         let container = self.admit(operation, id).await?.0.record;
-        let dir = self.layout.container(id).session(session);
-        self.let_session_end(&container, &dir).await.map_err(named)?;
-        let locked = self.lock_session(id, session).await.map_err(named)?;
-        let locked = locked.ok_or_else(|| named(Error::new(ErrorKind::NotFound)))?;
-        match self.settle_locked_session(&container, &locked).await.map_err(named)? {
+        let settled = self.lock_settled_session(&container, session).await.map_err(named)?;
+        let (locked, sight) = settled.ok_or_else(|| named(Error::new(ErrorKind::NotFound)))?;
+        match sight {
             Sight::Running | Sight::Ending | Sight::Unseen => Ok(locked),
             Sight::Stopped(_) => {
                 Err(named(wrong_state(ContainerStatus::Stopped, &[ContainerStatus::Running])))

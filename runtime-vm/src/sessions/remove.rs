@@ -16,10 +16,10 @@ impl Backend {
     /// Forgets a session that ended, and its files.
     pub(crate) async fn clean_up_session(&self, id: &ContainerId, session: &ExecId) -> Result<()> {
         let named = |error: Error| error.during(Operation::ExecCleanup).on(subject(id, session));
-        let (container, dir) = self.known(Operation::ExecCleanup, id).map_err(named)?;
-        self.let_session_end(&container, &dir.session(session)).await.map_err(named)?;
-        let Some(locked) = self.lock_session(id, session).await.map_err(named)? else { return Ok(()) };
-        match self.settle_locked_session(&container, &locked).await.map_err(named)? {
+        let (container, _) = self.known(Operation::ExecCleanup, id).map_err(named)?;
+        let locked = self.lock_settled_session(&container, session).await.map_err(named)?;
+        let Some((locked, sight)) = locked else { return Ok(()) };
+        match sight {
             Sight::Running | Sight::Ending | Sight::Unseen => {
                 Err(named(wrong_state(ContainerStatus::Running, &[ContainerStatus::Stopped])))
             }
@@ -41,19 +41,32 @@ impl Backend {
         if let Ok(Some(container)) = Record::read(&self.layout.container(id))
             && let Ok(command) = Command::new(self, &container, &record.exec)
         {
-            self.undo_session(&container, record, command.written_at(dir.path())).await;
+            self.undo_session(&container, record, command, dir).await;
+        } else {
+            discard(dir.path());
         }
-        discard(dir.path());
     }
 
-    /// Ends what was begun for a session that was not made.
-    pub(super) async fn undo_session(&self, container: &Record, record: &SessionRecord, command: Command) {
-        if command.shim_lives()
-            && let Ok(client) = command.client(self).await
-        {
-            command.end(&client).await;
-        }
+    /// Ends what was begun for a session that was not made, and removes its files. Where the shim does not end it they are left:
+    /// whoever comes to the session next tries again.
+    pub(super) async fn undo_session(
+        &self,
+        container: &Record,
+        record: &SessionRecord,
+        command: Command,
+        dir: &ContainerDir,
+    ) {
+        let command = command.written_at(dir.path());
+        let ended = match command.client(self).await {
+            Ok(client) if command.shim_lives() => command.end(&client).await,
+            _ => !command.shim_lives(),
+        };
         self.release_streams(container, record).await;
+        if ended {
+            discard(dir.path());
+        } else {
+            tracing::warn!(exec = record.exec, "the program of a session that was not made may still run");
+        }
     }
 
     /// Lets the shim and the monitor forget the sessions of a container whose processes are gone. Their files go with the

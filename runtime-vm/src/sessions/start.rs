@@ -125,10 +125,12 @@ impl Work for Opening {
     }
 
     async fn undo(self) {
-        if let Ok(Some(container)) = Record::read(&self.backend.layout.container(&self.id)) {
-            self.backend.undo_session(&container, &self.record, self.command).await;
+        match Record::read(&self.backend.layout.container(&self.id)) {
+            Ok(Some(container)) => {
+                self.backend.undo_session(&container, &self.record, self.command, &self.dir).await;
+            }
+            _ => discard(self.dir.path()),
         }
-        discard(self.dir.path());
     }
 }
 

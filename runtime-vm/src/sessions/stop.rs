@@ -85,9 +85,9 @@ impl Backend {
         let begun = Instant::now();
         let (container, dir) = self.known(Operation::ExecStop, id)?;
         let dir = dir.session(session);
-        self.let_session_end(&container, &dir).await?;
-        let mut locked = self.locked_session(id, session).await?;
-        if let Sight::Stopped(code) = self.settle_locked_session(&container, &locked).await? {
+        let settled = self.lock_settled_session(&container, session).await?;
+        let (mut locked, sight) = settled.ok_or_else(|| Error::new(ErrorKind::NotFound))?;
+        if let Sight::Stopped(code) = sight {
             return Ok(Progress::Done(code));
         }
         self.refuse_in_paused(&container)?;
@@ -131,13 +131,13 @@ impl Backend {
         session: &ExecId,
         witness: &Witness,
     ) -> Result<Option<Option<i32>>> {
-        let (container, dir) = self.known(Operation::ExecStop, id)?;
-        self.let_session_end(&container, &dir.session(session)).await?;
-        let mut locked = self.locked_session(id, session).await?;
+        let (container, _) = self.known(Operation::ExecStop, id)?;
+        let settled = self.lock_settled_session(&container, session).await?;
+        let (mut locked, sight) = settled.ok_or_else(|| Error::new(ErrorKind::NotFound))?;
         if !witness.is_current(&locked.dir) {
             return Err(Error::new(ErrorKind::NotFound));
         }
-        if let Sight::Stopped(code) = self.settle_locked_session(&container, &locked).await? {
+        if let Sight::Stopped(code) = sight {
             return Ok(Some(code));
         }
         self.mark_session(&mut locked, StopStage::Killing)?;
@@ -153,10 +153,6 @@ impl Backend {
         let mut command = Command::new(self, container, &record.exec)?;
         command.is_process(record.command);
         Ok(command)
-    }
-
-    async fn locked_session(&self, id: &ContainerId, session: &ExecId) -> Result<Locked> {
-        self.lock_session(id, session).await?.ok_or_else(|| Error::new(ErrorKind::NotFound))
     }
 
     /// Notes how far the stop has come, and whose it is.
