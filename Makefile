@@ -39,7 +39,7 @@ fix: ## apply formatting and what clippy can repair; writes
 	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 	cargo fmt --all
 
-bench: ## hold lives, execs, states, signals and stats to their targets, against the bare programs
+bench: ## hold lives, execs, states, signals, stats and the reading of handlers to their targets, against the bare programs
 	@scripts/install-host-needs
 	cargo build --locked --release -p manyrun-tests -p manyrun-bench-baseline -p manyrun-bench-shim-baseline -p runtime-vm --bins
 	@"$(TARGET)/release/bench"

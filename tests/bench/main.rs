@@ -4,13 +4,15 @@
 //! counts are medians. The program prints one row for each target and ends with 1 when one is missed.
 //!
 //! ```text
-//! bench [PAIRS [PART...]]      100 pairs of all parts unless given; parts: life, exec, look, shim
+//! bench [PAIRS [PART...]]      100 pairs of all parts unless given; parts: life, exec, look, shim,
+//!                             handlers
 //! ```
 //! The state of both sides is on a memory file system where the host has one, as it is on a node; `MANYRUN_BENCH_STATE`
 //! names another directory.
 
 mod compare;
 mod exec;
+mod handlers;
 mod life;
 mod look;
 mod place;
@@ -34,7 +36,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 const FEWEST_PAIRS: usize = 50;
 /// The cgroup under which each side has its own.
 const CGROUP: &str = "/manyrun/bench";
-const PARTS: &[&str] = &["life", "exec", "look", "shim"];
+const PARTS: &[&str] = &["life", "exec", "look", "shim", "handlers"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -70,7 +72,9 @@ fn run(pairs: usize, parts: &[&str]) -> Result<bool> {
     if let Some(part) = parts.iter().find(|part| !PARTS.contains(part)) {
         return Err(format!("no part {part:?}; the parts are {}", PARTS.join(", ")).into());
     }
-    if let Some(need) = ["crun", "runc", "vm:runc"].into_iter().find_map(host::lacks) {
+    // Reading files needs no runtime.
+    let runtimes = if parts == ["handlers"] { &[][..] } else { &["crun", "runc", "vm:runc"] };
+    if let Some(need) = runtimes.iter().copied().find_map(host::lacks) {
         return Err(format!("nothing was measured: {need}").into());
     }
     let place = Place::make()?;
@@ -88,6 +92,7 @@ fn run(pairs: usize, parts: &[&str]) -> Result<bool> {
                     }
                 }
                 "look" => look::measure("crun", &place.part("look")?, &mut table).await?,
+                "handlers" => handlers::measure(&place.part("handlers")?, &mut table)?,
                 _ => shim::measure(pairs, &place.part("shim")?, &mut table).await?,
             }
         }
