@@ -27,6 +27,9 @@ fuzz: ## feed each reader of configuration what breaks it, T seconds each [T=600
 verify: ## formatting, lints, documentation, architecture; never writes to the tree
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cd fuzz && cargo fmt --check
+	@# Nothing is linked, so that no C++ compiler is needed for the library of the fuzzer.
+	cd fuzz && CUSTOM_LIBFUZZER_PATH=/nonexistent/libfuzzer.a cargo clippy --locked --all-targets --target-dir "$(abspath $(TARGET))" -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	cargo test --locked -p manyrun-tests --test architecture
 	@if cargo deny --version >/dev/null 2>&1; then \
@@ -38,6 +41,7 @@ verify: ## formatting, lints, documentation, architecture; never writes to the t
 fix: ## apply formatting and what clippy can repair; writes
 	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 	cargo fmt --all
+	cd fuzz && cargo fmt
 
 bench: ## hold lives, execs, states, signals, stats and the reading of handlers to their targets, against the bare programs
 	@scripts/install-host-needs

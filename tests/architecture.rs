@@ -128,6 +128,33 @@ fn unsafe_code_lives_in_named_files_only() {
     assert_eq!(found, named, "left: files with unsafe code; right: files that this test names");
 }
 
+/// What is fuzzed is what is shipped: the fuzzer's own lock file may add packages, and nothing else.
+#[test]
+fn the_fuzzer_builds_the_versions_of_the_workspace() {
+    let locked = |name: &str| {
+        let text = std::fs::read_to_string(root().join(name)).unwrap();
+        let mut packages: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for package in text.split("[[package]]").skip(1) {
+            let value = |key: &str| {
+                let line = package.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+                line.trim_matches([' ', '=', '"']).to_owned()
+            };
+            packages.entry(value("name")).or_default().insert(value("version"));
+        }
+        packages
+    };
+    let (ours, fuzzed) = (locked("Cargo.lock"), locked("fuzz/Cargo.lock"));
+    assert!(ours.contains_key("toml") && fuzzed.contains_key("toml"), "lock files have another shape");
+    let mut wrong = Vec::new();
+    for (name, versions) in &fuzzed {
+        let Some(known) = ours.get(name) else { continue };
+        wrong.extend(
+            versions.difference(known).map(|version| format!("{name}@{version}, here it is {known:?}")),
+        );
+    }
+    assert!(wrong.is_empty(), "in fuzz/: cargo update -p NAME@VERSION --precise HERE: {wrong:#?}");
+}
+
 #[test]
 fn files_stay_small() {
     let mut sizes: Vec<(usize, String)> =

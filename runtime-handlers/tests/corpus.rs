@@ -13,6 +13,10 @@ fn replay(target: &str, read: fn(&[u8])) {
     files.sort();
     assert!(files.len() > 5, "the corpus of {target} has gone: {} inputs", files.len());
     for path in files {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        // What the fuzzer found has the name that it gave, and what people added says what it is.
+        let is_found = name.len() == 40 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        assert!(is_found || name.starts_with(|first: char| first.is_ascii_lowercase()), "{}", path.display());
         let data = std::fs::read(&path).unwrap();
         // A panic alone would not say which input it was.
         if std::panic::catch_unwind(|| read(&data)).is_err() {
