@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use runtime_api::{
@@ -195,7 +195,8 @@ impl Runtime {
     /// # Errors
     /// Those of the method, and those of [`Runtime::of`].
     pub async fn start(&self, id: &ContainerId) -> Result<()> {
-        let runtime = self.of(id, Operation::Start).await?;
+        let (snapshot, runtime) = self.find(id, Operation::Start).await?;
+        let made = self.made(id);
         let done = runtime.start(id).await;
         // What was refused for other reasons says nothing of the program.
         let failure = match &done {
@@ -203,21 +204,35 @@ impl Runtime {
             Err(error) if matches!(error.kind(), ErrorKind::Rejected { .. }) => Some(error.report()),
             Err(_) => return done,
         };
-        if let Err(error) = self.remember_start(id, failure, &runtime).await {
+        if let Err(error) = self.remember_start(id, failure, made, (&snapshot, &runtime)).await {
             tracing::warn!(container = %id, "how the start went was not kept: {}", error.report());
         }
         done
+    }
+
+    /// When the container was made that the store has under this id.
+    fn made(&self, id: &ContainerId) -> Option<SystemTime> {
+        self.store.get(id).ok().flatten().map(|container| container.created_at)
     }
 
     async fn remember_start(
         &self,
         id: &ContainerId,
         failure: Option<String>,
-        runtime: &SharedRuntime,
+        made: Option<SystemTime>,
+        (snapshot, runtime): (&Snapshot, &SharedRuntime),
     ) -> Result<()> {
-        let Some(mut container) = self.store.get(id)?.filter(|each| each.start_failure != failure) else {
+        let same = |each: &Container| Some(each.created_at) == made && each.start_failure != failure;
+        if self.store.get(id)?.filter(same).is_none() {
             return Ok(());
-        };
+        }
+        // Meanwhile it may be deleted, and another one created under its id: not while the id is held. What was made past
+        // the facade has no file to hold.
+        let held = reservation::take_again(&self.base, id, snapshot).await?;
+        if held.is_none() && reservation::whereabouts(&self.base, id).is_some() {
+            return Err(reservation::taken(id, "it is being created or deleted at this moment"));
+        }
+        let Some(mut container) = self.store.get(id)?.filter(same) else { return Ok(()) };
         container.start_failure = failure;
         self.store.add(container)?;
         // Who deleted it meanwhile must not find it again.
@@ -236,13 +251,17 @@ impl Runtime {
             Err(error) if request.force && error.is_not_found() => return self.store.delete(id),
             found => found?,
         };
+        let made = self.made(id);
         runtime.delete(id, request).await?;
-        self.store.delete(id)?;
-        if let Some(reservation) = reservation::take_again(&self.base, id, &snapshot)? {
-            // The same id may have been created again between the two steps; then it keeps its file.
-            if matches!(runtime.state(id).await, Err(error) if error.is_not_found()) {
-                reservation.give_back();
-            }
+        let held = reservation::take_again(&self.base, id, &snapshot).await;
+        // The same id may have been created again since: then it keeps its place in the store and its file.
+        if self.made(id) == made {
+            self.store.delete(id)?;
+        }
+        if let Some(held) = held?
+            && matches!(runtime.state(id).await, Err(error) if error.is_not_found())
+        {
+            held.give_back();
         }
         Ok(())
     }

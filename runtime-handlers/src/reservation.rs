@@ -71,18 +71,25 @@ pub(crate) async fn take(base: &Path, id: &ContainerId) -> Result<Taken> {
     Ok(Taken::UnderWay)
 }
 
-/// Takes the lock of an id that has a file which names `snapshot`, unless somebody holds it.
-pub(crate) fn take_again(base: &Path, id: &ContainerId, snapshot: &Snapshot) -> Result<Option<Reservation>> {
-    match lock(&path(base, id), false) {
-        Ok(Some(mut reservation)) => {
-            reservation.decided = true;
-            let same = reservation.read().as_ref() == Some(snapshot);
-            Ok(same.then_some(reservation))
+/// Takes the lock of an id that has a file which names `snapshot`, unless somebody goes on holding it.
+pub(crate) async fn take_again(
+    base: &Path,
+    id: &ContainerId,
+    snapshot: &Snapshot,
+) -> Result<Option<Reservation>> {
+    for _ in 0..TRIES {
+        match lock(&path(base, id), false) {
+            Ok(Some(mut reservation)) => {
+                reservation.decided = true;
+                let same = reservation.read().as_ref() == Some(snapshot);
+                return Ok(same.then_some(reservation));
+            }
+            Ok(None) => tokio::time::sleep(PAUSE).await,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error),
         }
-        Ok(None) => Ok(None),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error),
     }
+    Ok(None)
 }
 
 impl Reservation {
@@ -186,17 +193,17 @@ mod tests {
         assert!(matches!(take(base.path(), &id("a")).await.unwrap(), Taken::Free(_)));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn only_the_snapshot_that_has_it_can_give_it_back() {
         let base = tempfile::tempdir().unwrap();
         let (web, other) = (Snapshot::of(&toy_config("web")), Snapshot::of(&toy_config("other")));
-        assert!(take_again(base.path(), &id("a"), &web).unwrap().is_none());
+        assert!(take_again(base.path(), &id("a"), &web).await.unwrap().is_none());
         let Taken::Free(mut first) = take(base.path(), &id("a")).await.unwrap() else { panic!("it is free") };
         first.give(&web).unwrap();
-        assert!(take_again(base.path(), &id("a"), &web).unwrap().is_none(), "it is locked");
+        assert!(take_again(base.path(), &id("a"), &web).await.unwrap().is_none(), "it is locked");
         first.keep();
-        assert!(take_again(base.path(), &id("a"), &other).unwrap().is_none());
-        take_again(base.path(), &id("a"), &web).unwrap().unwrap().give_back();
+        assert!(take_again(base.path(), &id("a"), &other).await.unwrap().is_none());
+        take_again(base.path(), &id("a"), &web).await.unwrap().unwrap().give_back();
         assert_eq!(whereabouts(base.path(), &id("a")), None);
     }
 }

@@ -143,13 +143,8 @@ async fn a_new_process_readopts_what_an_earlier_one_left() {
     earlier.create(Some(&name("two")), request("b")).await.unwrap();
     earlier.shutdown().await;
     let later = over(base.path(), HandlerTable::new([]));
-    let gone = Container::new(
-        id("gone"),
-        "/b",
-        name("one"),
-        earlier_snapshot(&later).await,
-        std::time::SystemTime::now(),
-    );
+    let gone =
+        Container::new(id("gone"), "/b", name("one"), earlier_snapshot(&later).await, SystemTime::now());
     later.store().add(gone).unwrap();
     let listing = later.readopt().await.unwrap();
     assert_eq!(listing.containers.len(), 2);
@@ -176,6 +171,72 @@ async fn why_a_start_failed_is_kept_until_one_succeeds() {
     assert_eq!(kept(&runtime), None);
     runtime.start(&id("nobody")).await.unwrap_err();
     assert!(runtime.store().get(&id("nobody")).unwrap().is_none());
+}
+
+/// A store in which, between two looks at it, somebody deletes a container and creates another one under the same id.
+#[derive(Debug)]
+struct Swapping {
+    inner: MemoryStore,
+    swap_at: usize,
+    looks: std::sync::atomic::AtomicUsize,
+}
+
+impl ContainerStore for Swapping {
+    fn add(&self, container: Container) -> Result<()> {
+        self.inner.add(container)
+    }
+    fn get(&self, id: &ContainerId) -> Result<Option<Container>> {
+        let found = self.inner.get(id)?;
+        if self.looks.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1 == self.swap_at
+            && let Some(mut other) = found.clone()
+        {
+            other.created_at += Duration::from_secs(1);
+            other.name = "another".to_owned();
+            self.inner.add(other)?;
+        }
+        Ok(found)
+    }
+    fn delete(&self, id: &ContainerId) -> Result<()> {
+        self.inner.delete(id)
+    }
+    fn list(&self) -> Result<Vec<Container>> {
+        self.inner.list()
+    }
+}
+
+#[tokio::test]
+async fn what_is_told_of_a_container_is_not_told_of_the_next_one_of_its_id() {
+    let a = id("unstartable");
+    for swap_at in [1, 2] {
+        let base = tempfile::tempdir().unwrap();
+        let store = Arc::new(Swapping { inner: MemoryStore::new(), swap_at, looks: Default::default() });
+        let runtime = over(base.path(), table(&["one"])).with_store(store.clone());
+        runtime.create(None, request("unstartable")).await.unwrap();
+        runtime.start(&a).await.unwrap_err();
+        let kept = store.inner.get(&a).unwrap().unwrap();
+        assert_eq!((kept.name.as_str(), kept.start_failure), ("another", None), "at look {swap_at}");
+    }
+    let base = tempfile::tempdir().unwrap();
+    let store = Arc::new(Swapping { inner: MemoryStore::new(), swap_at: 1, looks: Default::default() });
+    let runtime = over(base.path(), table(&["one"])).with_store(store.clone());
+    runtime.create(None, request("a")).await.unwrap();
+    runtime.delete(&id("a"), DeleteRequest::force()).await.unwrap();
+    assert_eq!(store.inner.get(&id("a")).unwrap().unwrap().name, "another");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_of_an_id_that_somebody_creates_or_deletes() {
+    let base = tempfile::tempdir().unwrap();
+    let runtime = over(base.path(), table(&["one"]));
+    let a = id("unstartable");
+    runtime.create(None, request("unstartable")).await.unwrap();
+    let Taken::Given(_, held) = reservation::take(base.path(), &a).await.unwrap() else {
+        panic!("it is ours")
+    };
+    runtime.start(&a).await.unwrap_err();
+    assert_eq!(runtime.store().get(&a).unwrap().unwrap().start_failure, None);
+    drop(held);
+    assert_eq!(traces(base.path(), "unstartable"), 1);
 }
 
 #[tokio::test]
