@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use manyrun_tests::patience::{LIMIT, within};
+use manyrun_tests::patience::{LIMIT, until, within};
 use manyrun_tests::place::{Place, on};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -130,6 +130,41 @@ async fn a_checkpoint_whose_shim_dies_is_whole_or_nothing() {
             }
             assert!(names(&images).is_empty(), "left beside the images: {:?}", names(&images));
             delete(&runtime, &id).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_that_a_stopped_shim_comes_to_late_is_not_made() {
+    on(SHIMS, async |place| {
+        let images = images(place);
+        for number in 0..3 {
+            let runtime = place.open(&place.config()).await;
+            if !can(&runtime) {
+                return;
+            }
+            let id = ready(place, &runtime, &format!("late{number}")).await;
+            let shim = shim_of(place, &id);
+            kill(shim, Signal::SIGSTOP).unwrap();
+            let (own, its) = (SharedRuntime::clone(&runtime), id.clone());
+            let request = CheckpointRequest::new(images.join("image"));
+            let saving = tokio::spawn(async move { own.checkpoint(&its, request).await.map(drop) });
+            until("the way to the image", || {
+                place.container(&id).join("images/0").is_symlink().then_some(())
+            })
+            .await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            end(runtime).await;
+            within(LIMIT, "the end of the call", saving).await.unwrap().unwrap_err();
+            let runtime = place.open(&place.config()).await;
+            let state = within(LIMIT, "state", runtime.state(&id)).await.unwrap();
+            assert_eq!(state.status, ContainerStatus::Running, "{state:?}");
+            kill(shim, Signal::SIGCONT).unwrap();
+            is_whole(&runtime, &id).await;
+            assert!(names(&images).is_empty(), "left beside the images: {:?}", names(&images));
+            delete(&runtime, &id).await;
+            end(runtime).await;
         }
     })
     .await;

@@ -13,6 +13,7 @@
 //!     exit, oom             from the monitor
 //!     attach                the monitor's socket
 //!     io/                   the fifos between the shim and the monitor
+//!     images/<n>            links to the images of checkpoints: a shim is told no other path to them
 //!     execs/<owner>.<n>/    one running exec: process.json, and the fifos between the shim and its caller
 //!     sessions/.<id>.<n>/   an exec session being made or removed
 //!     sessions/<id>/        one exec session: lock, record.json, process.json, and the monitor's files as above
@@ -126,6 +127,11 @@ impl ContainerDir {
     /// Where criu works, and leaves its logs.
     pub(crate) fn criu(&self) -> PathBuf {
         self.0.join("criu")
+    }
+
+    /// The links through which shims find the images that they are to make.
+    pub(crate) fn images(&self) -> PathBuf {
+        self.0.join("images")
     }
 
     pub(crate) fn execs(&self) -> PathBuf {

@@ -4,6 +4,7 @@
 //! ends the runtime, and criu goes on by itself for a moment.
 
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -13,9 +14,11 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use runtime_host::criu::{self, NETWORK_LOCK};
+use runtime_host::document::cannot_write;
 use runtime_host::process::{Identity, with_arguments};
 
 use crate::connector::NoSaver;
+use crate::layout::ContainerDir;
 use crate::text::last_line;
 
 /// How long each question may take.
@@ -64,6 +67,39 @@ pub(crate) async fn ask(below: &str) -> Result<String, NoSaver> {
 /// The programs that the answer depends on; one that is not there counts, too.
 pub(crate) fn consulted(below: &str) -> [Option<PathBuf>; 3] {
     [below, "criu", NETWORK_LOCK].map(program)
+}
+
+/// Makes the link through which a shim finds the image that it is to make. It is told no other path, so that it can be kept from
+/// an image that nobody waits for any more.
+pub(crate) fn lead(dir: &ContainerDir, image: &Path) -> runtime_api::Result<PathBuf> {
+    let links = dir.images();
+    std::fs::create_dir_all(&links).map_err(|error| cannot_write(&links, error))?;
+    let mut number = 0_u32;
+    loop {
+        let link = links.join(number.to_string());
+        match symlink(image, &link) {
+            Ok(()) => return Ok(link),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(cannot_write(&link, error)),
+        }
+    }
+}
+
+/// From here on no image can be begun that a shim was told of: a shim that stood still may come to it much later, and would end a
+/// container of which it was told that it goes on. The links stay, and lead nowhere; what is not there a runtime would make.
+pub(crate) fn bar(dir: &ContainerDir) -> runtime_api::Result<()> {
+    let links = dir.images();
+    let (nowhere, new) = (links.join("nowhere"), links.join("new"));
+    for link in std::fs::read_dir(&links).into_iter().flatten().flatten() {
+        let link = link.path();
+        if std::fs::read_link(&link).is_ok_and(|target| target == nowhere) {
+            continue;
+        }
+        let _ = std::fs::remove_file(&new);
+        let barred = symlink(&nowhere, &new).and_then(|()| std::fs::rename(&new, &link));
+        barred.map_err(|error| cannot_write(&link, error))?;
+    }
+    Ok(())
 }
 
 /// The processes that save or restore in this directory, and with this image: runtimes are told the one, and criu has the one

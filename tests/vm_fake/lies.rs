@@ -1,7 +1,5 @@
 //! Shims that say what is not so, or do not say what is: nobody is told a code that was made up, and nobody waits for ever.
 
-use std::process::{Command, Stdio};
-
 use manyrun_tests::fake_shim::Misdeed;
 use manyrun_tests::patience::{LIMIT, within};
 use runtime_api::{
@@ -11,7 +9,7 @@ use runtime_test::Workload;
 use runtime_vm::task::answer::TaskStatus;
 use ttrpc::Code;
 
-use crate::place::{PATIENT, Place, id, program};
+use crate::place::{Bystander, PATIENT, Place, id, program};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_end_that_is_only_said_is_not_believed() {
@@ -112,33 +110,13 @@ async fn a_pid_that_is_none_is_no_pid() {
     place.end(&id).await;
 }
 
-/// A process that has nothing to do with any container.
-struct Bystander(std::process::Child);
-
-impl Bystander {
-    fn new() -> Self {
-        Self(Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().unwrap())
-    }
-
-    fn lives(&mut self) -> bool {
-        self.0.try_wait().unwrap().is_none()
-    }
-}
-
-impl Drop for Bystander {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pid_of_somebody_else_brings_that_no_harm() {
     for kill in [Misdeed::Late(std::time::Duration::ZERO), Misdeed::Dies, Misdeed::ForgetsTheCall] {
-        let mut bystander = Bystander::new();
+        let mut bystander = Bystander::new("");
         let (place, id) = (Place::new().await, id("one"));
         for method in ["Create", "Start", "State"] {
-            place.misdeeds().always(method, Misdeed::Pid(bystander.0.id()));
+            place.misdeeds().always(method, Misdeed::Pid(bystander.pid()));
         }
         place.running(&id, &program()).await;
         place.misdeeds().always("Kill", kill.clone());

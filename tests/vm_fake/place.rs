@@ -1,6 +1,8 @@
 //! A state directory with a value over fake shims.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use manyrun_tests::fake_shim::{FakeShimHarness, Misdeeds};
@@ -60,9 +62,14 @@ impl Place {
 
     /// Writes down that the monitor of a container is a process that is gone.
     pub(crate) fn lose_monitor(&self, id: &ContainerId) {
+        self.note(id, |record| record["shim"]["monitor"] = serde_json::json!({"pid": i32::MAX, "start": 1}));
+    }
+
+    /// Changes what is written down of a container.
+    pub(crate) fn note(&self, id: &ContainerId, change: impl FnOnce(&mut serde_json::Value)) {
         let path = self.container(id).join("record.json");
         let mut record: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        record["shim"]["monitor"] = serde_json::json!({"pid": i32::MAX, "start": 1});
+        change(&mut record);
         std::fs::write(&path, record.to_string()).unwrap();
     }
 
@@ -148,6 +155,33 @@ async fn open(dir: &TempDir, harness: &FakeShimHarness, create: Duration, others
     let name = dir.path().file_name().unwrap().to_string_lossy().into_owned();
     let context = OpenContext::new(dir.path().join("state"), format!("/manyrun/fake/{name}"));
     within(LIMIT, "open", harness.open_as(&handler, context)).await.unwrap()
+}
+
+/// A process that has nothing to do with any container, and an argument that says what it is about.
+pub(crate) struct Bystander(Child);
+
+impl Bystander {
+    pub(crate) fn new(argument: impl AsRef<OsStr>) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", "read wait"]).arg(argument);
+        // It reads for as long as we do not close its input, and goes with us.
+        Self(command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub(crate) fn lives(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 pub(crate) fn id(text: &str) -> ContainerId {

@@ -72,7 +72,9 @@ impl Backend {
         match self.save_container(&locked, request, &place, parent.as_deref()).await {
             Ok(()) => self.conclude_checkpoint(&mut locked).await.map(|()| CheckpointOutcome::new(image)),
             Err(error) => {
-                self.retract_checkpoint(&mut locked).await?;
+                if let Err(other) = self.retract_checkpoint(&mut locked).await {
+                    tracing::warn!(%id, error = %other.report(), "a checkpoint that failed is not undone");
+                }
                 Err(error)
             }
         }
@@ -185,6 +187,21 @@ impl Backend {
             self.conclude_checkpoint(locked).await
         } else {
             self.retract_checkpoint(locked).await
+        }
+    }
+
+    /// Finishes a checkpoint under a delete. By force, one that cannot be finished is given up.
+    pub(super) async fn end_checkpoint(&self, locked: &mut Locked, by_force: bool) -> Result<()> {
+        match self.resolve_checkpoint(locked, true).await {
+            Err(error) if by_force => {
+                tracing::warn!(id = %locked.record.id, error = %error.report(), "a checkpoint is given up");
+                if let Some(phase) = locked.record.checkpoint.take().filter(|phase| phase.saved != Some(true))
+                {
+                    phase.place.discard();
+                }
+                Ok(())
+            }
+            other => other,
         }
     }
 

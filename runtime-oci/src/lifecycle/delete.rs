@@ -34,12 +34,15 @@ pub(crate) struct Patience {
     runtime: Duration,
     /// For the monitor, to tell how the container ended.
     monitor: Duration,
+    /// Whether what cannot be finished is given up.
+    by_force: bool,
 }
 
 impl Patience {
-    pub(crate) const ORDINARY: Self = Self { runtime: DELETE_LIMIT, monitor: ENDING };
+    pub(crate) const ORDINARY: Self = Self { runtime: DELETE_LIMIT, monitor: ENDING, by_force: false };
     /// The processes are gone by then, and a monitor that does not say so hangs.
-    const FORCED: Self = Self { runtime: Duration::from_secs(5), monitor: Duration::from_secs(2) };
+    const FORCED: Self =
+        Self { runtime: Duration::from_secs(5), monitor: Duration::from_secs(2), by_force: true };
 }
 
 impl Backend {
@@ -118,7 +121,7 @@ impl Backend {
             locked.entry.touch();
             return Ok(());
         }
-        self.resolve_checkpoint(locked, true).await?;
+        self.end_checkpoint(locked, patience.by_force).await?;
         locked.record.phase = Phase::Deleting;
         locked.save()?;
         let status = self.end(locked, patience.monitor).await?;

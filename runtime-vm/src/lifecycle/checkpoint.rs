@@ -3,6 +3,9 @@
 //! The call runs in a task of the runtime value, so that it goes on without its caller. When the whole process goes, the shim
 //! ends the runtime below, and criu either lets the container go on or comes to its end all the same. What was begun stands
 //! in the record; whoever gets the lock next waits until nobody saves any more, and finishes it or takes it back.
+//!
+//! A shim that stands still may come to what it was asked long after that. So it finds the hidden directory through a link of
+//! ours only, and that leads nowhere before anybody looks whether the container was saved.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -22,6 +25,7 @@ use crate::backend::{Backend, Locked};
 use crate::observe::{self, Sight};
 use crate::record::{Frozen, Reach};
 use crate::saving;
+use crate::task::Fault;
 use crate::task::any::RuncCheckpoint;
 
 /// How long processes that were saved may take to be gone.
@@ -65,10 +69,17 @@ impl Backend {
             return Err(error);
         }
         if let Err(error) = self.save_container(&locked, request, &place).await {
-            until_nobody_saves(&locked, Instant::now() + PATIENCE, false).await?;
+            if let Err(busy) = until_nobody_saves(&locked, Instant::now() + PATIENCE, false).await {
+                tracing::warn!(%id, error = %busy.report(), "a checkpoint that failed is not over");
+                return Err(error.hint(
+                    "it is still at work; the next who asks for the container finds out what comes of it",
+                ));
+            }
             // A shim that does not answer, or dies, may have done it.
             if !was_saved(&locked, &place) {
-                self.retract_checkpoint(&mut locked).await?;
+                if let Err(other) = self.retract_checkpoint(&mut locked).await {
+                    tracing::warn!(%id, error = %other.report(), "a checkpoint that failed is not undone");
+                }
                 return Err(error);
             }
         }
@@ -85,16 +96,21 @@ impl Backend {
     ) -> Result<()> {
         let work = locked.dir.criu();
         criu::make_work(&work)?;
+        let link = saving::lead(&locked.dir, &place.hidden)?;
         let options = RuncCheckpoint {
             exit: !request.leave_running,
-            image: Some(place.hidden.clone()),
+            image: Some(link.clone()),
             work: Some(work.clone()),
             ..RuncCheckpoint::default()
         };
         let client = self.client(&locked.record).await?;
         let limit = Operation::Checkpoint.row().deadline.unwrap_or(Duration::from_secs(300));
         let id = locked.record.id.as_str();
-        let saved = client.checkpoint(id, &place.hidden, Some(options.payload()), limit).await;
+        let saved = client.checkpoint(id, &link, Some(options.payload()), limit).await;
+        if matches!(saved, Ok(()) | Err(Fault::Refused { .. })) {
+            // It will not come to it again.
+            let _ = std::fs::remove_file(&link);
+        }
         saved.map_err(|fault| {
             let error = fault.into_error(Operation::Checkpoint);
             let reason = criu::reason(&criu::tail_of(&work.join("dump.log"))).map(str::to_owned);
@@ -172,10 +188,27 @@ impl Backend {
         let saved = phase.saved.unwrap_or_else(|| was_saved(locked, &phase.place));
         if saved { self.conclude_checkpoint(locked).await } else { self.retract_checkpoint(locked).await }
     }
+
+    /// Finishes a checkpoint under a delete. By force, one that cannot be finished is given up.
+    pub(super) async fn end_checkpoint(&self, locked: &mut Locked, force: bool) -> Result<()> {
+        match self.resolve_checkpoint(locked, true).await {
+            Err(error) if force => {
+                tracing::warn!(id = %locked.record.id, error = %error.report(), "a checkpoint is given up");
+                if let Some(phase) = locked.record.checkpoint.take().filter(|phase| phase.saved != Some(true))
+                {
+                    phase.place.discard();
+                }
+                Ok(())
+            }
+            other => other,
+        }
+    }
 }
 
-/// Waits until nobody saves a container any more, which goes on for a moment when the shim has lost its caller.
+/// Waits until nobody saves a container any more, which goes on for a moment when the shim has lost its caller, and lets nobody
+/// begin.
 async fn until_nobody_saves(locked: &Locked, give_up: Instant, by_force: bool) -> Result<()> {
+    saving::bar(&locked.dir)?;
     let work = locked.dir.criu();
     // criu is done with its log before it is done with the image.
     let image = locked.record.checkpoint.as_ref().map(|phase| phase.place.hidden.as_path());

@@ -75,7 +75,7 @@ impl Backend {
             locked.entry.touch();
             return Ok(());
         }
-        self.resolve_checkpoint(locked, true).await?;
+        self.end_checkpoint(locked, force).await?;
         locked.record.phase = Phase::Deleting;
         locked.save()?;
         let status = self.end(locked).await?;

@@ -1,21 +1,26 @@
 //! What a fake shim does wrong on command.
 
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use containerd_shim_protos::api;
 use protobuf::Message as _;
+use tokio::sync::Notify;
 use ttrpc::Code;
 
 use runtime_vm::task::answer::TaskStatus;
 
-/// What is wrong with the answers to a method. But for the first two the request is carried out.
+/// What is wrong with the answers to a method. But for the first three the request is carried out at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Misdeed {
     /// It is refused with this.
     Refuses(Code, String),
     /// It is not carried out, and the connection is closed.
     ForgetsTheCall,
+    /// It is carried out when the commands are [taken back](Misdeeds::none), whoever is gone by then.
+    Hesitates,
     /// The answer comes so much later.
     Late(Duration),
     /// There is no answer.
@@ -106,6 +111,8 @@ struct Rule {
 #[derive(Debug, Default)]
 pub struct Misdeeds {
     rules: Mutex<Vec<Rule>>,
+    taken_back: Notify,
+    hesitating: AtomicUsize,
 }
 
 impl Misdeeds {
@@ -122,6 +129,30 @@ impl Misdeeds {
     /// From now on they behave.
     pub fn none(&self) {
         self.rules().clear();
+        self.taken_back.notify_waiters();
+    }
+
+    /// How many calls are not carried out yet, or are just now.
+    #[must_use]
+    pub fn hesitating(&self) -> usize {
+        self.hesitating.load(Ordering::SeqCst)
+    }
+
+    /// Does what is to be done once the commands are taken back.
+    pub(super) async fn hesitate<T>(&self, then: impl Future<Output = T>) -> T {
+        self.hesitating.fetch_add(1, Ordering::SeqCst);
+        loop {
+            let mut taken_back = pin!(self.taken_back.notified());
+            // What is taken back between the look and the wait must not be missed.
+            taken_back.as_mut().enable();
+            if self.rules().is_empty() {
+                break;
+            }
+            taken_back.await;
+        }
+        let done = then.await;
+        self.hesitating.fetch_sub(1, Ordering::SeqCst);
+        done
     }
 
     fn add(&self, method: &str, misdeed: Misdeed, times: usize) {

@@ -24,7 +24,10 @@ impl World {
             let id = parts.known(&request.id)?.id.clone();
             let (key, saved) = parts.model.save(&id)?;
             let text = serde_json::to_vec(&saved).map_err(std::io::Error::other);
-            text.and_then(|text| std::fs::write(image.join(LANDMARK), text))
+            // As runtimes do, it makes what is not there.
+            let made = std::fs::create_dir_all(image);
+            made.and(text)
+                .and_then(|text| std::fs::write(image.join(LANDMARK), text))
                 .and_then(|()| std::fs::write(Path::new(&options.work_path).join(SAVED), "saved"))
                 .map_err(|error| Refusal::new(Code::UNKNOWN, format!("nothing can be written: {error}")))?;
             let mut order = CheckpointRequest::new(image);

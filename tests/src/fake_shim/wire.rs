@@ -128,6 +128,7 @@ async fn answer(world: Arc<World>, frame: Frame, say: mpsc::UnboundedSender<Say>
             let _ = say.send(Say::Close);
             return;
         }
+        Some(Misdeed::Hesitates) => world.misdeeds().hesitate(service::call(&world, &request)).await,
         _ => service::call(&world, &request).await,
     };
     if let (Ok(reply), Some(misdeed)) = (&mut reply, &misdeed) {
