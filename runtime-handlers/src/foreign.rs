@@ -41,6 +41,11 @@ impl Remarks {
     /// Says where a key was written. The last place counts.
     pub(crate) fn written(&mut self, native: &str, key: &str, at: &Located) {
         self.written.retain(|each| each.key != native);
+        self.also_written(native, key, at);
+    }
+
+    /// Says where more of a key was written that has several sources.
+    pub(crate) fn also_written(&mut self, native: &str, key: &str, at: &Located) {
         self.written.push(Written::new(native, key, at.place.here()));
     }
 }

@@ -101,7 +101,8 @@ pub struct HandlerTable {
     pub switched_off: BTreeMap<HandlerName, Origin>,
     /// Handlers that are configured and cannot be used.
     pub unavailable: BTreeMap<HandlerName, Unavailable>,
-    /// Where each key of a handler was written. Keys that nobody wrote have their defaults.
+    /// Where each key of a handler was written; a list that several keys add to has several places. Keys that nobody wrote
+    /// have their defaults.
     pub written: BTreeMap<HandlerName, Vec<Written>>,
     /// The time zone of containers; `None` leaves them the one of their image.
     pub time_zone: Option<TimeZone>,

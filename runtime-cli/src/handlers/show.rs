@@ -1,9 +1,9 @@
 //! `manyrun handlers show`.
 
 use runtime_api::{HandlerConfig, Result};
-use runtime_handlers::HandlerTable;
 use runtime_handlers::diff;
 use runtime_handlers::resolve::ThisHost;
+use runtime_handlers::{HandlerTable, Written};
 use serde_json::{Value, json};
 
 use super::inputs::{Found, dialect_name};
@@ -68,20 +68,20 @@ pub(super) fn files(table: &HandlerTable, all: bool) -> String {
 fn keys(table: &HandlerTable, config: &HandlerConfig, output: &Output) {
     let written = table.written.get(&config.name);
     for (key, value) in diff::keys(config) {
-        let mut places = written.into_iter().flatten().filter(|each| {
+        let places = written.into_iter().flatten().filter(|each| {
             each.key == key
                 || key.starts_with(&format!("{}.", each.key))
                 || (key == "paths" && each.key == "path")
         });
-        let place = places.next().map_or_else(
-            || "default".to_owned(),
-            |each| match &each.written_as {
+        let places: Vec<_> = places
+            .map(|each| match &each.written_as {
                 same if *same == each.key || each.key.ends_with(&format!(".{same}")) => {
                     each.origin.to_string()
                 }
                 other => format!("{} {other}", each.origin),
-            },
-        );
+            })
+            .collect();
+        let place = if places.is_empty() { "default".to_owned() } else { places.join(", ") };
         output.say(&format!("    {key} = {}  {place}", shortened(&value)));
     }
 }
@@ -107,18 +107,27 @@ pub(super) fn binaries(config: &HandlerConfig) -> String {
     }
 }
 
+/// The place of each key; where it has several, the others as `also`.
+fn places(keys: &[Written]) -> Value {
+    let mut all = serde_json::Map::new();
+    for each in keys {
+        let place = json!({"origin": each.origin, "written_as": each.written_as});
+        match all.get_mut(&each.key).and_then(Value::as_object_mut) {
+            None => {
+                all.insert(each.key.clone(), place);
+            }
+            Some(first) => {
+                let also = first.entry("also").or_insert_with(|| json!([]));
+                also.as_array_mut().map(|also| also.push(place));
+            }
+        }
+    }
+    Value::Object(all)
+}
+
 pub(super) fn document(table: &HandlerTable) -> Value {
-    let written: serde_json::Map<_, _> = table
-        .written
-        .iter()
-        .map(|(name, keys)| {
-            let keys = keys.iter().map(|each| {
-                let place = json!({"origin": each.origin, "written_as": each.written_as});
-                (each.key.clone(), place)
-            });
-            (name.to_string(), keys.collect())
-        })
-        .collect();
+    let written: serde_json::Map<_, _> =
+        table.written.iter().map(|(name, keys)| (name.to_string(), places(keys))).collect();
     let unavailable: serde_json::Map<_, _> = table
         .unavailable
         .iter()

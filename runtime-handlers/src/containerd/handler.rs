@@ -69,6 +69,15 @@ fn convert(
             ),
         );
     }
+    for name in ["sandboxer", "sandbox_mode"] {
+        if let Some((_, key)) = view.text(name).filter(|(text, _)| is_runc && *text == "shim") {
+            let why = "the kind oci starts the runtime itself, without a shim";
+            remarks.note(key, format!("key {name:?} has no effect here: {why}"));
+        }
+    }
+    if let Some((_, key)) = view.text("io_type").filter(|(text, _)| *text == "streaming") {
+        remarks.note(key, "key \"io_type\" has no effect here: streams do not go through containerd");
+    }
     for (name, why) in WITHOUT_EFFECT {
         if let Some(key) = view.get(name).filter(|key| says_something(key)) {
             remarks.note(key, format!("key {name:?} has no effect here: {why}"));
@@ -222,7 +231,7 @@ fn allowed(view: View<'_>, remarks: &mut Remarks) -> Result<Vec<String>, Broken>
             }
         }
         if let Some(key) = view.get(list).filter(|key| says_something(key)) {
-            remarks.written("annotations.allowed", list, key);
+            remarks.also_written("annotations.allowed", list, key);
         }
     }
     Ok(rules)

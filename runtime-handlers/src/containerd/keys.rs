@@ -70,6 +70,34 @@ pub(super) const OPTIONS_WITHOUT_EFFECT: &[&str] = &[
 mod tests {
     use super::*;
 
+    /// The golden cases of every key have every key, and whoever reads what became of them finds each of them.
+    #[test]
+    fn every_key_becomes_something_or_is_noted() {
+        for (version, known) in [("1", 8), ("2", HANDLER.len()), ("3", HANDLER.len())] {
+            let case = format!("tests/dialects/containerd/every-key-version-{version}");
+            let case = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(case);
+            let read = |name: &str| std::fs::read_to_string(case.join(name)).unwrap();
+            let (written, became) = (read("in/config.toml"), read("expected.toml"));
+            let all: Vec<_> = HANDLER.iter().chain(RUNC_OPTIONS).map(|key| key.name).collect();
+            let is_written = |name: &&str| {
+                let inner = format!(".{name}]");
+                written.lines().any(|line| {
+                    line.trim().starts_with(&format!("{name} = ")) || line.trim().ends_with(&inner)
+                })
+            };
+            let found: Vec<_> = all.iter().copied().filter(|name| is_written(name)).collect();
+            assert!(found.len() >= known, "version {version} has only {found:?}");
+            if version != "1" {
+                assert_eq!(found, all, "of version {version}");
+            }
+            // The options are told of one by one.
+            for name in found.iter().filter(|name| **name != "options") {
+                let told = [format!("key {name:?}"), format!("option {name:?}"), format!(" is {name} of ")];
+                assert!(told.iter().any(|text| became.contains(text)), "{name} of version {version} is lost");
+            }
+        }
+    }
+
     #[test]
     fn what_has_no_effect_is_known() {
         let known = |name: &str, keys: &[Key]| keys.iter().any(|key| key.name == name);

@@ -150,5 +150,14 @@ mod tests {
         let mapped: Vec<_> = NATIVE.iter().map(|(name, _)| *name).collect();
         assert_eq!(names.len(), 20);
         assert_eq!(names, mapped);
+        // The golden case of every key has every key, and tells what became of it.
+        let case = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialects/crio/every-key");
+        let read = |name: &str| std::fs::read_to_string(case.join(name)).unwrap();
+        let (written, became) = (read("in/crio.conf"), read("expected.toml"));
+        for name in names {
+            let inner = format!(".{name}]\n");
+            assert!(written.contains(&format!("\n{name} = ")) || written.contains(&inner), "{name}");
+            assert!(became.contains(&format!(" is {name} of ")), "{name} is lost");
+        }
     }
 }

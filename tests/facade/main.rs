@@ -1,0 +1,26 @@
+//! All handlers behind one value, on real runtimes and on the fake: what becomes of containers whose handler cannot be used
+//! any more, and what a handler says that its mounts can be.
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test fails it")]
+
+mod mounts;
+mod unavailable;
+
+use std::sync::Arc;
+
+use manyrun_tests::place::{self, Place};
+use runtime_handlers::{DiskStore, HandlerTable, Registry, Runtime};
+use runtime_oci::OciFactory;
+use runtime_test::FakeFactory;
+
+/// Runs a test on each of these runtimes, or says which of them this host lacks. Afterwards nothing may be left.
+async fn on(binaries: &[&'static str], test: impl AsyncFn(&Place)) {
+    place::on(binaries, test).await;
+}
+
+/// A facade as a process of its own would have it: every call gives another one, over the same state and the same store.
+fn facade(place: &Place, table: HandlerTable) -> Runtime {
+    let registry = Registry::new().register(FakeFactory::new().unwrap()).unwrap();
+    let registry = registry.register(OciFactory).unwrap();
+    let store = Arc::new(DiskStore::new(place.path("store")));
+    Runtime::new(table, registry, place.path("base")).with_store(store)
+}
