@@ -15,6 +15,8 @@ mod host_runtimes;
 mod invoke;
 #[path = "command/logs.rs"]
 mod logs;
+#[path = "command/newcomer.rs"]
+mod newcomer;
 #[path = "command/probe.rs"]
 mod probe;
 #[path = "command/run.rs"]

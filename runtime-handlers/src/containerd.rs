@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use runtime_api::{HandlerName, Origin, Result};
 
 use crate::document::schema::{
-    Key, Shape, Unknown, check_section, complain, fold_case, inner, key, note_slips, refuse,
+    Key, Shape, Unknown, check_section, complain, fold_case, inner, key, note_slips, note_strangers, refuse,
 };
 use crate::document::{self, Located, Section, Value, merge};
 use crate::foreign::{did_you_mean, name_of};
@@ -118,7 +118,10 @@ fn version_of(document: &Section, source: &Source, first: Option<i64>, notes: &m
         // containerd takes what nobody wrote for zero.
         Some(Located { value: Value::Integer(version), .. }) if *version == 0 => FIRST,
         Some(Located { value: Value::Integer(version), .. }) => *version,
-        Some(key) => return Err(complain(key, "key \"version\" must be an integer")),
+        Some(key) => {
+            let what = format!("key \"version\" must be an integer, but there is {}", key.value.shown());
+            return Err(complain(key, &what));
+        }
     };
     let origin = key.map_or_else(
         || Origin::other(format!("{} [top level]", source.path.display())),
@@ -142,7 +145,7 @@ fn version_of(document: &Section, source: &Source, first: Option<i64>, notes: &m
         }
         Some(first) if own > first => {
             let what = format!(
-                "key \"version\" is {own}, which is higher than that of the first file, {first}; containerd refuses that"
+                "key \"version\" is {own}, which is higher than that of the first file, {first}; containerd refuses that: write version = {first} and the names of that version"
             );
             Err(refuse(origin, &what))
         }
@@ -156,6 +159,7 @@ fn runtimes_table(mut document: Section, notes: &mut Vec<Note>) -> Result<Sectio
         Some(Located { value: Value::Integer(version), .. }) => Some(*version),
         _ => None,
     };
+    note_strangers(&document, "plugins", notes);
     note_slips(&document, OURS, OTHERS, notes);
     note_disabled(&document, notes);
     let mut plugins = inner(&mut document, "plugins")?.unwrap_or_default();
@@ -164,12 +168,6 @@ fn runtimes_table(mut document: Section, notes: &mut Vec<Note>) -> Result<Sectio
     for (name, item) in plugins.iter().filter(|(name, _)| is_slip(name)) {
         let close = did_you_mean(name, [SECOND, THIRD]);
         notes.push(Note::new(item.place.here(), format!("unknown key {name:?} has no effect{close}")));
-    }
-    if let Some(key) = plugins.get("io").filter(|key| matches!(key.value, Value::Table(_))) {
-        let text = format!(
-            "key \"io\" has no effect: the name of a plugin is one key, and its dots need quotes: [plugins.{THIRD:?}.containerd]"
-        );
-        notes.push(Note::new(key.place.here(), text));
     }
     let mut read = Section::new();
     // A file without a version is one of version 1, be it a drop-in. A file is brought up to date name by name, and a newer
@@ -180,6 +178,13 @@ fn runtimes_table(mut document: Section, notes: &mut Vec<Note>) -> Result<Sectio
         2 => 1,
         _ => 2,
     });
+    if let Some(key) = plugins.get("io").filter(|key| matches!(key.value, Value::Table(_))) {
+        let name = if own == Some(2) { SECOND } else { THIRD };
+        let text = format!(
+            "key \"io\" has no effect: the name of a plugin is one key, and its dots need quotes: [plugins.{name:?}.containerd]"
+        );
+        notes.push(Note::new(key.place.here(), text));
+    }
     for name in wrong {
         if let Some(key) = plugins.get(*name).filter(|key| has_runtimes(key)) {
             let text = format!(
@@ -245,21 +250,23 @@ fn check_handler(
     notes: &mut Vec<Note>,
 ) -> Result<()> {
     let Value::Table(section) = &mut item.value else {
-        let what = format!("{name:?} must be a table, not {}", item.value.type_name());
+        let table = item.place.inside(name);
+        let what = format!("{name:?} must be a table, but there is {}: {table}", item.value.shown());
         return Err(complain(item, &what));
     };
     fold_case(section, keys::HANDLER);
     let mut unknown = Vec::new();
-    check_section(section, keys::HANDLER, &mut Unknown::Noted(&mut unknown))?;
     for key in keys::RUNC_OPTIONS {
-        if let Some(item) =
-            section.iter().find(|(name, _)| name.eq_ignore_ascii_case(key.name)).map(|(_, item)| item)
-        {
-            let text =
-                format!("{:?} is an option: it belongs into the table options of this runtime", key.name);
+        let typed = section.keys().find(|name| name.eq_ignore_ascii_case(key.name)).cloned();
+        if let Some(item) = typed.and_then(|name| section.remove(&name)) {
+            let text = format!(
+                "key {:?} has no effect here: it is an option, and belongs into the table options of this runtime",
+                key.name
+            );
             unknown.push(Note::new(item.place.here(), text));
         }
     }
+    check_section(section, keys::HANDLER, &mut Unknown::Noted(&mut unknown))?;
     notes.extend(unknown.into_iter().map(|note| Note { handler: handler.cloned(), ..note }));
     Ok(())
 }

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use runtime_api::{HandlerConfig, HandlerName, Result, RuntimeKind};
 
 use crate::document::schema::{
-    Key, Shape, Unknown, check_section, complain, fold_case, inner, key, note_slips,
+    Key, Shape, Unknown, check_section, complain, fold_case, inner, key, note_slips, note_strangers,
 };
 use crate::document::{self, Located, Section, Value, merge};
 use crate::foreign::{Broken, Remarks, did_you_mean, name_of};
@@ -117,6 +117,7 @@ impl Merged {
 
     fn lay_over(&mut self, mut document: Section, notes: &mut Vec<Note>) -> Result<()> {
         fold_case(&mut document, TOP);
+        note_strangers(&document, "engine", notes);
         note_slips(&document, &["containers", "engine"], TABLES, notes);
         if let Some(mut containers) = inner(&mut document, "containers")? {
             fold_case(&mut containers, CONTAINERS);

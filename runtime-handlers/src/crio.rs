@@ -22,7 +22,9 @@ use std::collections::BTreeMap;
 
 use runtime_api::{HandlerName, Result};
 
-use crate::document::schema::{Unknown, check_section, complain, fold_case, inner, note_slips};
+use crate::document::schema::{
+    Unknown, check_section, complain, fold_case, inner, note_slips, note_strangers,
+};
 use crate::document::{self, Located, Section, Value};
 use crate::foreign::{did_you_mean, name_of};
 use crate::source::Source;
@@ -99,6 +101,7 @@ impl Merged {
     fn lay_over(&mut self, mut document: Section, notes: &mut Vec<Note>) -> Result<()> {
         fold_case(&mut document, keys::TOP);
         note_misplaced(&document, notes);
+        note_strangers(&document, "crio", notes);
         note_slips(&document, &["crio"], &["runtimes"], notes);
         let Some(mut crio) = inner(&mut document, "crio")? else { return Ok(()) };
         fold_case(&mut crio, keys::CRIO);
@@ -120,7 +123,11 @@ impl Merged {
 
     fn replace(&mut self, name: String, mut located: Located, notes: &mut Vec<Note>) -> Result<()> {
         let Value::Table(section) = &mut located.value else {
-            let what = format!("{name:?} must be a table, not {}", located.value.type_name());
+            let what = format!(
+                "{name:?} must be a table, [{}], but there is {}",
+                title(&name),
+                located.value.shown()
+            );
             return Err(complain(&located, &what));
         };
         fold_case(section, keys::HANDLER);

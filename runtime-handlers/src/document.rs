@@ -1,5 +1,6 @@
 //! A TOML document in which every value remembers where it was written, so that merged tables still have good errors.
 
+mod broken;
 pub(crate) mod schema;
 pub(crate) mod view;
 pub(crate) mod yaml;
@@ -16,6 +17,9 @@ use crate::convert::quoted;
 
 /// The line of what stands in no file.
 pub(crate) const BUILT_IN: u32 = 0;
+
+/// Longer strings are not shown in messages.
+const SHOWN: usize = 40;
 
 /// The file, the table and the line of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +92,17 @@ impl Value {
         }
     }
 
+    /// What is there, for who looks for it: a short plain value is shown. Nothing is shown of arrays and tables, in which may
+    /// be what is nobody's business.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Self::Text(text) if text.chars().count() <= SHOWN => format!("the string {text:?}"),
+            Self::Integer(number) => format!("the integer {number}"),
+            Self::Bool(flag) => format!("the boolean {flag}"),
+            other => other.type_name().to_owned(),
+        }
+    }
+
     /// The same as JSON; dates become strings. `None` for a float that JSON cannot write.
     pub(crate) fn to_json(&self) -> Option<serde_json::Value> {
         use serde_json::Value as Json;
@@ -115,13 +130,7 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Section> {
     let lines = Lines::new(text);
     let document = DeTable::parse(text).map_err(|error| {
         let line = error.span().map(|span| lines.at(span.start));
-        // The parser's message may run over several lines and repeat the source; its first line says what is wrong.
-        let mut message = error.message().lines().next().unwrap_or("it cannot be read").to_owned();
-        if let (true, Some(key)) = (message == "duplicate key", error.span().and_then(|span| text.get(span)))
-        {
-            // A key is on one line, and nobody needs to see the whole of a long one.
-            message = format!("duplicate key {:?}", key.chars().take(80).collect::<String>());
-        }
+        let message = broken::tell(&error, text);
         let at = line.map_or_else(|| file.display().to_string(), |line| format!("{}:{line}", file.display()));
         Error::new(ErrorKind::ConfigInvalid(format!("broken TOML: {message}")))
             .on(at)
@@ -291,6 +300,6 @@ mod tests {
         assert!(matches!(error.kind(), ErrorKind::ConfigInvalid(_)));
         assert_eq!(error.subject(), Some("/etc/x.toml:2"), "{error}");
         let twice = parse(Path::new("x"), "[t]\na = 1\na = 2\n").unwrap_err();
-        assert!(twice.to_string().ends_with("x:3: broken TOML: duplicate key \"a\""), "{twice}");
+        assert!(twice.to_string().contains("x:3: broken TOML: duplicate key \"a\""), "{twice}");
     }
 }

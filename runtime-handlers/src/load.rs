@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use runtime_api::{ErrorKind, Result};
+use runtime_api::{Error, ErrorKind, Result};
 
 use crate::native;
 use crate::runtime_class::{self, RuntimeClass};
@@ -153,21 +153,32 @@ pub fn crio_with(path: &Path, runtimes: &[String]) -> Result<HandlerTable> {
 /// As [`file()`], for what [`containerd::parse`] refuses. An import without a `*` must exist.
 pub fn containerd(path: &Path) -> Result<HandlerTable> {
     let main = if path.is_dir() { path.join("config.toml") } else { path.to_owned() };
-    let mut pending = VecDeque::from([main]);
+    let mut pending = VecDeque::from([(main, None)]);
     let mut seen = BTreeSet::new();
     let mut sources = Vec::new();
-    while let Some(path) = pending.pop_front() {
+    while let Some((path, importer)) = pending.pop_front() {
         if !seen.insert(path.clone()) {
             continue;
         }
-        let source = read(&path)?;
+        let source = read(&path).map_err(|error| imported(error, importer.as_deref()))?;
         for import in containerd::imports(&source)? {
             let folder = path.parent().unwrap_or(Path::new("/"));
-            pending.extend(files::matching(&folder.join(import))?);
+            let found = files::matching(&folder.join(import))?;
+            pending.extend(found.into_iter().map(|found| (found, Some(path.clone()))));
         }
         sources.push(source);
     }
     containerd::parse(&sources)
+}
+
+/// An error of a file that nobody on the command line named.
+fn imported(error: Error, importer: Option<&Path>) -> Error {
+    let Some(importer) = importer else { return error };
+    let hint = format!("the key \"imports\" of {} names it", importer.display());
+    match error.advice().map(|advice| format!("{advice}; {hint}")) {
+        Some(both) => error.hint(both),
+        None => error.hint(hint),
+    }
 }
 
 fn search_from(named: Option<&Path>, variable: Option<&OsStr>, default: &Path) -> Result<HandlerTable> {

@@ -135,6 +135,27 @@ impl HandlerTable {
         self
     }
 
+    /// A handler that its kind of backend does not accept: why, at the place of the key that the backend names, and with
+    /// the name that the key has there.
+    #[must_use]
+    pub fn refused(&self, config: &HandlerConfig, error: &Error) -> Unavailable {
+        let what = error.kind().to_string();
+        // Backends begin with the key.
+        let is_named = |key: &str| {
+            let rest = what.strip_prefix(key);
+            rest.is_some_and(|rest| rest.starts_with([' ', ':']))
+        };
+        let written = self.written.get(&config.name).into_iter().flatten();
+        match written.rev().find(|each| is_named(&each.key)) {
+            Some(each) if each.written_as != each.key => {
+                let reason = format!("{what} ({} is called {} there)", each.key, each.written_as);
+                Unavailable::new(reason, each.origin.clone())
+            }
+            Some(each) => Unavailable::new(what, each.origin.clone()),
+            None => Unavailable::new(what, config.origin.clone()),
+        }
+    }
+
     /// What is used where no file exists: `runc`, `crun`, `youki` and `runsc` from `PATH`, `fake`, and `crun` as the default.
     #[must_use]
     pub fn built_in() -> Self {

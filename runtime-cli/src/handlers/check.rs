@@ -76,12 +76,14 @@ fn judge(found: &Found, table: &HandlerTable, registry: &Registry) -> (Vec<Strin
         let text = format!("{}: the handler \"{name}\" is unavailable: {}", broken.origin, broken.reason);
         if is_default(name) { errors.push(text) } else { notes.push(text) }
     }
-    let refused = |config: &HandlerConfig| registry.check(config).err().map(|error| error.report());
-    for (config, text) in table.handlers.values().filter_map(|config| Some((config, refused(config)?))) {
+    let refused = |config: &HandlerConfig| Some(table.refused(config, &registry.check(config).err()?));
+    for (config, broken) in table.handlers.values().filter_map(|config| Some((config, refused(config)?))) {
+        let text =
+            format!("{}: the handler \"{}\" is unavailable: {}", broken.origin, config.name, broken.reason);
         if found.dialect == Dialect::Native || is_default(&config.name) {
             errors.push(text);
         } else {
-            notes.push(format!("{}: the handler \"{}\" is unavailable: {text}", config.origin, config.name));
+            notes.push(text);
         }
     }
     (errors, notes)

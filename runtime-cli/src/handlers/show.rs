@@ -118,7 +118,9 @@ fn places(keys: &[Written]) -> Value {
             }
             Some(first) => {
                 let also = first.entry("also").or_insert_with(|| json!([]));
-                also.as_array_mut().map(|also| also.push(place));
+                if let Some(also) = also.as_array_mut() {
+                    also.push(place);
+                }
             }
         }
     }

@@ -177,7 +177,14 @@ fn shim(view: View<'_>, kind: &str, at: &Located, remarks: &mut Remarks) -> Resu
             Ok(format!("containerd-shim-{name}-{version}").into())
         }
         _ => {
-            Err(Broken::at(at, format!("runtime_type {kind:?} is no type such as \"io.containerd.kata.v2\"")))
+            let name = kind.trim_start_matches("containerd-shim-");
+            let close = if name.is_empty() || name.contains(['.', '/']) {
+                String::new()
+            } else {
+                format!("; did you mean \"io.containerd.{name}.v2\"?")
+            };
+            let what = format!("runtime_type {kind:?} is no type such as \"io.containerd.kata.v2\"{close}");
+            Err(Broken::at(at, what))
         }
     }
 }

@@ -111,7 +111,11 @@ fn options_outside_their_table_and_old_types_are_told() {
                 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.z]\nruntime_type = 'io.containerd.runc.v2'\noptions = { Binary = 1, SystemdCgroup = 1 }\n";
     let table = read(text).unwrap();
     let notes: Vec<_> = table.notes.iter().map(ToString::to_string).collect();
-    assert!(notes.iter().any(|note| note.starts_with("/e/config.toml:4 ") && note.contains("\"BinaryName\" is an option")), "{notes:?}");
+    assert!(
+        notes.iter().any(|note| note.starts_with("/e/config.toml:4 ")
+            && note.contains("key \"BinaryName\" has no effect here: it is an option")),
+        "{notes:?}"
+    );
     assert!(
         notes.iter().any(|note| note.contains("unknown key \"Binary\"")),
         "beside an error, too: {notes:?}"

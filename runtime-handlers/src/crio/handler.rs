@@ -151,7 +151,11 @@ impl<'a> Translation<'a> {
         if path.is_absolute() || bare {
             return Ok(Some(path));
         }
-        Err(self.broken(key, &format!("runtime_path {text:?} is not absolute; leave it out to search PATH")))
+        let what = format!(
+            "runtime_path {text:?} is not absolute; leave it out to have {:?} looked up on PATH",
+            self.name.as_str()
+        );
+        Err(self.broken(key, &what))
     }
 
     fn config_path(&self, view: &View<'_>, is_vm: bool) -> Result<Option<PathBuf>, Broken> {

@@ -86,6 +86,21 @@ pub(crate) fn note_slips(section: &Section, ours: &[&str], others: &[&str], note
     }
 }
 
+/// Notes tables of another program, which are at home in a file of its own.
+pub(crate) fn note_strangers(document: &Section, own: &str, notes: &mut Vec<Note>) {
+    const HOMES: [(&str, &str); 3] = [
+        ("crio", "CRI-O, in /etc/crio/crio.conf"),
+        ("plugins", "containerd, in /etc/containerd/config.toml"),
+        ("engine", "podman, in /etc/containers/containers.conf"),
+    ];
+    for (name, home) in HOMES.iter().filter(|(name, _)| *name != own) {
+        if let Some(item) = document.get(*name).filter(|item| matches!(item.value, Value::Table(_))) {
+            let text = format!("table {name:?} has no effect here: it is for {home}");
+            notes.push(Note::new(item.place.here(), text));
+        }
+    }
+}
+
 /// Gives keys their written form where a reader does not mind capital letters.
 pub(crate) fn fold_case(section: &mut Section, keys: &[Key]) {
     let folded: Vec<_> = section
@@ -111,7 +126,7 @@ pub(crate) fn inner(section: &mut Section, name: &str) -> Result<Option<Section>
         None => Ok(None),
         Some(Located { value: Value::Table(inner), .. }) => Ok(Some(inner)),
         Some(other) => {
-            let what = format!("key {name:?} must be a table, but there is {}", other.value.type_name());
+            let what = format!("key {name:?} must be a table, but there is {}", other.value.shown());
             Err(complain(&other, &what))
         }
     }
@@ -151,7 +166,15 @@ fn check_shape(item: &Located, key: Key, unknown: &mut Unknown<'_>) -> Result<()
         (Shape::TextMap, _) => (false, "a table of strings"),
         (Shape::Texts, _) => (false, "an array of strings"),
     };
-    if fits { Ok(()) } else { Err(wrong_type(item, key.name, wanted)) }
+    match (fits, key.shape) {
+        (true, _) => Ok(()),
+        // A variable of an environment may be a secret.
+        (false, Shape::Texts | Shape::TextMap) => Err(wrong_type(item, key.name, wanted)),
+        (false, _) => {
+            let what = format!("key {:?} must be {wanted}, but there is {}", key.name, item.value.shown());
+            Err(complain(item, &what))
+        }
+    }
 }
 
 fn wrong_type(item: &Located, name: &str, wanted: &str) -> Error {

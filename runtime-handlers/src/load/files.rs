@@ -107,10 +107,11 @@ fn walk_into(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 
 pub(super) fn read(path: &Path) -> Result<Source> {
     let text = regular_file::read(path, LIMIT).map_err(|error| unreadable(path, error))?;
-    let text = String::from_utf8(text).map_err(|_| {
-        Error::new(ErrorKind::ConfigInvalid("it is not text in UTF-8".to_owned()))
-            .during_step("read handlers")
-            .on(path.display())
+    let text = String::from_utf8(text).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let what = format!("it is not text in UTF-8: line {line} has bytes that are none");
+        Error::new(ErrorKind::ConfigInvalid(what)).during_step("read handlers").on(path.display())
     })?;
     Ok(Source::new(path, text))
 }
@@ -119,8 +120,43 @@ pub(super) fn unreadable(path: &Path, error: io::Error) -> Error {
     let kind = match error.kind() {
         io::ErrorKind::NotFound => ErrorKind::NotFound,
         io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
-        io::ErrorKind::InvalidData => ErrorKind::ConfigInvalid("the file is not UTF-8 text".to_owned()),
+        io::ErrorKind::InvalidData => ErrorKind::ConfigInvalid(error.to_string()),
         _ => ErrorKind::ConfigInvalid("the file cannot be read".to_owned()),
     };
-    Error::new(kind).during_step("read handlers").on(path.display()).caused_by(error)
+    let found = Error::new(kind).during_step("read handlers").on(path.display());
+    match error.kind() {
+        io::ErrorKind::InvalidData => found,
+        io::ErrorKind::PermissionDenied => {
+            found.caused_by(error).hint("read it as root, or let this user read it")
+        }
+        io::ErrorKind::NotFound => match std::fs::read_link(path) {
+            Ok(target) => {
+                let why = format!("it is a link to {}, which is not there", target.display());
+                found.caused_by(error).hint(why)
+            }
+            Err(_) => found.caused_by(error),
+        },
+        _ => found.caused_by(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_a_file_from_being_read_is_told_with_what_to_do() {
+        let told = |kind| unreadable(Path::new("/etc/x"), io::Error::from(kind)).report();
+        let denied = told(io::ErrorKind::PermissionDenied);
+        assert!(denied.contains("/etc/x: permission denied") && denied.contains("as root"), "{denied}");
+        let place = tempfile::tempdir().unwrap();
+        let pipe = place.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        assert!(read(&pipe).unwrap_err().report().ends_with("it is not a regular file"));
+        let link = place.path().join("link");
+        std::os::unix::fs::symlink("/no/such/file", &link).unwrap();
+        assert!(read(&link).unwrap_err().report().contains("a link to /no/such/file, which is not there"));
+        std::fs::write(place.path().join("bytes"), b"a\nb\n\xff\n").unwrap();
+        assert!(read(&place.path().join("bytes")).unwrap_err().report().contains("line 3 has bytes"));
+    }
 }

@@ -61,7 +61,7 @@ pub(super) fn check_file(document: &Section) -> Result<()> {
     };
     for (name, handler) in handlers {
         let Value::Table(section) = &handler.value else {
-            let what = format!("\"{name}\" must be a table, not {}", handler.value.type_name());
+            let what = format!("\"{name}\" must be a table, but there is {}", handler.value.shown());
             return Err(complain(handler, &what));
         };
         check_section(section, HANDLER, &mut Unknown::Refused)?;

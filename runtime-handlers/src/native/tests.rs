@@ -69,7 +69,7 @@ fn an_unknown_key_names_file_line_table_and_neighbour() {
 #[test]
 fn wrong_values_are_refused_at_their_line() {
     for (line, what) in [
-        ("kind = 1", "must be a string, but there is an integer"),
+        ("kind = 1", "must be a string, but there is the integer 1"),
         ("paths = '/x'", "must be an array of strings"),
         ("paths = ['/x', 1]", "must be an array of strings"),
         ("path = 'bin/crun'", "is not absolute"),
