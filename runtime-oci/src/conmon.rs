@@ -217,25 +217,28 @@ impl Monitor {
     /// below the daemon, `meanwhile` is done.
     pub(crate) async fn report(&mut self, limit: Duration, meanwhile: impl FnOnce()) -> Result<Report> {
         let read = read_line(&mut self.sync);
-        let mut stderr = Kept::last(8 * 1024);
-        let pipe = self.child.stderr.take();
         let first = async {
             let status = self.child.wait().await;
-            // The daemon has let go of the pipe unless something is wrong, and then there is something to read.
-            let _ = timeout(Duration::from_millis(200), stderr.fill(pipe)).await;
             meanwhile();
             status
         };
         let late = |_| Error::new(ErrorKind::TimedOut(limit)).with_command(self.line.detail(None, ""));
         let (line, status) = timeout(limit, async { tokio::join!(read, first) }).await.map_err(late)?;
         let code = status.ok().map(crate::command::code_of);
-        let said = String::from_utf8_lossy(&stderr.bytes).into_owned();
         match parse(&line) {
             Report::Silent if code != Some(0) => {
+                let said = self.complaint().await;
                 Err(lost(&self.line, &said).with_command(self.line.detail(code, said.clone())))
             }
             report => Ok(report),
         }
+    }
+
+    /// What conmon's first process complained of, once it is gone. The daemon may hold the pipe.
+    async fn complaint(&mut self) -> String {
+        let mut stderr = Kept::last(8 * 1024);
+        let _ = timeout(Duration::from_millis(200), stderr.fill(self.child.stderr.take())).await;
+        String::from_utf8_lossy(&stderr.bytes).into_owned()
     }
 
     pub(crate) fn line(&self) -> &CommandLine {
@@ -244,6 +247,10 @@ impl Monitor {
 
     /// Waits until the first process has forked the daemon and left, or kills it.
     pub(crate) async fn abandon(&mut self, limit: Duration) {
+        if self.start.is_some() {
+            // It waits for a byte, would take the end of the pipe for it, and has forked nobody.
+            let _ = self.child.start_kill();
+        }
         if timeout(limit, self.child.wait()).await.is_err() {
             let _ = timeout(limit, self.child.kill()).await;
         }

@@ -125,13 +125,6 @@ impl ContainerDir {
         self.0.join("verb")
     }
 
-    /// Whether conmon or the runtime has been at work here: each leaves files before it makes a process of the container.
-    pub(crate) fn was_worked_in(&self) -> bool {
-        let files =
-            [self.monitor_pidfile(), self.pidfile(), self.oci_log(), self.attach(), self.path().join("ctl")];
-        files.iter().any(|file| file.symlink_metadata().is_ok())
-    }
-
     /// The directory that conmon makes the program's end of the notify socket in.
     pub(crate) fn notify(&self) -> PathBuf {
         self.0.join("notify")

@@ -4,7 +4,7 @@
 //! counts are medians. The program prints one row for each target and ends with 1 when one is missed.
 //!
 //! ```text
-//! bench [PAIRS [PART...]]      100 pairs of all parts unless given; parts: life, exec, look, shim,
+//! bench [PAIRS [PART...]]      400 pairs of all parts unless given; parts: life, exec, look, shim,
 //!                             handlers
 //! ```
 //! The state of both sides is on a memory file system where the host has one, as it is on a node; `MANYRUN_BENCH_STATE`
@@ -32,7 +32,9 @@ use table::Table;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Fewer pairs say little: the medians move by a tenth from run to run.
+/// With so many the verdict on a life moves by a hundredth from run to run on a machine that is not idle.
+const PAIRS: usize = 400;
+/// Fewer pairs say little: it moves by a twentieth then.
 const FEWEST_PAIRS: usize = 50;
 /// The cgroup under which each side has its own.
 const CGROUP: &str = "/manyrun/bench";
@@ -45,7 +47,7 @@ fn main() -> ExitCode {
         ["subject", runtime, bundle, state] => {
             subject::serve(runtime, Path::new(bundle), Path::new(state)).map(|()| true)
         }
-        [] => run(100, PARTS),
+        [] => run(PAIRS, PARTS),
         [pairs] => parse(pairs).and_then(|pairs| run(pairs, PARTS)),
         [pairs, parts @ ..] => parse(pairs).and_then(|pairs| run(pairs, parts)),
     };

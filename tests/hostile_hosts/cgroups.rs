@@ -266,6 +266,10 @@ async fn what_a_create_left_over_takes_no_container_of_another_state_directory_a
         }
         std::fs::write(dead.join("record.json"), record.to_string()).unwrap();
         std::fs::write(dead.join("lock"), "").unwrap();
+        // conmon may have gone on when its caller died, and the runtime found no config.
+        for made in ["oci-log", "ctl"] {
+            std::fs::write(dead.join(made), "").unwrap();
+        }
 
         let parent = format!("/manyrun/{}", place.token());
         let context = OpenContext::new(place.path("other"), parent);

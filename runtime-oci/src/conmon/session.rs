@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use runtime_api::{ContainerId, Error, ErrorKind, ExecId, Result, StdinMode};
 
 use super::{Monitor, Report, begin, end, input_flags, lost, pair, pipe_numbers, read_line, stream};
-use crate::command::{CommandLine, Kept, code_of};
+use crate::command::{CommandLine, code_of};
 use crate::config::OciConfig;
 use crate::layout::ContainerDir;
 
@@ -102,9 +102,7 @@ impl SessionMonitor {
         if is_ready(&line) {
             return Ok(());
         }
-        let mut stderr = Kept::last(8 * 1024);
-        let _ = timeout(Duration::from_millis(200), stderr.fill(self.monitor.child.stderr.take())).await;
-        let said = String::from_utf8_lossy(&stderr.bytes).into_owned();
+        let said = self.monitor.complaint().await;
         Err(lost(&self.monitor.line, &said)
             .with_command(self.monitor.line.detail(status.ok().map(code_of), said)))
     }

@@ -1,5 +1,9 @@
 //! Create: a directory is filled out of sight, the id is reserved by giving the directory its name, then conmon runs
 //! the runtime. Whatever goes wrong, and whenever the caller goes away, what was made so far is undone.
+//!
+//! conmon takes a while to come to the point at which it waits for our word. Meanwhile the cgroup is claimed, and the
+//! config written: a runtime that finds no config makes nothing, so whoever finds the directory without one knows that
+//! nobody has been in the cgroup for this container.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -16,7 +20,7 @@ use runtime_host::exits::Entry;
 use runtime_host::lock::Held;
 use runtime_host::process::{Identity, end_all, end_whatever};
 use runtime_host::reserve::reserve;
-use runtime_host::spec::SpecDocument;
+use runtime_host::spec::{Additions, SpecDocument};
 use runtime_host::tasks::Work;
 
 use crate::backend::Backend;
@@ -32,10 +36,10 @@ use super::restore::{RESTORE_LIMIT, RestoreSource};
 /// How long conmon's first process gets to fork its daemon when a create is undone.
 const FORK_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The monitor of a container, and the cgroups that are its maker's or its monitor's.
+/// The monitor of a container, and the cgroup that it is in, or whoever starts it.
 struct Makers {
     monitor: Option<Identity>,
-    cgroups: Vec<String>,
+    cgroup: Option<String>,
 }
 
 /// A container in the making.
@@ -46,9 +50,12 @@ pub(crate) struct Making {
     source: Option<RestoreSource>,
     record: Record,
     dir: ContainerDir,
+    /// What the private copy of the spec will say.
+    spec: SpecDocument,
+    additions: Additions,
     monitor: Option<Monitor>,
     entry: Arc<Entry>,
-    _claim: Option<Claim>,
+    claim: Option<Claim>,
     // The last field, so that the lock is let go of last.
     held: Held,
 }
@@ -93,29 +100,24 @@ impl Making {
         backend.check_root(&request.id)?;
         let entry = backend.entries.of(&request.id);
         let additions = placement.additions(&request, &dir);
-        let copy = spec.private_copy(&additions);
-        let mut held = reserve(dir.path(), &entry.queue, |at| {
+        let held = reserve(dir.path(), &entry.queue, |at| {
             let at = &ContainerDir::at(at.to_owned());
-            std::fs::write(at.config(), &copy).map_err(|error| cannot_write(&at.config(), error))?;
             write_first(&at.record(), &record)
         })
         .await?;
-        if additions.notify.is_some()
-            && let Err(error) = std::fs::create_dir(dir.notify())
-        {
-            let error = cannot_write(&dir.notify(), error);
-            backend.forget(&record, &dir, &mut held, None);
-            return Err(error);
-        }
-        // Only now, when the id is ours: what another container of this id has in its cgroup is not in our way.
-        let claim = match backend.claim(&placement.container).await {
-            Ok(claim) => claim,
-            Err(error) => {
-                backend.forget(&record, &dir, &mut held, None);
-                return Err(error);
-            }
-        };
-        Ok(Self { backend, request, source, record, dir, monitor: None, entry, _claim: claim, held })
+        Ok(Self {
+            backend,
+            request,
+            source,
+            record,
+            dir,
+            spec,
+            additions,
+            monitor: None,
+            entry,
+            claim: None,
+            held,
+        })
     }
 }
 
@@ -151,6 +153,7 @@ impl Work for Making {
         let descriptors = copies(&self.request.descriptors)?;
         let gate = backend.hierarchies.hold_open().await;
         let monitor = self.monitor.insert(Monitor::start(args.command_line(), descriptors)?);
+        self.claim = backend.prepare(&self.record, &self.dir, &self.spec, &self.additions).await?;
         monitor.begin(|pid| backend.place_monitor(&self.record, pid))?;
         let mut makers = None;
         let report = monitor.report(limit, || makers = Some(backend.makers_of(&self.dir))).await?;
@@ -203,16 +206,16 @@ impl Backend {
         end_whatever(|| conmon::at_work_on(dir)).await;
         end_all(self.init_from_pidfile(record, dir)).await;
         self.remove_half_made(record, dir).await;
-        if let Some(cgroup) =
-            self.chosen_cgroup(record).filter(|cgroup| *cgroup == self.default_cgroup(&record.id))
-            && dir.was_worked_in()
-        {
-            // The cgroup is ours alone, and it was empty before: what is in it now is a half-made init. Below a parent of
-            // the caller's it may be somebody else's, for a create that died early had not looked yet; so it may where
-            // another state directory has the same parent, but there nobody begins to work who has not looked.
-            end_all(self.hierarchies.processes_in(cgroup).into_iter().filter_map(Identity::of)).await;
+        // Without a config nothing was made, and what is in the cgroup is somebody else's.
+        if dir.config().exists() {
+            let ours = self.chosen_cgroup(record);
+            if let Some(cgroup) = ours.filter(|cgroup| *cgroup == self.default_cgroup(&record.id)) {
+                // It is ours alone, and it was empty before: what is in it now is a half-made init. Below a parent of the
+                // caller's it may be somebody else's.
+                end_all(self.hierarchies.processes_in(cgroup).into_iter().filter_map(Identity::of)).await;
+            }
+            self.remove_cgroups_of(record).await;
         }
-        self.remove_cgroups_of(record).await;
         if let Some(log) = &record.made_log {
             let _ = std::fs::remove_file(log);
         }
@@ -257,6 +260,25 @@ impl Backend {
         Some(Path::new(state["bundle"].as_str()?) == dir.path())
     }
 
+    /// Makes what the runtime needs when it begins.
+    async fn prepare(
+        &self,
+        record: &Record,
+        dir: &ContainerDir,
+        spec: &SpecDocument,
+        additions: &Additions,
+    ) -> Result<Option<Claim>> {
+        if additions.notify.is_some() {
+            std::fs::create_dir(dir.notify()).map_err(|error| cannot_write(&dir.notify(), error))?;
+        }
+        // Only now, when the id is ours: what another container of this id has in its cgroup is not in our way.
+        let claim = self.claim(record.cgroup.as_deref().unwrap_or_default()).await?;
+        // Only then: see the head of this file.
+        std::fs::write(dir.config(), spec.private_copy(additions))
+            .map_err(|error| cannot_write(&dir.config(), error))?;
+        Ok(claim)
+    }
+
     /// Claims the cgroup of a new container, in which nobody may be; nothing where systemd makes it.
     async fn claim(&self, cgroup: &str) -> Result<Option<Claim>> {
         if self.config.systemd_cgroup {
@@ -281,14 +303,13 @@ impl Backend {
     /// Who makes a container, once its monitor has forked its daemon.
     fn makers_of(&self, dir: &ContainerDir) -> Makers {
         let monitor = conmon::daemon(dir);
-        let all = [Some(self.own), monitor].into_iter().flatten();
-        Makers { monitor, cgroups: all.filter_map(|one| self.hierarchies.path_of(one.pid)).collect() }
+        Makers { monitor, cgroup: self.hierarchies.path_of(monitor.unwrap_or(self.own).pid) }
     }
 
-    /// The cgroup of a new init, unless it is one that it shares with us or with its monitor, as where cgroups are off.
+    /// The cgroup of a new init, unless it is the one that it has from its monitor, as where cgroups are off.
     fn own_cgroup(&self, record: &Record, makers: &Makers) -> Option<String> {
         let cgroup = self.hierarchies.path_of(record.init?.pid)?;
-        (!makers.cgroups.contains(&cgroup)).then_some(cgroup)
+        (makers.cgroup.as_ref() != Some(&cgroup)).then_some(cgroup)
     }
 
     /// The init from its pid file, if it is in the cgroup that the record names: the pid may be somebody else's by now.
