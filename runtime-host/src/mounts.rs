@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
-use rustix::mount::{UnmountFlags, unmount};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 
 /// Removes a file, or a directory with everything in it, but nothing of what is mounted there: that is unmounted first.
 ///
@@ -25,15 +25,22 @@ pub fn remove_all(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Unmounts what is mounted at a path or below it, for somebody who is about to remove it and does not look.
+/// Unmounts what is mounted at a path or below it, for somebody who is about to remove it and does not look. What is mounted
+/// elsewhere stays, though it share its mounts with these.
 ///
 /// # Errors
 /// Those of the system, and one that names what is mounted there all the same.
 pub fn unmount_all(path: &Path) -> io::Result<()> {
     let path = real(path);
     let mounted = mounted_at(&path)?;
-    // The last one to be mounted goes first.
+    // Whoever mounts a directory with all that is below makes peers of what is shared there, and what is unmounted in one of them
+    // would be gone in the other.
+    for point in &mounted {
+        keep_to_itself(point)?;
+    }
+    // The last one to be mounted goes first, and may uncover another.
     for point in mounted.iter().rev() {
+        keep_to_itself(point)?;
         unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
     }
     if !mounted.is_empty()
@@ -41,6 +48,12 @@ pub fn unmount_all(path: &Path) -> io::Result<()> {
     {
         return Err(io::Error::other(format!("something is mounted at {}", left.display())));
     }
+    Ok(())
+}
+
+/// From here on what is mounted or unmounted below a mount is so there only.
+fn keep_to_itself(point: &Path) -> io::Result<()> {
+    mount_change(point, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     Ok(())
 }
 
@@ -97,7 +110,7 @@ fn unescaped(text: &[u8]) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::mount::mount_bind;
+    use rustix::mount::{MountFlags, mount, mount_bind, mount_bind_recursive};
 
     #[test]
     fn paths_are_read_as_they_are() {
@@ -130,5 +143,35 @@ mod tests {
         remove_all(&kept.join("file")).unwrap();
         assert!(!kept.join("file").exists());
         assert_eq!(remove_all(&gone).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn what_a_user_has_mounted_stays_where_its_copy_is_removed() {
+        if !rustix::process::geteuid().is_root() {
+            println!("SKIPPED: only root can mount");
+            return;
+        }
+        let at = tempfile::tempdir().unwrap();
+        // A root file system that is shared, with a volume in it, as on a host with systemd.
+        let (root, gone) = (at.path().join("root"), at.path().join("gone"));
+        let copy = gone.join("copy");
+        let volume = root.join("deep/volume");
+        let tmpfs = |at: &Path| mount("none", at, "tmpfs", MountFlags::empty(), None).unwrap();
+        for dir in [&root, &copy] {
+            std::fs::create_dir_all(dir).unwrap();
+        }
+        tmpfs(&root);
+        mount_change(&root, MountPropagationFlags::SHARED).unwrap();
+        std::fs::create_dir_all(&volume).unwrap();
+        tmpfs(&volume);
+        std::fs::write(volume.join("file"), "kept").unwrap();
+        // As a runtime mounts it for a moment.
+        mount_bind_recursive(&root, &copy).unwrap();
+        assert!(copy.join("deep/volume/file").exists());
+        remove_all(&gone).unwrap();
+        let kept = std::fs::read(volume.join("file"));
+        unmount_all(&root).unwrap();
+        assert_eq!(kept.unwrap(), b"kept");
+        assert!(!gone.exists());
     }
 }
