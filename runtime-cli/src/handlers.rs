@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
 use runtime_api::Result;
+use runtime_handlers::resolve::ThisHost;
 use runtime_handlers::{HandlerTable, convert, diff};
 use serde_json::json;
 
@@ -140,8 +141,8 @@ fn convert(place: &Place, to: Target) -> Result<()> {
     let table = place.input.read()?.table;
     let converted = match to {
         Target::Native => convert::to_native(&table),
-        Target::Crio => convert::to_crio(&table),
-        Target::Containerd => convert::to_containerd(&table),
+        Target::Crio => convert::to_crio(&table.found_first(&ThisHost)),
+        Target::Containerd => convert::to_containerd(&table.found_first(&ThisHost)),
     };
     output.give(converted.text.trim_end())?;
     let left_out: Vec<_> = converted.left_out.iter().map(ToString::to_string).collect();

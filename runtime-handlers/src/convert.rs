@@ -195,8 +195,17 @@ impl<'a> LeftOut<'a> {
 
     /// The binary, where the dialect has place for one.
     fn only_path(&mut self) -> Option<&'a PathBuf> {
-        let several = self.config.paths.len() > 1;
-        self.key("paths", several, "there is place for one binary; the first candidate is taken");
+        if let [only, rest @ ..] = self.config.paths.as_slice()
+            && !rest.is_empty()
+        {
+            let text = format!(
+                "of the {} candidates for the binary of the handler \"{}\" only {} is kept: there is place for one",
+                rest.len() + 1,
+                self.config.name,
+                only.display()
+            );
+            self.notes.push(Note::new(self.place("paths"), text).about(&self.config.name));
+        }
         self.config.paths.first()
     }
 }

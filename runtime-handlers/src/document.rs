@@ -197,8 +197,8 @@ impl Reader {
 
     fn value(&self, value: &DeValue<'_>, key: &str, place: &Place) -> Result<Value> {
         let broken = |what: &str, text: &str| {
-            Error::new(ErrorKind::ConfigInvalid(format!("the {what} {text} is out of range")))
-                .on(place.short())
+            Error::new(ErrorKind::ConfigInvalid(format!("key {key:?}: the {what} {text} is out of range")))
+                .on(place.here())
                 .during_step("read handlers")
         };
         Ok(match value {
@@ -292,6 +292,16 @@ mod tests {
         let section = parse(Path::new("x"), "a = 0x10\nb = 1_000\nc = 1.5e3\nd = 2020-01-01\n").unwrap();
         let json = Value::Table(section).to_json().unwrap();
         assert_eq!(json, serde_json::json!({"a": 16, "b": 1000, "c": 1500.0, "d": "2020-01-01"}));
+    }
+
+    #[test]
+    fn a_number_that_is_too_large_is_told_with_its_key() {
+        let error = parse(Path::new("f"), "[t]\nn = [1, 99999999999999999999]\n").unwrap_err();
+        assert_eq!(error.subject(), Some("f:2 [t]"));
+        assert!(
+            error.to_string().contains("key \"n\": the integer 99999999999999999999 is out of range"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -57,6 +57,19 @@ impl HandlerTable {
         table
     }
 
+    /// The same table, in which the first candidate for a binary that this host has comes before the others: the one to keep
+    /// where there is place for one.
+    #[must_use]
+    pub fn found_first(&self, host: &dyn Host) -> Self {
+        let mut table = self.clone();
+        for config in table.handlers.values_mut() {
+            if let Some(found) = config.paths.iter().position(|path| host.has(path)) {
+                config.paths[..=found].rotate_right(1);
+            }
+        }
+        table
+    }
+
     fn place(&self, config: &HandlerConfig, key: &str) -> Origin {
         let written = self.written.get(&config.name).into_iter().flatten();
         let mut found = written.filter(|each| each.key == key || (key == "paths" && each.key == "path"));
@@ -162,6 +175,19 @@ mod tests {
         let table = crate::native::parse(&[Source::new("f", text)]).unwrap().resolved(&ThisHost);
         let told = table.unavailable.values().next().map(|broken| broken.reason.as_str());
         assert_eq!(told, Some("no executable \"/bin/sh \", which begins or ends with a blank"));
+    }
+
+    #[test]
+    fn the_candidate_that_is_there_comes_first() {
+        let text = "[runtimes.a]\nkind = 'oci'\npaths = ['/x', '/y', '/z']\n";
+        let table = crate::native::parse(&[Source::new("f", text)]).unwrap();
+        let paths = |host: &Has| {
+            let found = table.found_first(host).handlers.into_values().next().unwrap();
+            found.paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(paths(&Has(&["/y", "/z"])), "/y /x /z");
+        assert_eq!(paths(&Has(&["/x", "/z"])), "/x /y /z");
+        assert_eq!(paths(&Has(&[])), "/x /y /z");
     }
 
     #[test]

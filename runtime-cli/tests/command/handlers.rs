@@ -126,6 +126,22 @@ fn handlers_are_written_for_other_programs_and_come_back() {
 }
 
 #[test]
+fn of_several_candidates_the_one_that_is_here_is_written_for_other_programs() {
+    let place = Place::new();
+    let text = "[engine]\nruntime = 'mine'\n[engine.runtimes]\nmine = ['/opt/mine', '/bin/sh']\n";
+    let containers = place.write("containers.conf", text);
+    for (to, wanted) in [("crio", "runtime_path = \"/bin/sh\""), ("containerd", "BinaryName = \"/bin/sh\"")] {
+        let answer = place.call(&["handlers", "convert", "--containers", &containers, "--to", to]);
+        assert!(answer.code == 0 && answer.stdout.contains(wanted), "{answer:?}");
+        let note =
+            "candidates for the binary of the handler \"mine\" only /bin/sh is kept: there is place for one";
+        assert!(answer.stderr.contains(note), "{answer:?}");
+    }
+    let native = place.call(&["handlers", "convert", "--containers", &containers, "--to", "native"]);
+    assert!(native.stdout.contains("paths = [\"/opt/mine\", \"/bin/sh\""), "{native:?}");
+}
+
+#[test]
 fn two_configurations_are_compared() {
     let place = Place::new();
     let old = place.write("handlers.toml", TABLE);

@@ -213,8 +213,13 @@ fn shim_options(view: View<'_>, config: &mut HandlerConfig, remarks: &mut Remark
         }
         None if section.is_empty() => {}
         None => {
-            let Some(Json::Object(all)) = at.value.to_json() else {
-                return Err(Broken::at(at, "the options hold a number that is not finite"));
+            let infinite = section.iter().find(|(_, item)| item.value.to_json().is_none());
+            let (None, Some(Json::Object(all))) = (infinite, at.value.to_json()) else {
+                let (name, at) = infinite.map_or(("options", at), |(name, item)| (name.as_str(), item));
+                return Err(Broken::at(
+                    at,
+                    format!("key {name:?}: a number that is not finite reaches no shim"),
+                ));
             };
             remarks.written("options.any", "options", at);
             let any = super::shim_options::encode(kind.map(|(text, _)| text), &all);

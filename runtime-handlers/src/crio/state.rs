@@ -18,7 +18,7 @@ use crate::source::Source;
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
-    /// How it stood.
+    /// How it stood. Where the file has no time of creation, it is that of the start, of the end, or the beginning of 1970.
     pub state: ContainerState,
     /// What went wrong, such as why it could not be started.
     pub error: Option<String>,
@@ -99,8 +99,12 @@ pub fn parse(source: &Source) -> Result<Kept> {
         serde_json::from_str(&source.text).map_err(|error| wrong(format!("it is damaged: {error}")))?;
     let time = |name: &str, text: &Option<String>| match text.as_deref() {
         None => Ok(None),
-        // Go's time of nothing.
-        Some(text) if text.is_empty() || text.starts_with("0001-01-01T") => Ok(None),
+        // Go's time of nothing, which west of Greenwich may be told as the evening before.
+        Some(text)
+            if text.is_empty() || text.starts_with("0001-01-01T") || text.starts_with("0000-12-31T") =>
+        {
+            Ok(None)
+        }
         Some(text) => match parse_time(text) {
             Some(time) => Ok(Some(time)),
             None => Err(wrong(format!("key {name:?}: {text:?} is no time such as 2026-01-02T03:04:05Z"))),
@@ -131,12 +135,17 @@ pub fn parse(source: &Source) -> Result<Kept> {
             )));
         }
     };
-    let created_at =
-        time("created", &written.created)?.ok_or_else(|| wrong("key \"created\" is missing".to_owned()))?;
+    if written.created.is_none() {
+        return Err(wrong("key \"created\" is missing".to_owned()));
+    }
+    let started_at = time("started", &written.started)?;
     let finished_at = time("finished", &written.finished)?;
+    // Of a container that its runtime has not made yet, or whose file an old release wrote, nobody knows it.
+    let created_at = time("created", &written.created)?;
+    let created_at = created_at.or(started_at).or(finished_at).unwrap_or(SystemTime::UNIX_EPOCH);
     let checkpointed_at = time("checkpointedTime", &written.checkpointed_time)?;
     let mut state = ContainerState::new(id, status, written.bundle.as_str(), created_at);
-    state.started_at = time("started", &written.started)?;
+    state.started_at = started_at;
     state.annotations = written.annotations.clone().unwrap_or_default();
     if status == ContainerStatus::Stopped {
         let cause = cause(&written, &state, checkpointed_at);
@@ -232,6 +241,23 @@ mod tests {
             ),
         ] {
             assert_eq!(end(&more), ExitStatus::new(code, cause, time("2026-01-02T03:04:09Z")), "{more}");
+        }
+    }
+
+    #[test]
+    fn a_time_of_year_1_is_none() {
+        let created = "\"created\": \"2026-01-02T03:04:05.123456789+01:00\"";
+        for nothing in ["0001-01-01T00:00:00Z", "0001-01-01T00:53:28+00:53", "0000-12-31T19:03:58-04:56", ""]
+        {
+            let text = RUNNING.replace(created, &format!("\"created\": \"{nothing}\""));
+            assert_ne!(text, RUNNING);
+            let kept = read(&text).unwrap();
+            assert_eq!(kept.state.created_at, time("2026-01-02T02:04:06Z"), "{nothing}: when it was started");
+            let making =
+                format!(r#"{{"id": "a", "status": "", "created": "{nothing}", "started": "{nothing}"}}"#);
+            let kept = read(&making).unwrap();
+            assert_eq!(kept.state.status, ContainerStatus::Creating);
+            assert_eq!((kept.state.created_at, kept.state.started_at), (SystemTime::UNIX_EPOCH, None));
         }
     }
 

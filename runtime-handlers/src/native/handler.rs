@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use crate::annotation;
 use crate::document::schema::{complain, refuse};
 use crate::document::view::{View, absolute};
-use crate::document::{Located, Section};
+use crate::document::{Located, Section, Value};
 use crate::nearest::nearest;
 
 /// Reads the values. `at` is where the handler begins.
@@ -61,9 +61,14 @@ fn platform_paths(view: &View<'_>) -> Result<BTreeMap<String, PathBuf>> {
 
 fn options(view: &View<'_>) -> Result<serde_json::Map<String, Json>> {
     let Some(key) = view.get("options") else { return Ok(serde_json::Map::new()) };
+    if let Value::Table(options) = &key.value
+        && let Some((name, item)) = options.iter().find(|(_, item)| item.value.to_json().is_none())
+    {
+        return Err(complain(item, &format!("key {name:?}: a number that is not finite reaches no backend")));
+    }
     match key.value.to_json() {
         Some(Json::Object(options)) => Ok(options),
-        _ => Err(complain(key, "the options hold a number that is not finite")),
+        _ => Ok(serde_json::Map::new()),
     }
 }
 
