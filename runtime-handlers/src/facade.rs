@@ -4,6 +4,7 @@ mod bundle;
 mod by_id;
 mod listing;
 mod questions;
+mod spoofed;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,6 +22,7 @@ use tokio::sync::OnceCell;
 use bundle::BundleFacts;
 pub use listing::{Listed, Listing};
 pub use questions::{Handler, MountSupport, Offered};
+use spoofed::Spoofed;
 
 use crate::diff::{self, Change};
 use crate::intercept::Layers;
@@ -42,6 +44,9 @@ const OPENING: Duration = Duration::from_secs(120);
 ///
 /// Ids are unique below one base directory, across handlers and processes. A container that was made without the facade
 /// is found too, but its id is guarded by its own handler alone.
+///
+/// A container whose annotation `spoofed.crio.io` is `true`, where its handler allows that, is there by name only: it is
+/// created, started, listed, stopped and deleted like any other, no runtime hears of it, and exec and the like are refused.
 ///
 /// A runtime value is opened when it is first needed, and stays open. All calls go through the layers of [`stack`].
 #[derive(Debug)]
@@ -298,7 +303,11 @@ impl Runtime {
             error.during(operation).on(format_args!("container \"{}\"", request.id)).hint(subject(config))
         })?;
         let snapshot = Snapshot::of(config);
-        let runtime = self.value_with(&snapshot, Some(config)).await?;
+        let runtime = if bundle.is_spoofed() {
+            self.spoofed(&snapshot)?
+        } else {
+            self.value_with(&snapshot, Some(config)).await?
+        };
         let mut reservation = self.reserve(&request.id).await.map_err(|error| error.during(operation))?;
         reservation.give(&snapshot)?;
         match make(runtime.clone()).await {
@@ -342,6 +351,9 @@ impl Runtime {
 
     /// Whether a container of this id is there. A snapshot whose directory is gone has no containers.
     async fn knows(&self, snapshot: &Snapshot, id: &ContainerId) -> Result<bool> {
+        if spoofed::whereabouts(&self.base, id)?.is_some() {
+            return Ok(true);
+        }
         match self.value(snapshot).await {
             Ok(runtime) => Ok(!matches!(runtime.state(id).await, Err(error) if error.is_not_found())),
             Err(error) if error.is_not_found() => Ok(false),
@@ -372,8 +384,28 @@ impl Runtime {
         container
     }
 
+    /// The value that the spoofed containers of a snapshot belong to. Its handler is not opened for it.
+    fn spoofed(&self, snapshot: &Snapshot) -> Result<SharedRuntime> {
+        let value: SharedRuntime = Arc::new(Spoofed::of(&self.base, snapshot)?);
+        match self.table().handlers.get(snapshot.handler()) {
+            Some(config) => self.in_front(&value, config),
+            None => Ok(value),
+        }
+    }
+
     /// Where a container lives: by the id's file, or else by asking every snapshot.
     async fn find(&self, id: &ContainerId, operation: Operation) -> Result<(Snapshot, SharedRuntime)> {
+        match spoofed::whereabouts(&self.base, id) {
+            Ok(None) => {}
+            Ok(Some(snapshot)) => return self.spoofed(&snapshot).map(|value| (snapshot, value)),
+            // What is damaged can be deleted by force.
+            Err(error) => match reservation::whereabouts(&self.base, id) {
+                Some(snapshot) if operation == Operation::Delete => {
+                    return self.spoofed(&snapshot).map(|value| (snapshot, value));
+                }
+                _ => return Err(error.during(operation)),
+            },
+        }
         if let Some(snapshot) = reservation::whereabouts(&self.base, id) {
             match self.value(&snapshot).await {
                 Ok(runtime) => return Ok((snapshot, runtime)),

@@ -1,5 +1,6 @@
 //! What the facade wants to know of a bundle.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use runtime_api::{Container, Error, ErrorKind, HandlerConfig, IdMapping, IdMappings, Result, Volume};
@@ -17,7 +18,7 @@ const LIMIT: u64 = 16 << 20;
 /// A bundle that cannot be read has no facts; the backend refuses it.
 #[derive(Debug, Default)]
 pub(super) struct BundleFacts {
-    annotations: Vec<String>,
+    pub(super) annotations: BTreeMap<String, String>,
     terminal: bool,
     memory_limit: Option<i64>,
     mount_point: Option<PathBuf>,
@@ -38,7 +39,7 @@ impl BundleFacts {
         let root = spec.pointer("/root/path").and_then(Value::as_str);
         let mounts = spec.get("mounts").and_then(Value::as_array).into_iter().flatten();
         Self {
-            annotations: annotations.map(|map| map.keys().cloned().collect()).unwrap_or_default(),
+            annotations: annotations.into_iter().flatten().map(annotation).collect(),
             terminal: spec.pointer("/process/terminal") == Some(&Value::Bool(true)),
             memory_limit: spec.pointer("/linux/resources/memory/limit").and_then(Value::as_i64),
             mount_point: root.map(|path| bundle.join(path)),
@@ -52,24 +53,35 @@ impl BundleFacts {
 
     /// Refuses what the handler's policies do not allow.
     pub(super) fn check(&self, config: &HandlerConfig) -> Result<()> {
-        annotation::check(&config.annotations, self.annotations.iter().map(String::as_str))?;
+        annotation::check(&config.annotations, self.annotations.keys().map(String::as_str))?;
         guard::enough_memory(self.memory_limit, config.min_memory)
             .map_err(|what| Error::new(ErrorKind::ConfigInvalid(what)))
     }
 
+    /// Whether it is to be there by name only.
+    pub(super) fn is_spoofed(&self) -> bool {
+        says(&self.annotations, SPOOFED, "true")
+    }
+
     /// Writes down what belongs to the identity of a container that has its annotations already.
     pub(super) fn describe(self, container: &mut Container) {
-        // Of two names for one thing the first that is there decides.
-        let says = |names: &[&str], what: &str| {
-            names.iter().find_map(|name| container.annotations.get(*name)).is_some_and(|value| value == what)
-        };
-        container.infra = says(KINDS, "sandbox");
-        container.spoofed = says(SPOOFED, "true");
+        container.infra = says(&container.annotations, KINDS, "sandbox");
+        container.spoofed = says(&container.annotations, SPOOFED, "true");
         container.terminal = self.terminal;
         container.mount_point = self.mount_point;
         container.volumes = self.volumes;
         container.id_mappings = self.id_mappings;
     }
+}
+
+/// Of two names for one thing the first that is there decides.
+fn says(annotations: &BTreeMap<String, String>, names: &[&str], what: &str) -> bool {
+    names.iter().find_map(|name| annotations.get(*name)).is_some_and(|value| value == what)
+}
+
+/// What is no text is an annotation all the same, which a policy may deny.
+fn annotation((name, value): (&String, &Value)) -> (String, String) {
+    (name.clone(), value.as_str().unwrap_or_default().to_owned())
 }
 
 /// A bind mount of the spec; a relative source is below the bundle.

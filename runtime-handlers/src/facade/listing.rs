@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use runtime_api::{Container, ContainerState, ErrorKind, HandlerName, Origin, Result};
 
-use super::Runtime;
+use super::bundle::BundleFacts;
+use super::{Runtime, spoofed};
 use crate::snapshot::Snapshot;
 use crate::table::Note;
 
@@ -64,7 +65,12 @@ impl Runtime {
             }
         }
         for container in self.store.list()? {
-            let asked = asked.contains(&(container.handler.clone(), container.snapshot.clone()));
+            // A spoofed one is asked for by its file, whatever became of its handler.
+            let asked = if container.spoofed {
+                matches!(spoofed::whereabouts(&self.base, &container.id), Ok(None))
+            } else {
+                asked.contains(&(container.handler.clone(), container.snapshot.clone()))
+            };
             if asked && !alive.contains(&container.id) {
                 self.store.delete(&container.id)?;
             }
@@ -95,6 +101,15 @@ impl Runtime {
                 }
             }
         }
+        let spoofed = spoofed::all(&self.base)?;
+        for (snapshot, state) in spoofed.found {
+            let (handler, snapshot) = (snapshot.handler().clone(), snapshot.id().to_owned());
+            listing.containers.push(Listed { handler, snapshot, state });
+        }
+        for error in spoofed.damaged {
+            let origin = Origin::other(error.subject().unwrap_or(".spoofed").to_owned());
+            listing.notes.push(Note::new(origin, error.report()));
+        }
         listing
             .containers
             .sort_by(|a, b| (a.state.created_at, &a.state.id).cmp(&(b.state.created_at, &b.state.id)));
@@ -114,5 +129,6 @@ fn identity(listed: &Listed) -> Container {
     );
     container.labels.clone_from(&state.labels);
     container.annotations.clone_from(&state.annotations);
+    BundleFacts::default().describe(&mut container);
     container
 }

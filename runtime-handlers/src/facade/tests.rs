@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use runtime_api::{
-    Capability, ContainerStatus, ErrorKind, ExecSyncRequest, KillRequest, ProcessRequest, RuntimeKind, Signal,
+    Capability, ContainerStatus, ErrorKind, ExecSyncRequest, KillRequest, ProcessRequest, RuntimeKind,
+    Signal, StopRequest,
 };
 
 use super::*;
@@ -421,4 +422,115 @@ async fn the_first_handler_that_can_is_chosen_and_says_why() {
     assert!(matches!(error.kind(), ErrorKind::Unavailable(_)), "{error:?}");
     let text = error.to_string();
     assert!(text.contains("one: not supported (checkpoint)") && text.contains("two: "), "{text}");
+}
+
+/// A bundle of a container that is marked as spoofed, by the newer or the older name.
+fn spoofed_bundle(place: &Path, name: &str) -> PathBuf {
+    let bundle = place.join(name);
+    std::fs::create_dir_all(&bundle).unwrap();
+    let spec = format!(r#"{{"ociVersion":"1.0.2","annotations":{{"{name}":"true"}}}}"#);
+    std::fs::write(bundle.join("config.json"), spec).unwrap();
+    bundle
+}
+
+/// Its handler cannot be opened at all: nobody may try.
+fn unopened(base: &Path) -> Runtime {
+    let mut config = toy_config("one");
+    config.kind = RuntimeKind::new("vmm").unwrap();
+    let store = Arc::new(DiskStore::new(base.join("store")));
+    over(&base.join("state"), HandlerTable::new([config]).with_default(name("one"))).with_store(store)
+}
+
+#[tokio::test]
+async fn a_spoofed_container_lives_without_a_runtime_and_in_every_process() {
+    for mark in ["spoofed.crio.io", "io.kubernetes.cri-o.Spoofed"] {
+        let place = tempfile::tempdir().unwrap();
+        let bundle = spoofed_bundle(place.path(), mark);
+        let (first, second) = (unopened(place.path()), unopened(place.path()));
+        let a = id("a");
+        let request = CreateRequest::new(a.clone(), &bundle).label("owner", "test");
+        let state = first.create(None, request.clone()).await.unwrap();
+        assert_eq!((state.status, state.pid), (ContainerStatus::Created, None));
+        assert_eq!(second.create(None, request).await.unwrap_err().kind(), &ErrorKind::AlreadyExists);
+        second.start(&a).await.unwrap();
+        assert!(matches!(first.start(&a).await.unwrap_err().kind(), ErrorKind::WrongState { .. }));
+        let state = first.state(&a).await.unwrap();
+        assert!(state.status == ContainerStatus::Running && state.started_at >= Some(state.created_at));
+        assert_eq!((state.annotations[mark].as_str(), state.labels["owner"].as_str()), ("true", "test"));
+        second.store().delete(&a).unwrap();
+        let listing = second.readopt().await.unwrap();
+        assert_eq!(listing.containers.len(), 1, "{listing:?}");
+        assert_eq!((&listing.containers[0].state, &listing.containers[0].handler), (&state, &name("one")));
+        let stored = second.store().get(&a).unwrap().unwrap();
+        assert!(stored.spoofed && !stored.infra, "{stored:?}");
+        // Nothing runs in it, and nothing else was made of it.
+        let exec = ExecSyncRequest::new(ProcessRequest::new(["x"]));
+        let refused = first.exec_sync(&a, exec).await.unwrap_err();
+        assert!(refused.is_unsupported() && refused.to_string().contains("spoofed"), "{refused}");
+        assert!(first.pause(&a).await.unwrap_err().is_unsupported());
+        assert!(first.stats(&a).await.unwrap_err().is_unsupported());
+        assert!(!place.path().join("state/one").exists());
+        first.kill(&a, KillRequest::new(Signal::TERM)).await.unwrap();
+        assert!(matches!(
+            first.delete(&a, DeleteRequest::new()).await.unwrap_err().kind(),
+            ErrorKind::WrongState { .. }
+        ));
+        let (end, stop) = tokio::join!(second.wait(&a), first.stop(&a, StopRequest::unlimited()));
+        let end = end.unwrap();
+        assert_eq!((&end, end.code), (&stop.unwrap(), Some(0)));
+        assert_eq!(second.stop(&a, StopRequest::unlimited()).await.unwrap(), end, "nothing changes");
+        first.delete(&a, DeleteRequest::new()).await.unwrap();
+        for runtime in [&first, &second] {
+            assert!(runtime.state(&a).await.unwrap_err().is_not_found());
+            assert!(runtime.list().await.unwrap().containers.is_empty());
+            assert!(runtime.store().list().unwrap().is_empty());
+        }
+        assert_eq!(traces(&place.path().join("state"), "a"), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_spoofed_container_is_killed_forced_away_and_forgotten_by_the_store() {
+    let place = tempfile::tempdir().unwrap();
+    let bundle = spoofed_bundle(place.path(), "spoofed.crio.io");
+    let runtime = unopened(place.path());
+    let create = |text: &str| runtime.create(None, CreateRequest::new(id(text), &bundle));
+    for text in ["killed", "created", "forced", "lost", "damaged"] {
+        create(text).await.unwrap();
+    }
+    runtime.kill(&id("killed"), KillRequest::new(Signal::KILL)).await.unwrap();
+    assert_eq!(runtime.wait(&id("killed")).await.unwrap().code, Some(137));
+    let forced = id("forced");
+    runtime.start(&forced).await.unwrap();
+    let (end, deleted) = tokio::join!(runtime.wait(&forced), runtime.delete(&forced, DeleteRequest::force()));
+    deleted.unwrap();
+    assert_eq!(end.unwrap().code, Some(137));
+    runtime.delete(&id("created"), DeleteRequest::new()).await.unwrap();
+    runtime.delete(&id("killed"), DeleteRequest::new()).await.unwrap();
+    let file = |text: &str| place.path().join("state/.spoofed").join(text);
+    std::fs::remove_file(file("lost")).unwrap();
+    std::fs::write(file("damaged"), "{").unwrap();
+    let listing = runtime.readopt().await.unwrap();
+    assert_eq!((listing.containers.len(), listing.notes.len()), (0, 1), "{listing:?}");
+    assert!(listing.notes[0].text.contains("damaged"), "{:?}", listing.notes);
+    let left: Vec<_> = runtime.store().list().unwrap().into_iter().map(|each| each.name).collect();
+    assert_eq!(left, ["damaged"], "what cannot be read may be there");
+    let error = runtime.state(&id("damaged")).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::ConfigInvalid(_)), "{error:?}");
+    runtime.delete(&id("damaged"), DeleteRequest::force()).await.unwrap();
+    assert!(runtime.state(&id("damaged")).await.unwrap_err().is_not_found());
+    create("damaged").await.unwrap();
+}
+
+#[tokio::test]
+async fn who_may_not_spoof_does_not() {
+    let place = tempfile::tempdir().unwrap();
+    let bundle = spoofed_bundle(place.path(), "spoofed.crio.io");
+    let mut strict = toy_config("strict");
+    strict.annotations.denied.push("spoofed.crio.io".into());
+    let runtime = over(&place.path().join("state"), HandlerTable::new([strict]));
+    let error =
+        runtime.create(Some(&name("strict")), CreateRequest::new(id("a"), &bundle)).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::ConfigInvalid(_)), "{error:?}");
+    assert!(runtime.list().await.unwrap().containers.is_empty());
 }
