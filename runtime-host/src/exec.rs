@@ -11,7 +11,7 @@ use runtime_api::{ContainerStatus, Error, ErrorKind};
 pub use carry::{Input, Sink, Source, alongside, feed, pump};
 pub use course::Course;
 pub use output::{Kept, Room};
-pub use settings::{check, merged, read_process};
+pub use settings::{check, merged, read_process, read_spec};
 
 /// The refusal of an exec once a stop has turned to KILL.
 #[must_use]

@@ -10,6 +10,7 @@ use runtime_host::cgroup::Hierarchies;
 use crate::config::OciConfig;
 use crate::dialect::{Dialect, Reach};
 use crate::evidence::{Finding, Findings};
+use crate::exec::affinity;
 
 /// What a handler can do.
 pub(crate) fn answers(
@@ -66,10 +67,23 @@ pub(crate) fn answers(
         let evidence = probe(&claim.asked, &claim.said);
         all = Capability::ALL.iter().fold(all, |answers, each| answers.without(*each, &why, &evidence));
     }
+    if config.execs_begin_on_first_cpu {
+        all = on_first_cpu(all, findings);
+    }
     Ok(config.disabled.iter().fold(all, |answers, (capability, place)| {
         let evidence = Evidence::new(EvidenceSource::Configuration, place.clone(), "capabilities.disable");
         answers.without(*capability, &format!("disabled by {place}"), &evidence)
     }))
+}
+
+/// An exec that begins where it should not is worse than none: somebody keeps a CPU free of it.
+fn on_first_cpu(all: Capabilities, findings: &Findings) -> Capabilities {
+    let Err(why) = affinity::is_heeded(findings.features.as_ref()) else { return all };
+    let why = format!("the handler says exec_cpu_affinity, and {why}");
+    let (asked, said) = (findings.features_asked.asked.clone(), findings.features_asked.said.clone());
+    let evidence = Evidence::new(EvidenceSource::Features, asked, said);
+    let execs = [Capability::Exec, Capability::ExecSync, Capability::ExecSession];
+    execs.into_iter().fold(all, |answers, each| answers.without(each, &why, &evidence))
 }
 
 /// conmon knows the end of a process of the host: of the program, or of what waits for it in a sandbox.

@@ -38,6 +38,9 @@ pub struct OciConfig {
     pub monitor_cgroup: MonitorCgroup,
     /// The monitor of an exec session goes to the cgroup of its container.
     pub sessions_monitored_inside: bool,
+    /// An exec begins on the first of the CPUs that its container's spec gives it. Without a runtime that is believed to heed
+    /// that, there are no execs.
+    pub execs_begin_on_first_cpu: bool,
     /// `KEY=value` pairs for monitor and runtime.
     pub env: Vec<(String, String)>,
     /// The log is not synced to disk at the end.
@@ -87,6 +90,11 @@ impl OciConfig {
                 return Err(invalid(format!("monitor.exec_cgroup: {other:?} is not \"container\"")));
             }
         };
+        let execs_begin_on_first_cpu = match config.exec_cpu_affinity.as_deref() {
+            None | Some("") => false,
+            Some("first") => true,
+            Some(other) => return Err(invalid(format!("exec_cpu_affinity: {other:?} is not \"first\""))),
+        };
         let mut env = Vec::new();
         for pair in &config.monitor.env {
             let Some((name, value)) = pair.split_once('=').filter(|(name, _)| !name.is_empty()) else {
@@ -109,6 +117,7 @@ impl OciConfig {
             monitor: config.monitor.path.clone().unwrap_or_else(|| PathBuf::from("conmon")),
             monitor_cgroup,
             sessions_monitored_inside,
+            execs_begin_on_first_cpu,
             env,
             no_sync_log: config.monitor.no_sync_log,
             systemd_cgroup: options.systemd_cgroup,
@@ -156,11 +165,6 @@ fn unheeded(config: &HandlerConfig) -> Option<(&'static str, &'static str)> {
             config.config_path.is_some(),
             "config_path",
             "OCI runtimes share no option for such a file; see args",
-        ),
-        (
-            config.exec_cpu_affinity.is_some(),
-            "exec_cpu_affinity",
-            "a runtime does not tell whether it heeds process.execCPUAffinity",
         ),
         (config.pull_image_in_guest, "pull_image_in_guest", "there is no guest"),
         (config.stream_websockets, "stream_websockets", "conmon serves a socket of its own kind"),
@@ -212,9 +216,9 @@ mod tests {
     #[test]
     fn a_key_without_effect_is_refused() {
         let mut config = handler();
-        config.exec_cpu_affinity = Some("first".into());
+        config.exec_cpu_affinity = Some("last".into());
         let text = OciConfig::from_handler(&config).unwrap_err().to_string();
-        assert!(text.contains("exec_cpu_affinity") && text.contains("execCPUAffinity"), "{text}");
+        assert!(text.contains("exec_cpu_affinity: \"last\" is not \"first\""), "{text}");
         let mut config = handler();
         config.monitor.exec_cgroup = Some("pod".into());
         let text = OciConfig::from_handler(&config).unwrap_err().to_string();

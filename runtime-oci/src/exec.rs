@@ -5,6 +5,7 @@
 //! at the time limit, or at the next open after the owner died, the command itself is killed with its descendants.
 //! Killing the runtime's process alone would leave the command running.
 
+pub(crate) mod affinity;
 pub(crate) mod inside;
 pub(crate) mod orphans;
 mod running;
@@ -13,13 +14,14 @@ mod terminal;
 
 use std::time::{Duration, SystemTime};
 
+use serde_json::Value;
 use tokio::time::Instant;
 
 use runtime_api::{
     Capability, ContainerId, ContainerStatus, Error, ErrorKind, ExecEnd, ExecOutcome, ExecRequest,
-    ExecSyncRequest, ExitStatus, Operation, ProcessRequest, Result, Streams,
+    ExecSyncRequest, ExitStatus, Operation, ProcessRequest, Result, Streams, WindowSize,
 };
-use runtime_host::exec::{Input, Room, Sink, being_killed, check};
+use runtime_host::exec::{Input, Room, Sink, being_killed, check, merged, read_spec};
 use runtime_host::process::Identity;
 
 use crate::backend::{Backend, ENDING};
@@ -38,6 +40,22 @@ pub(crate) const KILLED: i32 = 137;
 pub(crate) const LOST: i32 = 128;
 
 impl Backend {
+    /// The process document of an exec in the container of this directory.
+    pub(crate) fn process_of(
+        &self,
+        dir: &ContainerDir,
+        request: &ProcessRequest,
+        size: Option<WindowSize>,
+    ) -> Result<Value> {
+        let mut spec = read_spec(&dir.config())?;
+        let own = spec["process"].take();
+        let mut process = merged(own, request, size);
+        if self.config.execs_begin_on_first_cpu {
+            affinity::begin_on_first(&mut process, &spec);
+        }
+        Ok(process)
+    }
+
     /// Runs a program and collects its output.
     pub(crate) async fn exec_sync(&self, id: &ContainerId, request: ExecSyncRequest) -> Result<ExecOutcome> {
         let operation = Operation::ExecSync;

@@ -1,7 +1,8 @@
 //! All handlers behind one value, on real runtimes and on the fake: what becomes of containers whose handler cannot be used
-//! any more, and what a handler says that its mounts can be.
+//! any more, what a handler says that its mounts can be, and where its execs begin.
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test fails it")]
 
+mod affinity;
 mod mounts;
 mod unavailable;
 

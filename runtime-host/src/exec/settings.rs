@@ -30,13 +30,20 @@ pub fn check(process: &ProcessRequest, timeout: Option<Duration>) -> Result<()> 
 /// # Errors
 /// `ConfigInvalid` when that cannot be read.
 pub fn read_process(path: &Path) -> Result<Value> {
+    Ok(read_spec(path)?["process"].take())
+}
+
+/// The whole of the private copy of a container's `config.json`.
+///
+/// # Errors
+/// `ConfigInvalid` when that cannot be read.
+pub fn read_spec(path: &Path) -> Result<Value> {
     let damaged = || {
         Error::new(ErrorKind::ConfigInvalid("it is not a spec".into()))
             .on(format_args!("file {}", path.display()))
     };
     let text = std::fs::read(path).map_err(|error| damaged().caused_by(error))?;
-    let mut spec: Value = serde_json::from_slice(&text).map_err(|error| damaged().caused_by(error))?;
-    Ok(spec["process"].take())
+    serde_json::from_slice(&text).map_err(|error| damaged().caused_by(error))
 }
 
 /// The container's process with what the request asks for.

@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use runtime_api::{ContainerId, Error, ErrorKind, ProcessRequest, Result, WindowSize};
 use runtime_host::document::cannot_write;
-use runtime_host::exec::{Course, Input, merged, read_process};
+use runtime_host::exec::{Course, Input};
 use runtime_host::process::{Identity, kill_tree};
 
 use crate::backend::{Backend, Locked};
@@ -71,7 +71,7 @@ impl Backend {
             let file = path.join(name);
             std::fs::write(&file, content.to_string()).map_err(|error| cannot_write(&file, error))
         };
-        write("process.json", &merged(read_process(&locked.dir.config())?, given.process, given.size))?;
+        write("process.json", &self.process_of(&locked.dir, given.process, given.size)?)?;
         let pid_file = path.join("pid");
         let inside = match locked.record.reach {
             Reach::Host => None,

@@ -8,7 +8,7 @@ use runtime_api::{
     ContainerId, Error, ErrorKind, ExecId, ExecSessionRequest, ExecSessionState, Operation, Result,
 };
 use runtime_host::document::cannot_write;
-use runtime_host::exec::{being_killed, merged, read_process};
+use runtime_host::exec::being_killed;
 use runtime_host::lock::{Held, Witness};
 use runtime_host::process::Identity;
 use runtime_host::reserve::{discard, reserve};
@@ -60,7 +60,7 @@ impl Opening {
             return Err(Error::new(ErrorKind::AlreadyExists).on(subject(&id, &session)));
         }
         let record = SessionRecord::new(backend.boot_id.clone(), request.process.terminal);
-        let process = merged(read_process(&locked.dir.config())?, &request.process, None).to_string();
+        let process = backend.process_of(&locked.dir, &request.process, None)?.to_string();
         let sessions = locked.dir.sessions();
         std::fs::create_dir_all(&sessions).map_err(|error| cannot_write(&sessions, error))?;
         let queue = Arc::default();
