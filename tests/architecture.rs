@@ -28,6 +28,7 @@ const EVERY_LIBRARY: &[&str] =
 
 /// The files that may hold unsafe code, and why no safe way exists there.
 const UNSAFE: &[(&str, &str)] = &[
+    ("runtime-host/src/apart.rs", "a session begins between fork and exec"),
     (
         "runtime-host/src/descriptor.rs",
         "tokio registers a descriptor of a foreign type by an unsafe function only",

@@ -19,8 +19,8 @@ use manyrun_tests::place::{Place, on};
 use nix::sys::signal::{Signal as Number, kill};
 use nix::unistd::Pid;
 use runtime_api::{
-    ContainerId, ContainerStatus, CreateRequest, DeleteRequest, ErrorKind, EventKind, ExitCause,
-    HandlerConfig, KillRequest, MonitorHealth, SandboxId, SharedRuntime, Signal, StopRequest,
+    ContainerId, ContainerStatus, CreateRequest, DeleteRequest, ErrorKind, EventKind, ExecSyncRequest,
+    ExitCause, HandlerConfig, KillRequest, MonitorHealth, SandboxId, SharedRuntime, Signal, StopRequest,
 };
 use runtime_test::{BundleOptions, Workload};
 use tokio::time::Instant;
@@ -236,6 +236,29 @@ async fn a_killed_monitor_takes_no_exit_code_along() {
         let request = KillRequest::new(Signal::TERM);
         within(LIMIT, "kill", runtime.kill(&id, request)).await.unwrap();
         let status = within(LIMIT, "wait", runtime.wait(&id)).await.unwrap();
+        assert_eq!((status.code, status.cause), (Some(7), ExitCause::Exited));
+        delete(&runtime, &id, DeleteRequest::new()).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_monitor_takes_no_shim_along_that_stands_still() {
+    on(SHIMS, async |place| {
+        let runtime = place.open(&place.config()).await;
+        let id = place.ready(&runtime, "still", &Workload::exits_on_term(7)).await;
+        let shim = shims(place).remove(0);
+        kill(pid_of(&shim, "shim"), Number::SIGSTOP).unwrap();
+        // The kernel tells a group to hang up in which something stands still, when nobody else of its session is left.
+        kill(pid_of(&shim, "monitor"), Number::SIGKILL).unwrap();
+        let monitor = format!("/proc/{}/fd", pid_of(&shim, "monitor"));
+        let has_files = || std::fs::read_dir(&monitor).is_ok_and(|mut open| open.next().is_some());
+        until("the end of the monitor", || (!has_files()).then_some(())).await;
+        kill(pid_of(&shim, "shim"), Number::SIGCONT).unwrap();
+        let said = runtime.exec_sync(&id, ExecSyncRequest::new(Workload::says("on").process()));
+        assert_eq!(within(LIMIT, "exec", said).await.unwrap().stdout, b"on\n");
+        assert_eq!(runtime.state(&id).await.unwrap().status, ContainerStatus::Running);
+        let status = within(LIMIT, "stop", runtime.stop(&id, StopRequest::within(LIMIT))).await.unwrap();
         assert_eq!((status.code, status.cause), (Some(7), ExitCause::Exited));
         delete(&runtime, &id, DeleteRequest::new()).await;
     })

@@ -4,6 +4,7 @@
 //! is, who may change a container, how a file is replaced so that no reader sees half of it. Two backends that write the
 //! same files can be looked at, locked and recovered by the same code.
 
+pub mod apart;
 pub mod attach;
 pub mod cgroup;
 pub mod criu;

@@ -10,6 +10,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use runtime_api::{CommandDetail, Error, ErrorKind, Rejection, Result};
+use runtime_host::apart::in_own_session;
 use runtime_host::process::{Identity, kill_tree};
 
 use crate::task::NAMESPACE;
@@ -84,7 +85,7 @@ impl ShimCommand {
         CommandDetail::new(words.map(|word| word.to_string_lossy().into_owned()).collect(), None, "")
     }
 
-    /// Runs it to its end, in the bundle, in a process group of its own. At the limit, and when the future is dropped, it
+    /// Runs it to its end, in the bundle, in a session and a process group of its own. At the limit, and when the future is dropped, it
     /// is killed with everything below it.
     ///
     /// # Errors
@@ -107,8 +108,8 @@ impl ShimCommand {
             .env("TTRPC_ADDRESS", self.events.as_deref().unwrap_or(Path::new("")))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
+            .stderr(Stdio::piped());
+        in_own_session(command.as_std_mut());
         let failed = |error: Error| error.during_step(format!("{action} the shim")).on(self.subject());
         let child =
             command.spawn().map_err(|error| failed(self.not_started(error).with_command(detail.clone())))?;
