@@ -28,7 +28,7 @@ mod victims;
 use std::time::Duration;
 
 use manyrun_tests::host;
-use manyrun_tests::life::{SCENARIOS, Scenario};
+use manyrun_tests::life::{SAVED, SCENARIOS, Scenario, Step};
 use manyrun_tests::patience::within;
 use tokio::sync::Mutex;
 
@@ -80,6 +80,21 @@ async fn who_is_killed_behind_the_shim_in_go_with_crun() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_killed_behind_the_shim_in_rust() {
     campaign("vm:runc-rs", amount() / FEWER).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_whose_caller_is_killed_on_runc() {
+    of_checkpoints("runc", amount()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_whose_caller_is_killed_on_runsc() {
+    of_checkpoints("runsc", amount() / FEWER).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_in_which_somebody_is_killed_behind_the_shim_in_go() {
+    of_checkpoints("vm:runc", amount()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -191,6 +206,38 @@ async fn campaign(binary: &'static str, amount: u64) {
     println!("{} lives on {binary} were cut off", field.lives());
     field.leave().await;
 }
+
+/// Somebody is killed at a moment of a checkpoint: one after the other, from its beginning on, and when it is over.
+async fn of_checkpoints(binary: &'static str, amount: u64) {
+    if let Some(need) = host::lacks(binary) {
+        return host::skipped(&need);
+    }
+    let _alone = ALONE.lock().await;
+    let mut field = Field::new(binary).await;
+    if !field.saves().await {
+        return field.leave().await;
+    }
+    if let Ok(text) = std::env::var("MANYRUN_TEST_CASE") {
+        let case = Case::parse(&text);
+        for _ in 0..amount {
+            one(&mut field, &case).await;
+        }
+        return field.leave().await;
+    }
+    let mut random = Random::new(seed());
+    let save = SAVED.steps.iter().position(|step| *step == Step::Save).unwrap();
+    for case in Case::of_step(binary, SAVED, save, amount >= LONG, &mut random) {
+        one(&mut field, &case).await;
+    }
+    for number in 0..amount {
+        one(&mut field, &Case::during(binary, SAVED, save, number * CHECKPOINT / amount, &mut random)).await;
+    }
+    println!("{} lives on {binary} were cut off", field.lives());
+    field.leave().await;
+}
+
+/// How many microseconds a checkpoint takes at most, on a host that has little else to do.
+const CHECKPOINT: u64 = 200_000;
 
 /// Behind a shim a short campaign kills between the steps of a life only: what is killed within one meets moments of the
 /// shim that no test can choose, which is for long campaigns.

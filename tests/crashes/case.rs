@@ -165,6 +165,21 @@ impl Case {
         Self { scenario, moment, victims, again, force, guest }
     }
 
+    /// Somebody is killed so many microseconds after a step has begun.
+    pub(crate) fn during(
+        binary: &str,
+        scenario: &'static Scenario,
+        step: usize,
+        micros: u64,
+        random: &mut Random,
+    ) -> Self {
+        let all = Victims::of(binary);
+        let victims = all[usize::try_from(random.one_of(all.len() as u64)).unwrap()];
+        let again = if random.one_of(4) == 0 { Again::Twice(1 + random.one_of(60)) } else { Again::Once };
+        let force = random.one_of(3) == 0;
+        Self { scenario, moment: Moment::During(step, micros), victims, again, force, guest: false }
+    }
+
     pub(crate) fn parse(text: &str) -> Self {
         let words: Vec<&str> = text.split(' ').collect();
         let [scenario, moment, victims, again, finish] = words.as_slice() else {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use manyrun_tests::life::{Life, Scenario};
 use manyrun_tests::patience::{LIMIT, until, within};
 use manyrun_tests::place::Place;
-use runtime_api::{ContainerId, ContainerState, ContainerStatus, CreateRequest, DeleteRequest, LogConfig};
+use runtime_api::{
+    Capability, ContainerId, ContainerState, ContainerStatus, CreateRequest, DeleteRequest, LogConfig,
+};
 use runtime_test::{BundleOptions, Workload};
 
 pub(crate) struct Field {
@@ -43,6 +45,18 @@ impl Field {
         }
         runtime.shutdown().await;
         Self { place, lives: 0, bystander }
+    }
+
+    /// Whether its runtime saves containers and restores them, or says that it does not.
+    pub(crate) async fn saves(&self) -> bool {
+        let runtime = self.place.open(&self.place.config()).await;
+        let why_not = runtime.capabilities().why_not(Capability::Restore);
+        if let Some(why) = why_not {
+            println!("SKIPPED: no checkpoints: {why}");
+        }
+        let saves = why_not.is_none();
+        runtime.shutdown().await;
+        saves
     }
 
     pub(crate) fn lives(&self) -> u32 {

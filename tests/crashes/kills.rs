@@ -8,8 +8,9 @@ use manyrun_tests::census;
 use manyrun_tests::life::{FILL, LAST_LINE, Life, Scenario, Step};
 use manyrun_tests::patience::{LIMIT, until, within};
 use runtime_api::{
-    Capability, ContainerState, ContainerStatus, DeleteRequest, ErrorKind, ExecSessionState, ExecSyncRequest,
-    ExitStatus, MonitorHealth, SharedRuntime, StopRequest,
+    Capability, ContainerId, ContainerState, ContainerStatus, CreateRequest, DeleteRequest, ErrorKind,
+    ExecSessionState, ExecSyncRequest, ExitCause, ExitStatus, MonitorHealth, RestoreRequest, SharedRuntime,
+    StopRequest,
 };
 use runtime_test::Workload;
 use tokio::task::JoinHandle;
@@ -17,7 +18,7 @@ use tokio::task::JoinHandle;
 use crate::case::{Again, Case, Moment, Victims};
 use crate::field::Field;
 use crate::tracer::{self, Then};
-use crate::truth::{Progress, Seen, allowed, ending};
+use crate::truth::{Can, Progress, SAVED, Seen, allowed, ending};
 use crate::victims::{is_populated, kill_init, kill_servants};
 
 /// How long a caller may take that goes on when what it relies on was killed.
@@ -111,8 +112,11 @@ impl Aftermath<'_> {
 
     /// Everything but what the end of the value leaves.
     pub(crate) async fn check_with(&self, runtime: &SharedRuntime) {
-        let mut allowed =
-            allowed(self.case.scenario, self.progress, self.killed, self.field.place.has_shim());
+        let can = Can {
+            outlive_its_monitor: self.field.place.has_shim(),
+            save: runtime.capabilities().has(Capability::Checkpoint),
+        };
+        let mut allowed = allowed(self.case.scenario, self.progress, self.killed, can);
         let half_deleted = self.half_deleted && self.interrupted(&[Step::Delete, Step::Force]);
         if half_deleted {
             allowed.push(Seen::Stopped(Some(137)));
@@ -137,6 +141,7 @@ impl Aftermath<'_> {
         self.assert_hanging_exec_ends(runtime).await;
         self.assert_session(runtime, first).await;
         self.assert_stays(runtime, first).await;
+        self.assert_image(runtime, first).await;
         if self.case.force || half_deleted {
             self.force(runtime).await;
         } else {
@@ -272,11 +277,46 @@ impl Aftermath<'_> {
             let teller_died =
                 if self.field.place.has_shim() { self.killed.shim } else { self.killed.monitor };
             let fits = [scenario.code, 137].map(Some).contains(&status.code)
+                || status.cause == ExitCause::Checkpointed
                 || teller_died && status.code.is_none()
                 || Life::may_die_of_term(runtime, status.code);
             assert!(fits, "{status}");
             within(LIMIT, "delete", runtime.delete(id, DeleteRequest::new())).await.unwrap();
         }
+    }
+
+    /// There is an image if it was saved, a whole one, and nothing beside it.
+    async fn assert_image(&self, runtime: &SharedRuntime, first: Seen) {
+        if !self.progress.began(self.case.scenario, Step::Save)
+            || !runtime.capabilities().has(Capability::Restore)
+        {
+            return;
+        }
+        let image = self.life.image();
+        let Some(images) = image.parent().filter(|images| images.exists()) else {
+            return assert_ne!(first, SAVED, "it was saved nowhere");
+        };
+        let names = std::fs::read_dir(images).unwrap().map(|entry| entry.unwrap().path());
+        let names: Vec<_> = names.collect();
+        println!("found {first:?} and {} images", names.len());
+        if first == SAVED {
+            assert_eq!(names, std::slice::from_ref(&image));
+        } else if first.is_alive() || !self.progress.done(self.case.scenario, Step::Save) {
+            assert!(
+                names.iter().all(|name| *name == image && first == Seen::Unknown),
+                "{names:?}: {first:?}"
+            );
+        }
+        if image.exists() {
+            let id = ContainerId::new(format!("{}r", self.life.id)).unwrap();
+            let bundle = self.life.bundles.join(self.case.scenario.name);
+            let request = RestoreRequest::new(CreateRequest::new(id.clone(), bundle), &image);
+            within(LIMIT, "restore", runtime.restore(request)).await.unwrap();
+            let stop = runtime.stop(&id, StopRequest::within(self.case.scenario.grace));
+            assert_eq!(within(LIMIT, "stop", stop).await.unwrap().code, Some(self.case.scenario.code));
+            within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::new())).await.unwrap();
+        }
+        std::fs::remove_dir_all(images).unwrap();
     }
 
     /// The log is opened anew, unless there is nobody who could.

@@ -17,6 +17,8 @@ use Seen::{Alive, Stopped, Unknown};
 
 const CREATED: Seen = Alive(ContainerStatus::Created);
 const RUNNING: Seen = Alive(ContainerStatus::Running);
+/// Ended with its checkpoint.
+pub(crate) const SAVED: Seen = Stopped(Some(0));
 const PAUSED: Seen = Alive(ContainerStatus::Paused);
 
 impl Seen {
@@ -27,6 +29,7 @@ impl Seen {
         let lost = exit.cause == ExitCause::MonitorLost;
         let fits = match exit.code {
             None => lost,
+            Some(0) if exit.cause == ExitCause::Checkpointed => true,
             Some(137) if victims.shim => lost || exit.cause == ExitCause::Exited,
             Some(_) => exit.cause == ExitCause::Exited,
         };
@@ -88,11 +91,19 @@ impl Progress {
     }
 }
 
+/// What differs between runtimes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Can {
+    /// The exit code is not lost with the monitor.
+    pub(crate) outlive_its_monitor: bool,
+    pub(crate) save: bool,
+}
+
 /// What the container may be.
-pub(crate) fn allowed(scenario: &Scenario, progress: Progress, killed: Victims, has_shim: bool) -> Vec<Seen> {
+pub(crate) fn allowed(scenario: &Scenario, progress: Progress, killed: Victims, can: Can) -> Vec<Seen> {
     let mut now = vec![Unknown];
     for (number, step) in scenario.steps[..progress.begun].iter().enumerate() {
-        let after = after(scenario, *step, &now);
+        let after = if *step == Step::Save && !can.save { now.clone() } else { after(scenario, *step, &now) };
         if number >= progress.ended {
             now.extend(after);
         } else {
@@ -113,7 +124,7 @@ pub(crate) fn allowed(scenario: &Scenario, progress: Progress, killed: Victims, 
     }
     // A shim keeps what its monitor did not write down; conmon takes it along. Without the one or the other nobody reads what
     // the program says, and a program that cannot speak may end.
-    let teller_dies = if has_shim { killed.shim } else { killed.monitor };
+    let teller_dies = if can.outlive_its_monitor { killed.shim } else { killed.monitor };
     let started = progress.began(scenario, Step::Start);
     if teller_dies && was_alive && (killed.init || ends_by_itself || started) {
         now.push(Stopped(None));
@@ -132,6 +143,7 @@ fn after(scenario: &Scenario, step: Step, before: &[Seen]) -> Vec<Seen> {
         Step::Start | Step::Resume => vec![RUNNING],
         Step::Exec | Step::Hang | Step::Session | Step::EndSession | Step::Reopen => before.to_vec(),
         Step::Pause => vec![PAUSED],
+        Step::Save => vec![SAVED],
         Step::Stop | Step::Wait => vec![Stopped(Some(scenario.code))],
         Step::Delete | Step::Force => vec![Unknown],
     }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use runtime_api::{
-    Capability, ContainerId, CreateRequest, DeleteRequest, Error, ErrorKind, ExecId, ExecSessionRequest,
-    ExecSessionState, ExecSyncRequest, LogConfig, Result, SharedRuntime, StopRequest,
+    Capability, CheckpointRequest, ContainerId, CreateRequest, DeleteRequest, Error, ErrorKind, ExecId,
+    ExecSessionRequest, ExecSessionState, ExecSyncRequest, LogConfig, Result, SharedRuntime, StopRequest,
 };
 use runtime_test::{BundleOptions, Step as Act, Workload, bundle};
 
@@ -33,6 +33,8 @@ pub enum Step {
     Pause,
     /// Thaws it.
     Resume,
+    /// Saves it, where the runtime does that; it ends with it.
+    Save,
     /// Stops it.
     Stop,
     /// Waits for its end.
@@ -59,7 +61,7 @@ pub struct Scenario {
 }
 
 use Step::{
-    Create, Delete, EndSession, Exec, Force, Hang, Pause, Reopen, Resume, Session, Start, Stop, Wait,
+    Create, Delete, EndSession, Exec, Force, Hang, Pause, Reopen, Resume, Save, Session, Start, Stop, Wait,
 };
 
 /// What a program that ends by itself prints last.
@@ -101,16 +103,30 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
+/// A life that ends with a checkpoint.
+pub const SAVED: &Scenario = &Scenario {
+    name: "saved",
+    steps: &[Create, Start, Save, Force],
+    code: 7,
+    ends: false,
+    grace: Duration::from_secs(20),
+};
+
 impl Scenario {
+    /// Every one that there is.
+    fn all() -> impl Iterator<Item = &'static Self> {
+        SCENARIOS.iter().chain([SAVED])
+    }
+
     /// The scenario of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
-        SCENARIOS.iter().find(|scenario| scenario.name == name)
+        Self::all().find(|scenario| scenario.name == name)
     }
 
     fn workload(&self) -> Workload {
         match self.name {
-            "whole" => Workload::exits_on_term(7),
+            "whole" | "saved" => Workload::exits_on_term(7),
             "short" => Workload::new([
                 Act::Out("the first line".into()),
                 Act::Fill(FILL),
@@ -143,7 +159,7 @@ impl Life {
     /// # Errors
     /// Those of making files there.
     pub fn write_bundles(bundles: &Path, options: &BundleOptions) -> std::io::Result<()> {
-        for scenario in SCENARIOS {
+        for scenario in Scenario::all() {
             bundle::write_with(&bundles.join(scenario.name), &scenario.workload(), options)?;
         }
         Ok(())
@@ -161,6 +177,12 @@ impl Life {
         let text = self.hang_mark();
         let text = text.strip_prefix("out:").unwrap_or_default();
         ExecSyncRequest::new(Workload::new([Act::Out(text.into()), Act::Forever]).process())
+    }
+
+    /// Where its image goes. Nothing else is made in that directory.
+    #[must_use]
+    pub fn image(&self) -> PathBuf {
+        self.log.with_extension("images").join("image")
     }
 
     /// The session's name.
@@ -244,6 +266,14 @@ impl Life {
                 expect("the rename of the log", renamed.is_ok())?;
                 runtime.reopen_log(id).await?;
                 expect("the log after it was opened anew", self.log.exists())
+            }
+            Save if !runtime.capabilities().has(Capability::Checkpoint) => Ok(()),
+            Save => {
+                let image = self.image();
+                let made = image.parent().map(std::fs::create_dir_all);
+                expect("the directory for the image", made.is_some_and(|made| made.is_ok()))?;
+                runtime.checkpoint(id, CheckpointRequest::new(&image)).await?;
+                expect("the image", image.exists())
             }
             Pause => runtime.pause(id).await,
             Resume => runtime.resume(id).await,
