@@ -16,7 +16,7 @@ use runtime_api::{
 };
 use runtime_host::criu;
 use runtime_host::image::{CheckpointPhase, ImagePlace};
-use runtime_host::process::{end_all, kill_tree};
+use runtime_host::process::{Identity, end_all, kill_tree};
 
 use crate::backend::{Backend, Locked};
 use crate::complaint;
@@ -183,6 +183,9 @@ impl Backend {
             }
             sleep(Duration::from_millis(10)).await;
         }
+        if !by_force {
+            self.until_it_left(locked, &phase).await;
+        }
         if self.was_saved(locked, &phase) {
             self.conclude_checkpoint(locked).await
         } else {
@@ -202,6 +205,24 @@ impl Backend {
                 Ok(())
             }
             other => other,
+        }
+    }
+
+    /// One that saves itself leaves once that is done, and its monitor tells of that a moment later.
+    async fn until_it_left(&self, locked: &Locked, phase: &CheckpointPhase) {
+        let image = phase.place.hidden.join(Saver::Itself.landmark());
+        if phase.saved.is_some() || self.dialect.saver != Some(Saver::Itself) || !image.exists() {
+            return;
+        }
+        if let Some(init) = locked.record.init.and_then(Identity::open)
+            && timeout(GONE, init.ended()).await.is_err()
+        {
+            return;
+        }
+        let give_up = Instant::now() + GONE;
+        let is_watched = || locked.record.monitor.is_some_and(Identity::lives);
+        while !locked.dir.exit().exists() && is_watched() && Instant::now() < give_up {
+            sleep(Duration::from_millis(5)).await;
         }
     }
 
