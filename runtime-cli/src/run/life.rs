@@ -112,6 +112,12 @@ impl Life<'_> {
     }
 
     async fn after_create(&self, attach: bool, input: Input, signals: &mut Signals) -> Result<End> {
+        if self.facade.store().get(&self.id)?.is_some_and(|made| made.spoofed) {
+            let what = "the bundle is marked as spoofed, and nothing runs in such a container".to_owned();
+            return Err(Error::new(ErrorKind::InvalidArgument(what))
+                .during(Operation::Start)
+                .on(format_args!("container \"{}\"", self.id)));
+        }
         let mut attached = None;
         if attach {
             let (streams, begun) = self.attach(input);

@@ -106,3 +106,18 @@ fn a_runtime_without_attach_still_runs_the_program() {
     assert!(answer.stderr.contains("cannot attach"), "{answer:?}");
     place.assert_nothing_left();
 }
+
+#[test]
+fn a_bundle_that_is_marked_as_spoofed_is_refused_and_nothing_is_left() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("bundle")).unwrap();
+    place.write("bundle/config.json", r#"{"ociVersion":"1.0.2","annotations":{"spoofed.crio.io":"true"}}"#);
+    let config = place.write("h.toml", "default = 'one'\n[runtimes.one]\nkind = 'fake'\n");
+    let bundle = place.text("bundle");
+    let answer = place.run(&["--config", &config, &bundle]);
+    assert_eq!(answer.code, 125, "{answer:?}");
+    assert!(answer.stderr.contains("marked as spoofed, and nothing runs"), "{answer:?}");
+    let left = std::fs::read_dir(place.path("state/.spoofed")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).filter(|name| name != ".lock").collect();
+    assert!(left.is_empty(), "{left:?}");
+}
