@@ -54,7 +54,8 @@ pub trait RuntimeImpl: fmt::Debug + Send + Sync + 'static {
     /// **Cancel**: if dropped midway the program was started or not; `state` tells.
     ///
     /// # Errors
-    /// `NotFound`, `WrongState`, `Rejected` (afterwards Stopped, cause StartFailed), `Unavailable`, `TimedOut`, `Busy`.
+    /// `NotFound`, `WrongState`, `Rejected` (afterwards Stopped, cause StartFailed, also for those who wait),
+    /// `Unavailable`, `TimedOut`, `Busy`.
     async fn start(&self, id: &ContainerId) -> Result<()>;
 
     /// Tells how one container stands.

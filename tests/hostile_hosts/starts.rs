@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use runtime_api::{ContainerStatus, CreateRequest, DeleteRequest, ErrorKind, StopRequest};
+use manyrun_tests::patience::until;
+use runtime_api::{
+    ContainerStatus, CreateRequest, DeleteRequest, ErrorKind, ExitCause, SharedRuntime, Signal, StopRequest,
+};
+use runtime_host::process::Identity;
 use runtime_test::Workload;
 
 use crate::wrapper::{Hangs, Wrapper};
@@ -94,6 +98,42 @@ async fn a_forced_delete_does_not_wait_for_a_start_that_hangs() {
             runtime.shutdown().await;
             wrapper.remove();
         }
+    })
+    .await;
+}
+
+/// The init's own end tells nothing: whoever asked for the start is told why it failed, and so is whoever waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wait_during_a_start_that_fails_is_told_of_that() {
+    on(&["runc", "crun"], async |place| {
+        let wrapper = Wrapper::new(place, "start", Hangs::Before);
+        let mut config = place.config();
+        config.paths = vec![wrapper.path.clone()];
+        let runtime = place.open(&config).await;
+        let id = place.id("fails");
+        let request = CreateRequest::new(id.clone(), place.bundle("fails", &Workload::forever()));
+        let created = within(LIMIT, "create", runtime.create(request)).await.unwrap();
+        let asked = |runtime: &SharedRuntime| (Arc::clone(runtime), id.clone());
+        let (waiter, waits_for) = asked(&runtime);
+        let wait = tokio::spawn(async move { waiter.wait(&waits_for).await });
+        let (starter, starts) = asked(&runtime);
+        let start = tokio::spawn(async move { starter.start(&starts).await });
+        wrapper.hangs().await;
+        let init = Identity::of(i32::try_from(created.pid.unwrap()).unwrap()).unwrap();
+        init.signal(Signal::KILL).unwrap();
+        let exit = place.container(&id).join("exit");
+        until("the exit file", || exit.exists().then_some(())).await;
+        // Whoever believes the file has done so by then.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        wrapper.release();
+        let error = within(LIMIT, "start", start).await.unwrap().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Rejected { .. }), "{error:?}");
+        let told = within(LIMIT, "wait", wait).await.unwrap().unwrap();
+        assert_eq!((told.code, told.cause), (None, ExitCause::StartFailed));
+        assert_eq!(runtime.state(&id).await.unwrap().exit, Some(told));
+        within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::new())).await.unwrap();
+        runtime.shutdown().await;
+        wrapper.remove();
     })
     .await;
 }

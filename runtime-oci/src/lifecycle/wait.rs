@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use runtime_api::{ContainerId, Error, ExitStatus, Operation, Result};
+use runtime_api::{ContainerId, Error, ErrorKind, ExitStatus, Operation, Result};
 use runtime_host::lock::Witness;
 
 use crate::backend::Backend;
 use crate::observe::{self, Sight};
-use crate::record::Record;
+use crate::record::{Phase, Record};
 
 /// How often a waiter looks even though nothing told it to.
 const POLL: Duration = Duration::from_secs(1);
@@ -49,6 +49,17 @@ impl Backend {
                 return witness.status().ok_or_else(|| Error::not_found(operation, id));
             };
             match observe::look(&record, &dir, &self.hierarchies).map_err(named)? {
+                // Whoever starts it has the last word on how it ended, and holds the lock until then.
+                Sight::Stopped(_) if record.phase == Phase::Starting => match self.lock(id).await {
+                    Ok(Some(mut locked)) => {
+                        self.settle(&mut locked).await.map_err(named)?;
+                        continue;
+                    }
+                    Err(error) if !matches!(error.kind(), ErrorKind::Busy { .. }) => {
+                        return Err(named(error));
+                    }
+                    Ok(None) | Err(_) => {}
+                },
                 Sight::Stopped(status) => return Ok(status),
                 Sight::Lost => {
                     // Whoever takes the lock first writes it down; then all see the same.
