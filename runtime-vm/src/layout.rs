@@ -10,7 +10,7 @@
 //!     lock                  the lock between processes; after a delete it holds the final status
 //!     record.json           what we know
 //!     config.json           the private copy
-//!     exit, oom             from the monitor
+//!     exit, oom, untold     from the monitor
 //!     attach                the monitor's socket
 //!     io/                   the fifos between the shim and the monitor
 //!     images/<n>            links to the images of checkpoints: a shim is told no other path to them

@@ -52,6 +52,7 @@ mod serve;
 mod shim_log;
 mod shim_tasks;
 pub(crate) mod socket;
+mod untold;
 
 use std::fmt;
 use std::time::SystemTime;
@@ -75,6 +76,7 @@ pub use program::{Notice, ProgramOrder, ProgramState};
 pub use request::MonitorState;
 pub use serve::{Monitor, Told};
 pub use shim_tasks::ShimTasks;
+pub(crate) use untold::Untold;
 
 /// Which program: the init of a container, or an exec in it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! How a container stands: from its record, its exit file and the processes of the host. No shim is asked.
 //!
-//! The exit file decides, then the processes. Where these cannot tell, as when the monitor is gone and the container is in
-//! a machine of its own, the look says so ([`Sight::Unseen`]), and whoever holds the lock asks the shim.
+//! The exit file decides, then the processes, or what the monitor wrote down of a container in a machine of its own when it
+//! gave it up. Where these cannot tell, as when the monitor of such a one is gone, the look says so ([`Sight::Unseen`]), and whoever holds the lock asks the shim.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, SystemTime};
@@ -11,6 +11,7 @@ use runtime_host::cgroup::Hierarchies;
 use runtime_host::process::Identity;
 
 use crate::layout::ContainerDir;
+use crate::monitor::Untold;
 use crate::record::{Frozen, Phase, Reach, Record, StopStage};
 
 /// What can be seen of a container right now.
@@ -45,15 +46,17 @@ pub(crate) fn look(record: &Record, dir: &ContainerDir, host: &Hierarchies) -> R
         return Ok(Sight::Stopped(exit));
     }
     let status = status_of(record, host);
+    // The host sees the processes of the others.
+    let untold = if record.reach == Reach::Guest { Untold::read(dir.path()) } else { None };
     let shim_lives = record.shim.as_ref().is_some_and(shim_lives);
-    if !shim_lives {
+    if !shim_lives || untold == Some(Untold::Shim) {
         // Its monitor may have written the file and gone between the two looks.
         return Ok(exit_file(record, dir, host)?.map_or(Sight::Lost, Sight::Stopped));
     }
     let watched = record.shim.as_ref().is_some_and(|shim| shim.monitor.lives());
     let init_lives = record.init.is_some_and(Identity::lives);
     Ok(match (record.reach, init_lives, watched) {
-        _ if record.is_in_doubt() => Sight::Unseen(status),
+        _ if record.is_in_doubt() || untold.is_some() => Sight::Unseen(status),
         (Reach::Host, true, _) | (Reach::Guest, _, true) => Sight::Alive(status),
         (Reach::Host, false, true) => Sight::Ending,
         (_, _, false) => Sight::Unseen(status),

@@ -26,6 +26,7 @@ use runtime_host::process::Identity;
 use crate::backend::{Backend, ENDING, STATE_LIMIT, confirmed};
 use crate::exec::command::Command;
 use crate::layout::ContainerDir;
+use crate::monitor::Untold;
 use crate::observe::{exit_code, shim_lives};
 use crate::record::{Phase, Record};
 use crate::task::answer::TaskStatus;
@@ -113,7 +114,9 @@ impl Backend {
         if let Some(code) = exit_code(dir)? {
             return Ok(Sight::Stopped(Some(code)));
         }
-        let shim = container.shim.as_ref().filter(|shim| record.boot_id == self.boot_id && shim_lives(shim));
+        let is_given_up = record.command.is_none() && Untold::read(dir.path()) == Some(Untold::Shim);
+        let may_live = record.boot_id == self.boot_id && !is_given_up;
+        let shim = container.shim.as_ref().filter(|shim| may_live && shim_lives(shim));
         let Some(shim) = shim else {
             // The monitor may have written the file and gone between the two looks.
             return exit_code(dir).map(Sight::Stopped);

@@ -1,9 +1,12 @@
 //! Shims that say what is not so, or do not say what is: nobody is told a code that was made up, and nobody waits for ever.
 
+use std::time::Duration;
+
 use manyrun_tests::fake_shim::Misdeed;
 use manyrun_tests::patience::{LIMIT, within};
 use runtime_api::{
-    ContainerStatus, DeleteRequest, ExecEnd, ExecSyncRequest, ExitCause, KillRequest, ProcessRequest, Signal,
+    ContainerId, ContainerState, ContainerStatus, DeleteRequest, ExecEnd, ExecSyncRequest, ExitCause,
+    KillRequest, ProcessRequest, Signal,
 };
 use runtime_test::Workload;
 use runtime_vm::task::answer::TaskStatus;
@@ -81,16 +84,62 @@ async fn the_end_of_an_exec_is_seen_although_its_wait_is_not_answered() {
     place.end(&id).await;
 }
 
+/// The state of a container once it is told to have ended. Nobody waits for that: whoever asks how it stands finds out.
+async fn stopped(place: &Place, id: &ContainerId) -> ContainerState {
+    within(PATIENT, "the end", async {
+        loop {
+            let state = within(LIMIT, "state", place.runtime.state(id)).await.unwrap();
+            if state.status == ContainerStatus::Stopped {
+                break state;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_container_that_its_shim_has_lost_has_ended_and_nobody_knows_how() {
-    let (place, id) = (Place::new().await, id("one"));
-    place.running(&id, &program()).await;
-    place.lose(&id);
-    let exit = within(PATIENT, "wait", place.runtime.wait(&id)).await.unwrap();
-    assert_eq!((exit.code, exit.cause), (None, ExitCause::StateLost));
-    assert_eq!(place.runtime.state(&id).await.unwrap().exit, Some(exit));
-    within(LIMIT, "delete", place.runtime.delete(&id, DeleteRequest::new())).await.unwrap();
-    place.end(&id).await;
+    for waits in [true, false] {
+        let (place, id) = (Place::new().await, id("one"));
+        place.running(&id, &program()).await;
+        place.lose(&id);
+        let exit = if waits {
+            within(PATIENT, "wait", place.runtime.wait(&id)).await.unwrap()
+        } else {
+            stopped(&place, &id).await.exit.unwrap()
+        };
+        assert_eq!((exit.code, exit.cause), (None, ExitCause::StateLost));
+        assert_eq!(place.runtime.state(&id).await.unwrap().exit, Some(exit));
+        within(LIMIT, "delete", place.runtime.delete(&id, DeleteRequest::new())).await.unwrap();
+        place.end(&id).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_whose_shim_is_gone_is_not_told_to_run() {
+    for status in [ContainerStatus::Created, ContainerStatus::Running, ContainerStatus::Paused] {
+        let (place, id) = (Place::new().await, id("one"));
+        if status == ContainerStatus::Created {
+            place.created(&id, &program()).await;
+        } else {
+            place.running(&id, &program()).await;
+        }
+        if status == ContainerStatus::Paused {
+            place.runtime.pause(&id).await.unwrap();
+        }
+        place.misdeeds().once("Stats", Misdeed::Dies);
+        place.misdeeds().once("Kill", Misdeed::Dies);
+        // Which of the two is answered does not matter: it dies of either.
+        let _ = within(LIMIT, "stats", place.runtime.stats(&id)).await;
+        let _ = within(LIMIT, "kill", place.runtime.kill(&id, KillRequest::new(Signal::TERM))).await;
+        let told = stopped(&place, &id).await;
+        let exit = told.exit.clone().unwrap();
+        assert_eq!((exit.code, exit.cause), (Some(137), ExitCause::MonitorLost), "{status}");
+        assert_eq!(place.runtime.list().await.unwrap(), [told], "{status}");
+        within(LIMIT, "delete", place.runtime.delete(&id, DeleteRequest::new())).await.unwrap();
+        place.end(&id).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,7 +161,7 @@ async fn a_pid_that_is_none_is_no_pid() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pid_of_somebody_else_brings_that_no_harm() {
-    for kill in [Misdeed::Late(std::time::Duration::ZERO), Misdeed::Dies, Misdeed::ForgetsTheCall] {
+    for kill in [Misdeed::Late(Duration::ZERO), Misdeed::Dies, Misdeed::ForgetsTheCall] {
         let mut bystander = Bystander::new("");
         let (place, id) = (Place::new().await, id("one"));
         for method in ["Create", "Start", "State"] {

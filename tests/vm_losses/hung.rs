@@ -42,8 +42,7 @@ async fn shims_that_hang_hold_up_neither_an_open_nor_a_list() {
             inits.push(Pid::from_raw(i32::try_from(init).unwrap()));
         }
         drop(runtime);
-        // Now only the shims could tell what became of these. The monitors go first: the kernel ends what stands still when the
-        // one goes that is above it.
+        // Now only the shims could tell what became of these.
         for shim in &hung {
             end(pid_of(shim, "monitor")).await;
         }

@@ -46,7 +46,8 @@ impl Backend {
         let entry = self.entries.of(id);
         let mut changes = entry.changes();
         let mut ending: Option<Instant> = None;
-        let mut asked = Instant::now();
+        let begun = Instant::now();
+        let mut asked: Option<Instant> = None;
         loop {
             if let Some(status) = witness.status() {
                 return Ok(status);
@@ -74,9 +75,9 @@ impl Backend {
                     }
                     continue;
                 }
-                // Only the shim sees into the guest, and it tells its monitor nothing of what it has forgotten.
-                Sight::Alive(_) if record.reach == Reach::Guest && asked.elapsed() > FORGOTTEN => {
-                    asked = Instant::now();
+                // Only the shim sees into the guest, and who watches may not be told of what it has forgotten.
+                Sight::Alive(_) | Sight::Unseen(_) if may_be_forgotten(&record, &sight, asked, begun) => {
+                    asked = Some(Instant::now());
                     if self.is_forgotten(&record).await
                         && let Some(mut locked) = self.lock(id).await.map_err(named)?
                     {
@@ -124,6 +125,14 @@ impl Backend {
             }
             Err(_) => false,
         }
+    }
+}
+
+/// Whether it is time to ask whether the shim still knows a container: at once where nobody watches it, else now and then.
+fn may_be_forgotten(record: &Record, sight: &Sight, asked: Option<Instant>, begun: Instant) -> bool {
+    match (sight, asked) {
+        (Sight::Unseen(_), None) => true,
+        _ => record.reach == Reach::Guest && asked.unwrap_or(begun).elapsed() > FORGOTTEN,
     }
 }
 

@@ -12,6 +12,7 @@ use runtime_host::document::replace;
 
 use super::program::{ProgramOrder, Remote};
 use super::serve::Heard;
+use super::untold::Untold;
 use super::{Ended, Tasks};
 
 /// The exit code of a program that was killed.
@@ -42,7 +43,7 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) async fn until_the_end(self) {
         match self.ended().await {
-            Some(ended) => {
+            Ok(ended) => {
                 self.until_the_notice(&ended).await;
                 if !self.remote.drain().await {
                     tracing::warn!(key = %self.order.key, "the program ended, and somebody still holds its output open");
@@ -52,24 +53,32 @@ impl Watch {
                 }
             }
             // Nobody knows how it ended. That is for others to say.
-            None => tracing::warn!(key = %self.order.key, "the shim does not tell how the program ends"),
+            Err(untold) => {
+                tracing::warn!(key = %self.order.key, "the shim does not tell how the program ends");
+                if let Some(Err(error)) = untold.map(|untold| untold.write(&self.order.dir)) {
+                    tracing::error!(%error, key = %self.order.key, "that cannot be written down");
+                }
+            }
         }
         self.remote.leave().await;
     }
 
-    /// Waits for the end; nothing when nobody will tell it.
-    async fn ended(&self) -> Option<Ended> {
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// Why nobody will tell it, unless it is only that we end.
+    async fn ended(&self) -> Result<Ended, Option<Untold>> {
         let mut pause = PAUSES[0];
         let mut gone = self.gone.clone();
         loop {
             let failed = tokio::select! {
                 biased;
                 ended = self.tasks.wait(&self.order.key) => match ended {
-                    Ok(ended) => return Some(ended),
+                    Ok(ended) => return Ok(ended),
                     Err(error) => error,
                 },
-                ended = self.told_otherwise() => return Some(ended),
-                _ = gone.wait_for(|gone| *gone) => return None,
+                ended = self.told_otherwise() => return Ok(ended),
+                gone = gone.wait_for(|gone| *gone) => return Err(gone.is_ok().then_some(Untold::Shim)),
             };
             // A shim that says nothing of its end may still know it.
             let known = match failed.kind() {
@@ -78,10 +87,11 @@ impl Watch {
                 _ => Ok(None),
             };
             match known {
-                Ok(Some(ended)) => return Some(ended),
+                Ok(Some(ended)) => return Ok(ended),
                 Err(error) if is_final(&error) => {
                     tracing::warn!(error = failed.report(), key = %self.order.key, "the shim does not know the program");
-                    return None;
+                    let shim_is_gone = matches!(error.kind(), ErrorKind::PeerLost(_));
+                    return Err(Some(if shim_is_gone { Untold::Shim } else { Untold::Program }));
                 }
                 _ => {}
             }
