@@ -38,20 +38,45 @@ pub(crate) struct Shims {
 /// The waits for ends. A shim cannot be told that nobody waits any more, so that each call that is given up stays there: a
 /// container has one, which is kept open, whoever looks for how long.
 #[derive(Default)]
-struct Waits(Mutex<HashMap<ContainerId, Arc<AsyncMutex<Option<Wait>>>>>);
+struct Waits(Mutex<Kept>);
+
+/// What is kept of the waits.
+#[derive(Default)]
+struct Kept {
+    of: HashMap<ContainerId, Place>,
+    /// How many there were that counted when it was looked last.
+    counted: usize,
+}
+
+/// Where the wait for one container's end is kept.
+type Place = Arc<AsyncMutex<Option<Wait>>>;
 
 /// Whether the shim told of the end.
 type Wait = Pin<Box<dyn Future<Output = bool> + Send>>;
 
+/// So many waits may be kept in vain.
+const SPARE: usize = 16;
+
 impl Waits {
-    fn open(&self) -> MutexGuard<'_, HashMap<ContainerId, Arc<AsyncMutex<Option<Wait>>>>> {
+    fn open(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the wait for a container is. Those for containers that are not `known` any more are let go of; that is looked at
+    /// when there are twice as many as before, for a look at each of them at every call would be a look too many.
+    fn place(&self, id: &ContainerId, known: impl Fn(&ContainerId) -> bool) -> Place {
+        let mut kept = self.open();
+        if !kept.of.contains_key(id) && kept.of.len() >= 2 * kept.counted + SPARE {
+            kept.of.retain(|each, _| known(each));
+            kept.counted = kept.of.len();
+        }
+        Arc::clone(kept.of.entry(id.clone()).or_default())
     }
 }
 
 impl fmt::Debug for Waits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.open().keys()).finish()
+        f.debug_set().entries(self.open().of.keys()).finish()
     }
 }
 
@@ -95,11 +120,7 @@ impl Shims {
         id: &ContainerId,
         known: impl Fn(&ContainerId) -> bool,
     ) -> bool {
-        let place = {
-            let mut waits = self.waits.open();
-            waits.retain(|each, _| each == id || known(each));
-            Arc::clone(waits.entry(id.clone()).or_default())
-        };
+        let place = self.waits.place(id, known);
         let mut wait = place.lock().await;
         if wait.is_none() {
             let Ok(client) = self.client(shim, namespace, id).await else { return false };
@@ -116,7 +137,7 @@ impl Shims {
 
     /// Nobody waits any more for the end of a container that is deleted.
     pub(crate) fn forget_wait(&self, id: &ContainerId) {
-        self.waits.open().remove(id);
+        self.waits.open().of.remove(id);
     }
 
     /// Closes the connection to a shim that is no longer needed.
@@ -217,5 +238,30 @@ fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), std::fs::metadata(path)) {
         (Ok(ours), Ok(theirs)) => (ours.ino(), ours.dev()) == (theirs.ino(), theirs.dev()),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn waits_in_vain_are_let_go_of_without_a_look_at_each_of_them_at_every_call() {
+        let id = |number: usize| ContainerId::new(format!("one{number}")).unwrap();
+        for (live, most) in [(true, 1000), (false, SPARE)] {
+            let (waits, looks) = (Waits::default(), Cell::new(0));
+            for number in 0..1000 {
+                let known = |_: &ContainerId| {
+                    looks.set(looks.get() + 1);
+                    live
+                };
+                for _ in 0..3 {
+                    waits.place(&id(number), known);
+                }
+            }
+            assert!(looks.get() <= 2000, "{} looks", looks.get());
+            assert!(waits.open().of.len() <= most, "{} are kept", waits.open().of.len());
+        }
     }
 }

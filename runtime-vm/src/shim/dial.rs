@@ -45,6 +45,9 @@ pub async fn remove_dead(address: &Address) -> bool {
     }
 }
 
+/// How often a shim must not be seen before it is dead.
+const LOOKS: usize = 2;
+
 /// Connects to a shim that was just started, which may need a moment until it listens.
 ///
 /// # Errors
@@ -66,7 +69,7 @@ pub async fn while_it_lives(
     let begun = Instant::now();
     let end = begun.checked_add(limit);
     let mut pause = PAUSES.0;
-    let mut dead = false;
+    let (mut dead, mut unseen) = (false, 0);
     loop {
         let tried = match end {
             Some(end) => {
@@ -94,7 +97,9 @@ pub async fn while_it_lives(
                 error
             });
         }
-        dead = !lives();
+        // Whose parent ends while the table of processes is read need not be in it: one look does not tell.
+        unseen = if lives() { 0 } else { unseen + 1 };
+        dead = unseen >= LOOKS;
         if dead {
             continue;
         }
@@ -166,6 +171,23 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let _listener = UnixListener::bind(&path).unwrap();
         while_it_lives(&address, LIMIT, || false).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_shim_that_is_not_seen_once_is_waited_for() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("s");
+        let (looks, listener) = (std::cell::Cell::new(0), std::cell::RefCell::new(None));
+        let lives = || {
+            looks.set(looks.get() + 1);
+            if looks.get() == 4 {
+                listener.replace(Some(UnixListener::bind(&path).unwrap()));
+            }
+            // Now and then it is between two parents.
+            looks.get() % 2 == 0
+        };
+        while_it_lives(&Address::Path(path.clone()), LIMIT, lives).await.unwrap();
+        assert_eq!(looks.get(), 4);
     }
 
     #[tokio::test]
