@@ -49,4 +49,5 @@ bench: ## hold lives, execs, states, signals, stats and the reading of handlers 
 	@"$(TARGET)/release/bench"
 
 matrix: ## print what each handler of this machine can do, as the table of the README
+	@cargo build --quiet --locked -p runtime-vm
 	@cargo run --quiet --locked -p manyrun-examples --bin capability_matrix

@@ -1,18 +1,25 @@
 //! What handlers can do, as a Markdown table: capabilities are data, with a reason for each "no".
 //!
-//! `capability_matrix [HANDLER...]`: every handler of this machine unless some are named. The README's matrix is made by
-//! `make matrix`.
+//! `capability_matrix [HANDLER...]`: every handler of this machine, and containerd's shim for runc, unless some are named. The
+//! README's matrix is made by `make matrix`.
 
 use std::collections::BTreeMap;
 
-use runtime_api::{Capability, HandlerName, SharedRuntime};
+use runtime_api::{Capability, HandlerConfig, HandlerName, Origin, RuntimeFactory as _, SharedRuntime};
 use runtime_handlers::{HandlerTable, Registry, Runtime, load};
 use runtime_oci::OciFactory;
 use runtime_test::FakeFactory;
+use runtime_vm::VmFactory;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let table: HandlerTable = load::search(None)?;
+    let mut table: HandlerTable = load::search(None)?;
+    let shims = VmFactory::default();
+    // No file has to name it: a handler can be made of a kind and a binary.
+    let shim = HandlerName::new(VmFactory::shim_called("runc"))?;
+    let mut handler = HandlerConfig::new(shim.clone(), shims.kind(), Origin::other("this example"));
+    handler.paths = vec![shim.as_str().into()];
+    table.handlers.entry(shim).or_insert(handler);
     let named: Vec<String> = std::env::args().skip(1).collect();
     let names: Vec<HandlerName> = if named.is_empty() {
         table.handlers.keys().cloned().collect()
@@ -20,7 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         named.into_iter().map(HandlerName::new).collect::<runtime_api::Result<_>>()?
     };
     let place = tempfile::tempdir()?;
-    let registry = Registry::new().register(FakeFactory::new()?)?.register(OciFactory)?;
+    let registry = Registry::new().register(FakeFactory::new()?)?.register(OciFactory)?.register(shims)?;
     let facade = Runtime::new(table, registry, place.path());
     let mut columns = Vec::new();
     for name in &names {

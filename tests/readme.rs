@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use manyrun_tests::{host, source};
+use manyrun_tests::{handler, host, source};
 use runtime_api::{
-    Capability, HandlerConfig, HandlerName, OpenContext, Origin, RuntimeFactory, RuntimeKind, SharedRuntime,
+    Capability, HandlerConfig, HandlerName, OpenContext, Origin, RuntimeFactory as _, SharedRuntime,
 };
-use runtime_oci::OciFactory;
 use runtime_test::FakeFactory;
 
 /// Column by column: the heading, and for each capability whether it is a yes.
@@ -33,12 +32,6 @@ fn matrix() -> Matrix {
     matrix
 }
 
-async fn open(factory: &dyn RuntimeFactory, handler: &str, at: &std::path::Path) -> SharedRuntime {
-    let kind: RuntimeKind = factory.kind();
-    let config = HandlerConfig::new(HandlerName::new(handler).unwrap(), kind, Origin::other("this test"));
-    factory.open(&config, OpenContext::new(at.join(handler), "/manyrun/readme")).await.unwrap()
-}
-
 fn answers(runtime: &SharedRuntime) -> BTreeMap<String, bool> {
     let capabilities = runtime.capabilities();
     Capability::ALL.iter().map(|each| (each.id().to_owned(), capabilities.has(*each))).collect()
@@ -52,7 +45,10 @@ fn heading(runtime: &SharedRuntime) -> String {
 #[tokio::test]
 async fn the_column_of_the_fake_is_what_the_fake_says() {
     let place = tempfile::tempdir().unwrap();
-    let fake = open(&FakeFactory::new().unwrap(), "fake", place.path()).await;
+    let factory = FakeFactory::new().unwrap();
+    let name = HandlerName::new("fake").unwrap();
+    let config = HandlerConfig::new(name, factory.kind(), Origin::other("this test"));
+    let fake = factory.open(&config, OpenContext::new(place.path(), "/manyrun/readme")).await.unwrap();
     let matrix = matrix();
     let column = matrix.get(&heading(&fake)).unwrap_or_else(|| panic!("no column {:?}", heading(&fake)));
     assert_eq!(*column, answers(&fake), "left: README.md; right: the fake. Run make matrix");
@@ -63,12 +59,14 @@ async fn the_columns_of_the_runtimes_here_are_what_they_say() {
     let place = tempfile::tempdir().unwrap();
     let matrix = matrix();
     let mut needs = Vec::new();
-    for binary in ["runc", "crun"] {
+    for binary in ["runc", "crun", "vm:runc"] {
         if let Some(need) = host::lacks(binary) {
             needs.push(need);
             continue;
         }
-        let runtime = open(&OciFactory, binary, place.path()).await;
+        let config = handler::config(binary).unwrap();
+        let context = OpenContext::new(place.path().join(config.name.as_str()), "/manyrun/readme");
+        let runtime = handler::open(&config, context).await.unwrap();
         match matrix.get(&heading(&runtime)) {
             Some(column) => {
                 assert_eq!(*column, answers(&runtime), "left: README.md; right: {binary}. Run make matrix");

@@ -143,7 +143,9 @@ impl Processes {
 impl Connector for Processes {
     async fn start(&self, dir: &Path, order: StartOrder) -> Result<Box<dyn Starting>> {
         let monitor = self.monitor.as_ref().map_err(|why| {
-            Error::new(ErrorKind::Unavailable(why.clone())).hint("install manyrun-vm-io beside this program")
+            Error::new(ErrorKind::Unavailable(why.clone())).hint(
+                "`cargo install --path runtime-vm` installs manyrun-vm-io; or put a copy beside this program or on PATH",
+            )
         })?;
         Ok(Box::new(MonitorClient::spawn(monitor, dir, &order).await?))
     }

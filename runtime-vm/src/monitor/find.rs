@@ -39,7 +39,8 @@ fn find_among(named: Option<&Path>, own: Option<&Path>, places: &[&Path], path: 
     candidates.find(|candidate| is_program(candidate)).ok_or_else(|| {
         missing(format!("{PROGRAM}, which carries the output of programs behind a shim, is not installed"))
             .hint(format!(
-                "put {PROGRAM} beside this program or on PATH, or name it in the option monitor.path"
+                "`cargo install --path runtime-vm` installs it, and so does a copy of {PROGRAM} beside this program or on PATH; \
+                 or name it in the option monitor.path"
             ))
     })
 }
