@@ -270,7 +270,7 @@ async fn a_shim_whose_binary_vanished_still_serves_its_containers() {
     on(SHIMS, async |place| {
         let shim = manyrun_tests::handler::shim_of(place.binary).unwrap().0;
         let (there, copy) = (manyrun_tests::host::find(&shim).unwrap(), place.path(&shim));
-        std::fs::copy(there, &copy).unwrap();
+        manyrun_tests::wrapper::copy_program(&there, &copy);
         let mut config = place.config();
         config.paths = vec![copy.clone()];
         let runtime = place.open(&config).await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use manyrun_tests::census;
 use manyrun_tests::patience::{LIMIT, within};
 use manyrun_tests::place::Place;
+use manyrun_tests::wrapper::copy_program;
 use runtime_api::{ContainerStatus, CreateRequest, DeleteRequest, ErrorKind, HandlerName, StopRequest};
 use runtime_handlers::resolve::ThisHost;
 use runtime_handlers::{HandlerTable, Runtime, Source, crio, native};
@@ -131,7 +132,7 @@ async fn assert_all_there(place: &Place, runtime: &Runtime, fate: Fate) {
 async fn their_containers_are_listed_stopped_and_deleted() {
     on(&["runc", "crun"], async |place| {
         let copy = place.path(place.binary);
-        std::fs::copy(manyrun_tests::host::find(place.binary).unwrap(), &copy).unwrap();
+        copy_program(&manyrun_tests::host::find(place.binary).unwrap(), &copy);
         let kind = format!("kind = 'oci'\npath = '{}'", copy.display());
         for fate in [Fate::Broken, Fate::Gone] {
             endure(place, &kind, fate, || ()).await;

@@ -11,7 +11,7 @@ use runtime_api::{
 use runtime_test::{BundleOptions, Step, Workload};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::wrapper::write_script;
+use crate::wrapper::{copy_program, write_script};
 use crate::{LIMIT, Place, on, within};
 
 /// A runtime that says that it did nothing, and does not, as often as there are files for a verb.
@@ -197,7 +197,7 @@ async fn containers_of_a_runtime_that_vanished_can_be_ended() {
     on(&["runc", "crun", "runsc"], async |place| {
         let copy = place.path(place.binary);
         let config = with_path(place, &copy);
-        std::fs::copy(manyrun_tests::host::find(place.binary).unwrap(), &copy).unwrap();
+        copy_program(&manyrun_tests::host::find(place.binary).unwrap(), &copy);
         let runtime = place.open(&config).await;
         let id = place.running(&runtime, "a", &Workload::forever()).await;
         runtime.shutdown().await;

@@ -91,3 +91,9 @@ pub fn write_script(path: &Path, text: &str) {
     let done = Command::new("sh").args(["-c", write]).arg(path).arg(text).status();
     assert!(done.unwrap().success());
 }
+
+/// A copy of a program, made by another process for the same reason.
+pub fn copy_program(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg(from).arg(to).status();
+    assert!(done.unwrap().success());
+}

@@ -57,7 +57,8 @@ pub(super) fn check(input: &Input, json: Option<&Path>, how: &How<'_>) -> u8 {
         tell(error);
     }
     let handlers = table.handlers.len() + table.unavailable.len();
-    output.say(&format!("{handlers} handlers, {} errors, {} notes", errors.len(), notes.len()));
+    let counts = [(handlers, "handler"), (errors.len(), "error"), (notes.len(), "note")];
+    output.say(&counts.map(|(many, what)| counted(many, what)).join(", "));
     let mut report = document(&table);
     report["errors"] = json!(errors);
     report["notes"] = json!(notes);
@@ -65,6 +66,11 @@ pub(super) fn check(input: &Input, json: Option<&Path>, how: &How<'_>) -> u8 {
         return usage(&error);
     }
     u8::from(!errors.is_empty() || (how.strict && !notes.is_empty()))
+}
+
+/// `1 note`, `2 notes`
+fn counted(many: usize, what: &str) -> String {
+    if many == 1 { format!("1 {what}") } else { format!("{many} {what}s") }
 }
 
 /// What is an error, and what is a note. In the configuration of another program a handler that cannot be used is a note,

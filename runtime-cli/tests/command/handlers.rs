@@ -93,7 +93,7 @@ fn a_broken_handler_of_another_program_is_a_note_unless_it_is_the_default() {
     };
     assert_eq!(check(&crio, &["--strict"]).code, 0);
     let host = check(&crio, &["--host"]);
-    assert!(host.code == 0 && host.stdout.contains("1 notes"), "{host:?}");
+    assert!(host.code == 0 && host.stdout.contains("0 errors, 1 note\n"), "{host:?}");
     assert_eq!(check(&crio, &["--host", "--strict"]).code, 1);
     let default = place.write("default.conf", &CRIO.replace("= 'runc'", "= 'gone'"));
     assert_eq!(check(&default, &[]).code, 0);
