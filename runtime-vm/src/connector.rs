@@ -130,11 +130,11 @@ pub trait Starting: fmt::Debug + Send {
 #[derive(Debug)]
 pub(crate) struct Processes {
     /// The monitor's program, or why there is none.
-    monitor: std::result::Result<PathBuf, String>,
+    monitor: Result<PathBuf>,
 }
 
 impl Processes {
-    pub(crate) fn new(monitor: std::result::Result<PathBuf, String>) -> Self {
+    pub(crate) fn new(monitor: Result<PathBuf>) -> Self {
         Self { monitor }
     }
 }
@@ -142,11 +142,7 @@ impl Processes {
 #[async_trait]
 impl Connector for Processes {
     async fn start(&self, dir: &Path, order: StartOrder) -> Result<Box<dyn Starting>> {
-        let monitor = self.monitor.as_ref().map_err(|why| {
-            Error::new(ErrorKind::Unavailable(why.clone())).hint(
-                "`cargo install --path runtime-vm` installs manyrun-vm-io; or put a copy beside this program or on PATH",
-            )
-        })?;
+        let monitor = self.monitor.as_ref().map_err(once_more)?;
         Ok(Box::new(MonitorClient::spawn(monitor, dir, &order).await?))
     }
 
@@ -183,5 +179,29 @@ impl Starting for StartingMonitor {
 
     async fn undo(self: Box<Self>) {
         Self::undo(*self).await;
+    }
+}
+
+/// What was found out when the value opened, for whoever needs it now.
+fn once_more(error: &Error) -> Error {
+    let same = Error::new(error.kind().clone());
+    match error.advice() {
+        Some(advice) => same.hint(advice),
+        None => same,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn why_there_is_no_monitor_is_told_as_it_was_found_out() {
+        let missing = crate::monitor::find::find(Some(Path::new("/no/such/monitor")));
+        let found = missing.as_ref().unwrap_err().report();
+        assert!(found.contains("/no/such/monitor") && found.contains("correct the option"), "{found}");
+        let order = StartOrder::new("/no/such/shim", "one", "/no/such/bundle");
+        let told = Processes::new(missing).start(Path::new("/no/such/place"), order).await;
+        assert_eq!(told.map(drop).unwrap_err().report(), found);
     }
 }

@@ -86,7 +86,7 @@ impl VmFactory {
         let monitor_path = monitor.as_deref().ok().map(Path::to_owned);
         let connector: Arc<dyn Connector> = match &self.connector {
             Some(connector) => Arc::clone(connector),
-            None => Arc::new(Processes::new(monitor.map_err(|error| error.report()))),
+            None => Arc::new(Processes::new(monitor)),
         };
         let boot_id = boot_id();
         let findings = evidence::gather(&layout, &config, &connector, &layout.namespace(), &boot_id).await;
