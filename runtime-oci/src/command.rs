@@ -17,6 +17,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use runtime_api::{CommandDetail, Error, ErrorKind, Result};
+use runtime_host::apart::in_own_session;
 use runtime_host::process::{Identity, kill_tree};
 
 use crate::dialect::Dialect;
@@ -123,13 +124,19 @@ impl CommandLine {
     }
 
     fn command(&self) -> Command {
+        let mut command = self.lasting_command();
+        // A group of its own: a Ctrl-C at our terminal is for us to pass on, not for the kernel.
+        command.process_group(0).kill_on_drop(true);
+        command
+    }
+
+    /// One that is in no group yet, and is not killed when it is dropped.
+    fn lasting_command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.args).env_clear().envs(self.env.iter().map(|(k, v)| (k, v)));
         if let Some(cwd) = &self.cwd {
             command.current_dir(cwd);
         }
-        // A group of its own: a Ctrl-C at our terminal is for us to pass on, not for the kernel.
-        command.process_group(0).kill_on_drop(true);
         command
     }
 
@@ -219,8 +226,10 @@ impl CommandLine {
     pub(crate) async fn run_lasting(&self, said: &Path, limit: Duration) -> Result<Finished> {
         let file =
             std::fs::File::create(said).map_err(|error| runtime_host::document::cannot_write(said, error))?;
-        let mut command = self.command();
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).kill_on_drop(false);
+        let mut command = self.lasting_command();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        // While criu works something stands still in the command's group: our end must not make it hang up.
+        in_own_session(command.as_std_mut());
         let mut child = self.start(&mut command)?;
         let identity = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Identity::of);
         let ended = timeout(limit, child.wait()).await;
@@ -445,6 +454,17 @@ mod tests {
             assert!(tokio::time::Instant::now() < deadline, "process {pid} is still there");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_command_that_is_to_outlive_us_is_in_a_session_of_its_own() {
+        let at = tempfile::tempdir().unwrap();
+        // In the table of processes a group and a session bear the number of the process that began them.
+        let script = "cut -d ' ' -f 1,5,6 /proc/$$/stat >&2";
+        let line = CommandLine::new("/bin/sh").env("PATH", "/usr/bin:/bin").args(["-c", script]);
+        let done = line.run_lasting(&at.path().join("said"), LIMIT).await.unwrap();
+        let numbers: Vec<&str> = done.stderr.split_whitespace().collect();
+        assert_eq!(numbers, [numbers[0]; 3], "{}", done.stderr);
     }
 
     #[tokio::test]
