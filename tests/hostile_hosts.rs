@@ -7,6 +7,8 @@ mod binaries;
 mod bystander;
 #[path = "hostile_hosts/cgroups.rs"]
 mod cgroups;
+#[path = "hostile_hosts/checkpoint_options.rs"]
+mod checkpoint_options;
 #[path = "hostile_hosts/checkpoints.rs"]
 mod checkpoints;
 #[path = "hostile_hosts/execs.rs"]

@@ -331,8 +331,13 @@ mod tests {
             packet[0] = STDOUT;
             while conmon.send(&packet).await.is_ok() {}
         });
+        let begun = Instant::now();
         let error = pump_output(&ours, Some(Box::new(stdout)), None).await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Lagged(_)), "{error:?}");
+        // Whoever prints is held up no longer than that.
+        let patience = SILENCE * SILENCES;
+        assert_eq!(patience, Duration::from_secs(1));
+        assert!((patience..patience * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
         drop(ours);
         feed.await.unwrap();
     }

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 
 /// Removes a file, or a directory with everything in it, but nothing of what is mounted there: that is unmounted first.
@@ -33,14 +34,13 @@ pub fn remove_all(path: &Path) -> io::Result<()> {
 pub fn unmount_all(path: &Path) -> io::Result<()> {
     let path = real(path);
     let mounted = mounted_at(&path)?;
-    // Whoever mounts a directory with all that is below makes peers of what is shared there, and what is unmounted in one of them
-    // would be gone in the other.
-    for point in &mounted {
-        keep_to_itself(point)?;
-    }
     // The last one to be mounted goes first, and may uncover another.
-    for point in mounted.iter().rev() {
-        keep_to_itself(point)?;
+    for (at, point) in mounted.iter().enumerate().rev() {
+        // Whoever mounts a directory with all that is below makes peers of what is shared there, and what is unmounted in one of
+        // them would be gone in the other. It counts where the mount is that this one lies in.
+        for above in mounted[..=at].iter().filter(|above| point.starts_with(above)) {
+            keep_to_itself(above)?;
+        }
         unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
     }
     if !mounted.is_empty()
@@ -51,10 +51,13 @@ pub fn unmount_all(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// From here on what is mounted or unmounted below a mount is so there only.
+/// From here on what is mounted or unmounted in the mount that is seen at a path is so there only. One that lies under another
+/// is not seen now, and has its turn when that is gone.
 fn keep_to_itself(point: &Path) -> io::Result<()> {
-    mount_change(point, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-    Ok(())
+    match mount_change(point, MountPropagationFlags::PRIVATE) {
+        Err(Errno::INVAL | Errno::NOENT) | Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Whether something can be mounted at a path or below it that a removal would enter. The table of mounts is long on a node,
@@ -165,8 +168,10 @@ mod tests {
         std::fs::create_dir_all(&volume).unwrap();
         tmpfs(&volume);
         std::fs::write(volume.join("file"), "kept").unwrap();
-        // As a runtime mounts it for a moment.
-        mount_bind_recursive(&root, &copy).unwrap();
+        // As a runtime mounts it for a moment, and another one over what that had left.
+        for _ in 0..2 {
+            mount_bind_recursive(&root, &copy).unwrap();
+        }
         assert!(copy.join("deep/volume/file").exists());
         remove_all(&gone).unwrap();
         let kept = std::fs::read(volume.join("file"));

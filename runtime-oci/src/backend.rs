@@ -147,7 +147,7 @@ impl Backend {
         self.resolve_checkpoint(locked, false).await?;
         let deadline = Instant::now() + patience;
         let mut sight = self.look_until_settled(&locked.record, &locked.dir, &locked.entry, deadline).await?;
-        if locked.record.is_in_doubt() {
+        if locked.record.is_in_doubt() && matches!(sight, Sight::Alive(_)) {
             sight = self.resolve(locked, sight).await?;
         } else if locked.record.phase == Phase::Starting && sight != Sight::Alive(ContainerStatus::Created) {
             // We hold the lock, so whoever asked for the start is done or dead. One that is found Created may have been

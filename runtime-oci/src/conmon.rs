@@ -204,13 +204,14 @@ impl Monitor {
     fn let_go_on(&mut self, place: impl FnOnce(i32) -> Result<()>) -> Result<Option<StdStream>> {
         let pid = self.child.id().unwrap_or_default();
         let Some(mut start) = self.start.take() else { return Ok(None) };
-        let begun = place(pid)
-            .and_then(|()| start.write_all(b"x").map_err(|error| lost(&self.line, "").caused_by(error)));
-        if begun.is_err() {
+        if let Err(error) = place(pid) {
             // It must not take the end of the pipe for the byte. It has forked nobody yet.
             let _ = self.child.start_kill();
+            return Err(error);
         }
-        begun.map(|()| Some(start))
+        // One that is gone already cannot be told; what it complained of is in its report.
+        let _ = start.write_all(b"x");
+        Ok(Some(start))
     }
 
     /// Waits for the report, and for the first process, so that it is reaped. In between, while the runtime is at work
@@ -461,5 +462,9 @@ mod tests {
             --runtime-arg=--root=/s/root --runtime-opt=--preserve-fds=2";
         assert_eq!(others.command_line().argv().join(" "), expected);
         assert_eq!((pipe_numbers(0), pipe_numbers(2)), ([3, 4], [5, 6]));
+        let mut journal = LogConfig::none();
+        journal.driver = LogDriver::Journald;
+        let in_journal = expected.replace("-l none", "-l journald:");
+        assert_eq!(MonitorArgs { log: &journal, ..others }.command_line().argv().join(" "), in_journal);
     }
 }

@@ -342,6 +342,8 @@ mod tests {
         let control = Control::of(at.path());
         let error = control.resize(size(1)).done().await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::TimedOut(_)), "{error:?}");
+        let error = control.reopen_log(|| Ok(false), || Ok(())).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::TimedOut(_)), "{error:?}");
         drop(fifos);
         for done in [control.resize(size(2)).done().await, control.reopen_log(|| Ok(false), || Ok(())).await]
         {

@@ -85,6 +85,7 @@ impl Probe {
             Step::Eat(bytes) => eat(*bytes),
             Step::Descriptor(number) => read_descriptor(*number),
             Step::Listen(family, port) => listen(*family, *port),
+            Step::Lock(file) => lock(file),
             Step::Exit(code) => exit(i32::from(*code)),
             Step::Sleep(time) => self.sleep(Instant::now().checked_add(*time)),
             Step::Forever => self.sleep(None),
@@ -249,6 +250,14 @@ fn fill(bytes: u64) {
 fn eat(bytes: u64) {
     let Ok(bytes) = usize::try_from(bytes) else { fail(64, "more bytes than this machine can address") };
     std::mem::forget(std::hint::black_box(vec![1_u8; bytes]));
+}
+
+fn lock(file: &str) {
+    match File::create(file).and_then(|file| file.lock().map(|()| file)) {
+        // Closed with the program.
+        Ok(file) => std::mem::forget(file),
+        Err(error) => fail(71, &format!("cannot lock {file}: {error}")),
+    }
 }
 
 fn read_descriptor(number: i32) {

@@ -25,6 +25,7 @@
 //! fd:NUM            read once from a descriptor: `fd NUM TEXT` or `fd NUM closed`
 //! listen:PORT       answer on 127.0.0.1 from now on: see [`Step::Listen`]
 //! listen6:PORT      the same on ::1
+//! lock:FILE         make a file and hold an exclusive lock on it
 //! ```
 //!
 //! Traps are armed when their step is reached; waiting steps go on after a trap that does not end the program.
@@ -50,6 +51,8 @@ pub enum Step {
     /// sends, and `end` on a line of its own when it has sent everything. After a byte 4 it gets nothing more, but may go
     /// on to send. When it is over the program prints `received N`, the number of bytes that came.
     Listen(Family, u16),
+    /// Makes a file, takes an exclusive lock on it as `flock` does, and keeps that.
+    Lock(String),
     /// Ends the program with this code, 0 to 255.
     Exit(u8),
     /// Waits, in whole milliseconds.
@@ -150,6 +153,7 @@ impl Step {
             Self::Descriptor(number) => format!("fd:{number}"),
             Self::Listen(Family::V4, port) => format!("listen:{port}"),
             Self::Listen(Family::V6, port) => format!("listen6:{port}"),
+            Self::Lock(file) => format!("lock:{file}"),
             Self::Exit(code) => format!("exit:{code}"),
             Self::Sleep(time) => format!("sleep:{}", time.as_millis()),
             Self::Forever => "forever".to_owned(),
@@ -275,6 +279,7 @@ fn step(arg: &str) -> Result<Step, String> {
             },
             None => Err("a descriptor and a text are needed".to_owned()),
         },
+        ("lock", Some(file)) => Ok(Step::Lock(file.to_owned())),
         ("exit", Some(code)) => exit_code(code).map(Step::Exit),
         ("sleep", Some(time)) => millis(time).map(Step::Sleep),
         ("tick", Some(period)) => match millis(period)? {
@@ -360,6 +365,7 @@ mod tests {
             Step::Descriptor(3),
             Step::Listen(Family::V4, 1),
             Step::Listen(Family::V6, 65535),
+            Step::Lock("/tmp/a:b".into()),
             Step::Exit(255),
             Step::Sleep(second),
             Step::Forever,

@@ -1,7 +1,8 @@
 //! `make bench`: what the backends cost, against the bare programs and against fixed targets.
 //!
 //! Everything that is compared is measured side by side in one run: pairs alternate, and so does who goes first; what
-//! counts are medians. The program prints one row for each target and ends with 1 when one is missed.
+//! counts are medians, where something is compared those of the differences in the pairs. The program prints one row for
+//! each target and ends with 1 when one is missed.
 //!
 //! ```text
 //! bench [PAIRS [PART...]]      400 pairs of all parts unless given; parts: life, exec, look, shim,

@@ -183,7 +183,7 @@ async fn an_image_of_another_container_ends_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_that_was_packed_and_unpacked_continues() {
-    on(&["runc"], async |place| {
+    on(&["runc", "runsc"], async |place| {
         let context = OpenContext::new(place.path("state"), format!("/manyrun/{}", place.token()));
         let config = place.config();
         let opening = OciFactory.open_oci(&config, context);
@@ -208,7 +208,8 @@ async fn an_image_that_was_packed_and_unpacked_continues() {
 
         let unpacked = CheckpointArchive::unpack(&archive, &place.path("unpacked"), 1 << 30).unwrap();
         assert_eq!(unpacked.details.id, id);
-        assert!(unpacked.details.runtime.starts_with("runc "), "{:?}", unpacked.details);
+        let runtime_is = format!("{} ", place.binary);
+        assert!(unpacked.details.runtime.starts_with(&runtime_is), "{:?}", unpacked.details);
         assert!(std::fs::read_to_string(unpacked.log.unwrap()).unwrap().contains("ready"));
         let other = place.id("unpacked");
         let request = RestoreRequest::new(CreateRequest::new(other.clone(), &bundle), &unpacked.image);

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use manyrun_tests::host;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use runtime_api::{
@@ -15,6 +16,7 @@ use tokio::net::UnixDatagram;
 use tokio::task::JoinSet;
 
 use crate::place::parent_of;
+use crate::wrapper::write_script;
 use crate::{LIMIT, Place, on, until, within};
 
 /// A container whose init is dead and whose monitor is stopped.
@@ -226,6 +228,32 @@ async fn what_a_monitor_would_destroy_it_is_not_asked_for() {
         })
         .await;
         within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
+        runtime.shutdown().await;
+    })
+    .await;
+}
+
+/// It may be gone before it is told to begin: its log cannot be opened, or its libraries are missing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_monitor_that_gives_up_at_once_is_quoted() {
+    on(&["runc", "crun"], async |place| {
+        let real = host::find("conmon").unwrap();
+        let path = place.path("monitor");
+        let text = format!(
+            "#!/bin/sh\n[ \"$1\" = --version ] && exec {} --version\necho 'no place for a log' >&2\nexit 3\n",
+            real.display()
+        );
+        write_script(&path, &text);
+        let mut config = place.config();
+        config.monitor.path = Some(path);
+        let runtime = place.open(&config).await;
+        let id = place.id("gives-up");
+        let request = CreateRequest::new(id.clone(), place.bundle("gives-up", &Workload::forever()));
+        let error = within(LIMIT, "create", runtime.create(request)).await.unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::PeerLost(Peer::Monitor), "{error:?}");
+        assert!(error.report().contains("no place for a log"), "{}", error.report());
+        assert_eq!(error.command().unwrap().code, Some(3));
+        assert!(place.kept().is_empty(), "{:?}", place.kept());
         runtime.shutdown().await;
     })
     .await;

@@ -332,7 +332,10 @@ async fn the_files_of_a_session_are_where_they_are_said_to_be() {
             !concrete.exit_file_path(&container).exists(),
             "the end of a session is none of the container"
         );
-        within(LIMIT, "delete", runtime.delete(&container, DeleteRequest::force())).await.unwrap();
+        let stop = runtime.stop(&container, StopRequest::within(Duration::ZERO));
+        within(LIMIT, "stop", stop).await.unwrap();
+        assert_eq!(std::fs::read_to_string(concrete.exit_file_path(&container)).unwrap(), "137");
+        within(LIMIT, "delete", runtime.delete(&container, DeleteRequest::new())).await.unwrap();
         runtime.shutdown().await;
         concrete.shutdown().await;
     })

@@ -105,7 +105,7 @@ async fn a_forced_delete_does_not_wait_for_a_start_that_hangs() {
 /// The init's own end tells nothing: whoever asked for the start is told why it failed, and so is whoever waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wait_during_a_start_that_fails_is_told_of_that() {
-    on(&["runc", "crun"], async |place| {
+    on(&["runc", "crun", "youki", "runsc"], async |place| {
         let wrapper = Wrapper::new(place, "start", Hangs::Before);
         let mut config = place.config();
         config.paths = vec![wrapper.path.clone()];
@@ -134,6 +134,28 @@ async fn a_wait_during_a_start_that_fails_is_told_of_that() {
         within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::new())).await.unwrap();
         runtime.shutdown().await;
         wrapper.remove();
+    })
+    .await;
+}
+
+/// Whoever asked for a start may die before it is written down what came of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wait_after_a_start_that_nobody_finished_ends() {
+    on(&["runc", "crun", "youki", "runsc"], async |place| {
+        let runtime = place.open(&place.config()).await;
+        let id = place.running(&runtime, "over", &Workload::exits_on_term(7)).await;
+        let told =
+            within(LIMIT, "kill", runtime.stop(&id, StopRequest::within(Duration::ZERO))).await.unwrap();
+        let file = place.container(&id).join("record.json");
+        let mut record: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        record["phase"] = "starting".into();
+        std::fs::write(&file, record.to_string()).unwrap();
+        for _ in 0..2 {
+            assert_eq!(within(LIMIT, "wait", runtime.wait(&id)).await.unwrap(), told);
+        }
+        assert_eq!(runtime.state(&id).await.unwrap().exit, Some(told));
+        within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::new())).await.unwrap();
+        runtime.shutdown().await;
     })
     .await;
 }

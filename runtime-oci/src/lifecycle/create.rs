@@ -15,7 +15,7 @@ use runtime_api::{
     LogDriver, Result, Signal,
 };
 use runtime_host::cgroup::Claim;
-use runtime_host::document::{cannot_write, write_first};
+use runtime_host::document::{cannot_write, replace, write_first};
 use runtime_host::exits::Entry;
 use runtime_host::lock::Held;
 use runtime_host::process::{Identity, end_all, end_whatever};
@@ -36,9 +36,9 @@ use super::restore::{RESTORE_LIMIT, RestoreSource};
 /// How long conmon's first process gets to fork its daemon when a create is undone.
 const FORK_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The monitor of a container, and the cgroup that it is in, or whoever starts it.
-struct Makers {
-    monitor: Option<Identity>,
+/// The monitor of a container, and the cgroup that it is in.
+struct Watcher {
+    process: Identity,
     cgroup: Option<String>,
 }
 
@@ -153,10 +153,19 @@ impl Work for Making {
         let descriptors = copies(&self.request.descriptors)?;
         let gate = backend.hierarchies.hold_open().await;
         let monitor = self.monitor.insert(Monitor::start(args.command_line(), descriptors)?);
-        self.claim = backend.prepare(&self.record, &self.dir, &self.spec, &self.additions).await?;
+        if self.additions.notify.is_some() {
+            std::fs::create_dir(self.dir.notify())
+                .map_err(|error| cannot_write(&self.dir.notify(), error))?;
+        }
+        // Only now, when the id is ours: what another container of this id has in its cgroup is not in our way. Held until all
+        // that was made is undone, if it is.
+        self.claim = backend.claim(self.record.cgroup.as_deref().unwrap_or_default()).await?;
+        // Only then, and whole: see the head of this file.
+        replace(&self.dir.config(), &self.spec.private_copy(&self.additions))
+            .map_err(|error| cannot_write(&self.dir.config(), error))?;
         monitor.begin(|pid| backend.place_monitor(&self.record, pid))?;
-        let mut makers = None;
-        let report = monitor.report(limit, || makers = Some(backend.makers_of(&self.dir))).await?;
+        let mut watcher = None;
+        let report = monitor.report(limit, || watcher = backend.watcher_of(&self.dir)).await?;
         drop(gate);
         let pid = match report {
             Report::Pid(pid) => pid,
@@ -175,9 +184,9 @@ impl Work for Making {
         if self.record.reach == Reach::Host {
             self.record.init_program = self.record.init.and_then(Identity::program);
         }
-        let makers = makers.unwrap_or_else(|| backend.makers_of(&self.dir));
-        self.record.monitor = makers.monitor;
-        self.record.own_cgroup = backend.own_cgroup(&self.record, &makers);
+        let watcher = watcher.or_else(|| backend.watcher_of(&self.dir));
+        self.record.monitor = watcher.as_ref().map(|watcher| watcher.process);
+        self.record.own_cgroup = watcher.and_then(|watcher| backend.own_cgroup(&self.record, &watcher));
         // What is continued runs from the moment at which it exists, and may be over by now.
         self.record.started_at = self.source.is_some().then_some(begun);
         self.record.phase = phase;
@@ -260,25 +269,6 @@ impl Backend {
         Some(Path::new(state["bundle"].as_str()?) == dir.path())
     }
 
-    /// Makes what the runtime needs when it begins.
-    async fn prepare(
-        &self,
-        record: &Record,
-        dir: &ContainerDir,
-        spec: &SpecDocument,
-        additions: &Additions,
-    ) -> Result<Option<Claim>> {
-        if additions.notify.is_some() {
-            std::fs::create_dir(dir.notify()).map_err(|error| cannot_write(&dir.notify(), error))?;
-        }
-        // Only now, when the id is ours: what another container of this id has in its cgroup is not in our way.
-        let claim = self.claim(record.cgroup.as_deref().unwrap_or_default()).await?;
-        // Only then: see the head of this file.
-        std::fs::write(dir.config(), spec.private_copy(additions))
-            .map_err(|error| cannot_write(&dir.config(), error))?;
-        Ok(claim)
-    }
-
     /// Claims the cgroup of a new container, in which nobody may be; nothing where systemd makes it.
     async fn claim(&self, cgroup: &str) -> Result<Option<Claim>> {
         if self.config.systemd_cgroup {
@@ -300,16 +290,16 @@ impl Backend {
             .hint(format!("the runtime has a container of this id that is not ours: {}", state.display())))
     }
 
-    /// Who makes a container, once its monitor has forked its daemon.
-    fn makers_of(&self, dir: &ContainerDir) -> Makers {
-        let monitor = conmon::daemon(dir);
-        Makers { monitor, cgroup: self.hierarchies.path_of(monitor.unwrap_or(self.own).pid) }
+    /// Who monitors a container, once the daemon was forked.
+    fn watcher_of(&self, dir: &ContainerDir) -> Option<Watcher> {
+        let process = conmon::daemon(dir)?;
+        Some(Watcher { process, cgroup: self.hierarchies.path_of(process.pid) })
     }
 
     /// The cgroup of a new init, unless it is the one that it has from its monitor, as where cgroups are off.
-    fn own_cgroup(&self, record: &Record, makers: &Makers) -> Option<String> {
+    fn own_cgroup(&self, record: &Record, watcher: &Watcher) -> Option<String> {
         let cgroup = self.hierarchies.path_of(record.init?.pid)?;
-        (makers.cgroup.as_ref() != Some(&cgroup)).then_some(cgroup)
+        (watcher.cgroup.as_ref() != Some(&cgroup)).then_some(cgroup)
     }
 
     /// The init from its pid file, if it is in the cgroup that the record names: the pid may be somebody else's by now.

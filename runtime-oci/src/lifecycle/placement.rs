@@ -114,8 +114,11 @@ impl Backend {
         }
     }
 
-    /// The cgroup of a container if we chose it, so that nobody else has business there.
+    /// The cgroup of a container if we chose it, so that nobody else has business there. What systemd makes lies elsewhere.
     pub(super) fn chosen_cgroup<'a>(&self, record: &'a Record) -> Option<&'a str> {
+        if self.config.systemd_cgroup {
+            return None;
+        }
         let cgroup = record.cgroup.as_deref()?;
         // What another version of this library made has no mark.
         (record.chose_cgroup || *cgroup == self.default_cgroup(&record.id)).then_some(cgroup)

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use runtime_api::{
     ContainerId, ContainerStatus, Error, ErrorKind, ExitCause, ExitStatus, Operation, Result, Signal,
@@ -33,25 +33,40 @@ impl Backend {
             locked.record.phase = Phase::Started;
             return locked.save().map_err(named);
         };
-        // Whether it was started all the same, the init tells: the runtime may have been killed at the deadline.
-        let mut sight = self.settle_within(&mut locked, ENDING).await.map_err(named)?;
-        if matches!(error.kind(), ErrorKind::Rejected { .. }) {
-            let created = Sight::Alive(ContainerStatus::Created);
-            if sight == created && locked.record.reach == Reach::Runtime {
-                // It keeps what cannot be started, and would refuse it again and again.
-                sight = self.end_unstarted(&mut locked).await.map_err(named)?;
-            }
-            if sight == created {
-                locked.record.phase = Phase::Created;
-            } else if matches!(sight, Sight::Stopped(_)) {
-                locked.record.exit = Some(ExitStatus::new(None, ExitCause::StartFailed, SystemTime::now()));
-            }
-            if sight == created || locked.record.exit.is_some() {
-                locked.record.started_at = None;
-                locked.save().map_err(named)?;
-            }
-        }
+        let refused = matches!(error.kind(), ErrorKind::Rejected { .. });
+        let noted =
+            if refused { self.note_refusal(&mut locked).await } else { self.note_doubt(&mut locked).await };
+        noted.map_err(named)?;
         Err(named(error))
+    }
+
+    /// Whether it was started all the same, the init tells: the runtime may have been killed at the deadline.
+    async fn note_doubt(&self, locked: &mut Locked) -> Result<()> {
+        self.settle_within(locked, ENDING).await.map(|_| ())
+    }
+
+    /// Writes down what became of a container that the runtime refused to start: all at once, for somebody may be waiting
+    /// for its end, and is not to be told that the init ended somehow.
+    async fn note_refusal(&self, locked: &mut Locked) -> Result<()> {
+        let created = Sight::Alive(ContainerStatus::Created);
+        let mut sight = self.look(locked).await?;
+        if locked.record.is_in_doubt() {
+            sight = self.resolve(locked, sight).await?;
+        }
+        if sight == created && locked.record.reach == Reach::Runtime {
+            // It keeps what cannot be started, and would refuse it again and again.
+            sight = self.end_unstarted(locked).await?;
+        }
+        if sight == created {
+            locked.record.phase = Phase::Created;
+        } else if matches!(sight, Sight::Stopped(_) | Sight::Lost) {
+            locked.record.phase = Phase::Started;
+            locked.record.exit = Some(ExitStatus::new(None, ExitCause::StartFailed, SystemTime::now()));
+        } else {
+            return self.note_doubt(locked).await;
+        }
+        locked.record.started_at = None;
+        locked.save()
     }
 
     async fn end_unstarted(&self, locked: &mut Locked) -> Result<Sight> {
@@ -60,7 +75,13 @@ impl Backend {
             // One that takes longer is told as Created, and can be deleted.
             let _ = timeout(KILL_LIMIT, init.ended()).await;
         }
-        self.settle_within(locked, ENDING).await
+        self.look(locked).await
+    }
+
+    /// Looks at a locked container that may just be ending, and writes nothing down.
+    async fn look(&self, locked: &Locked) -> Result<Sight> {
+        let deadline = Instant::now() + ENDING;
+        self.look_until_settled(&locked.record, &locked.dir, &locked.entry, deadline).await
     }
 }
 

@@ -50,9 +50,11 @@ impl Backend {
             };
             match observe::look(&record, &dir, &self.hierarchies).map_err(named)? {
                 // Whoever starts it has the last word on how it ended, and holds the lock until then.
-                Sight::Stopped(_) if record.phase == Phase::Starting => match self.lock(id).await {
+                Sight::Stopped(_) if is_being_started(&record) => match self.lock(id).await {
                     Ok(Some(mut locked)) => {
-                        self.settle(&mut locked).await.map_err(named)?;
+                        if let Sight::Stopped(status) = self.settle(&mut locked).await.map_err(named)? {
+                            return Ok(status);
+                        }
                         continue;
                     }
                     Err(error) if !matches!(error.kind(), ErrorKind::Busy { .. }) => {
@@ -89,6 +91,11 @@ impl Backend {
             }
         }
     }
+}
+
+/// Whether somebody is starting it, or was when he died.
+fn is_being_started(record: &Record) -> bool {
+    record.phase == Phase::Starting && record.exit.is_none()
 }
 
 /// A container in the making has no processes on record yet.

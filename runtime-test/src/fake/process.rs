@@ -375,6 +375,8 @@ impl Process {
                 Some(value) => around.line(&format!("{name}={value}")),
                 None => around.line(&format!("{name} unset")),
             },
+            // Nobody else has files here.
+            Step::Lock(_) => {}
             Step::Cwd => around.line(&self.program.cwd.display().to_string()),
             Step::Args => around.line(&script::shown_args(&self.program.argv[1..])),
             Step::Procs => {

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use runtime_api::{ContainerId, Error, ExitStatus, Operation, Result};
+use runtime_api::{ContainerId, Error, ErrorKind, ExitStatus, Operation, Result};
 use runtime_host::lock::Witness;
 use runtime_host::process::Identity;
 
 use crate::backend::{Backend, ENDING, STATE_LIMIT};
 use crate::observe::{self, Sight};
-use crate::record::{Reach, Record};
+use crate::record::{Phase, Reach, Record};
 use crate::task::Target;
 
 /// How often a waiter looks even though nothing told it to.
@@ -59,6 +59,19 @@ impl Backend {
             };
             let sight = observe::look(&record, &dir, &self.hierarchies).map_err(named)?;
             match sight {
+                // Whoever starts it has the last word on how it ended, and holds the lock until then.
+                Sight::Stopped(_) if is_being_started(&record) => match self.lock(id).await {
+                    Ok(Some(mut locked)) => {
+                        if let Sight::Stopped(status) = self.settle(&mut locked).await.map_err(named)? {
+                            return Ok(status);
+                        }
+                        continue;
+                    }
+                    Err(error) if !matches!(error.kind(), ErrorKind::Busy { .. }) => {
+                        return Err(named(error));
+                    }
+                    Ok(None) | Err(_) => {}
+                },
                 Sight::Stopped(status) => return Ok(status),
                 Sight::Lost => {
                     // Whoever takes the lock first writes it down; then all see the same.
@@ -126,6 +139,11 @@ impl Backend {
             Err(_) => false,
         }
     }
+}
+
+/// Whether somebody is starting it, or was when he died.
+fn is_being_started(record: &Record) -> bool {
+    record.phase == Phase::Starting && record.exit.is_none()
 }
 
 /// Whether it is time to ask whether the shim still knows a container: at once where nobody watches it, else now and then.
