@@ -144,7 +144,7 @@ fn convert(place: &Place, to: Target) -> Result<()> {
         Target::Crio => convert::to_crio(&table.found_first(&ThisHost)),
         Target::Containerd => convert::to_containerd(&table.found_first(&ThisHost)),
     };
-    output.give(converted.text.trim_end())?;
+    output.say(converted.text.trim_end());
     let left_out: Vec<_> = converted.left_out.iter().map(ToString::to_string).collect();
     for note in &left_out {
         tell(&format!("note: {note}"));

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use runtime_api::{Error, ErrorKind, Result};
 use serde_json::Value;
 
+use crate::print;
+
 /// The place that `--json` names. It is checked before the work begins: a long run must not end with a document that
 /// cannot be written.
 #[derive(Debug)]
@@ -39,27 +41,12 @@ impl Output {
         matches!(self, Self::Stdout)
     }
 
-    /// Writes text for people. A reader that went away is no failure of the command.
+    /// Writes text for people.
     pub(crate) fn say(&self, text: &str) {
-        let _ = match self {
-            Self::Stdout => writeln!(std::io::stderr(), "{text}"),
-            _ => writeln!(std::io::stdout(), "{text}"),
-        };
-    }
-
-    /// Writes text that is the command's result: who installs it must know that it is whole. A reader that went away does.
-    pub(crate) fn give(&self, text: &str) -> Result<()> {
-        let written = match self {
-            Self::Stdout => writeln!(std::io::stderr(), "{text}"),
-            _ => writeln!(std::io::stdout(), "{text}").and_then(|()| std::io::stdout().flush()),
-        };
-        match written {
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                Err(Error::new(ErrorKind::Unavailable("the result cannot be written".to_owned()))
-                    .during_step("write")
-                    .caused_by(error))
-            }
-            _ => Ok(()),
+        let line = format!("{text}\n");
+        match self {
+            Self::Stdout => print::err(line.as_bytes()),
+            _ => print::out(line.as_bytes()),
         }
     }
 
@@ -67,9 +54,10 @@ impl Output {
         let text = format!("{document:#}\n");
         match self {
             Self::None => Ok(()),
-            Self::Stdout => std::io::stdout()
-                .write_all(text.as_bytes())
-                .map_err(|error| unwritable(Path::new("standard output"), error)),
+            Self::Stdout => {
+                print::out(text.as_bytes());
+                Ok(())
+            }
             // What is no ordinary file, such as /dev/stderr, cannot be replaced.
             Self::File(path) if path.exists() && !path.is_file() => {
                 std::fs::write(path, text).map_err(|error| unwritable(path, error))

@@ -1,16 +1,16 @@
 //! `manyrun logs`: the log of a container, as its program printed it.
 
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use runtime_api::Result;
-use runtime_handlers::logs::{LogLine, LogOptions, LogReader, LogStream, parse_time};
+use runtime_handlers::logs::{LogOptions, LogReader, LogStream, parse_time};
 use serde_json::json;
 
 use crate::json::Output;
-use crate::{fail, tell};
+use crate::{fail, print, tell};
 
 /// Show a log in the format of the CRI, such as `run --log` writes: standard output on standard output, standard error on
 /// standard error.
@@ -76,13 +76,17 @@ async fn show(args: &Args, shown: &mut Shown) -> Result<()> {
     while let Some(line) = log.next().await? {
         shown.lines += u64::from(line.ended);
         shown.malformed = log.malformed();
+        let mut text = line.text;
+        if line.ended {
+            text.push(b'\n');
+        }
         let printed = if shown.only_stderr || line.stream == LogStream::Stderr {
-            print(&line, io::stderr().lock())
+            io::stderr().lock().write_all(&text)
         } else {
-            print(&line, io::stdout().lock())
+            print::try_out(&text)
         };
         if printed.is_err() {
-            // Whoever reads has seen enough.
+            // Whoever reads has seen enough, or nothing more can be written.
             break;
         }
     }
@@ -94,12 +98,6 @@ async fn interrupted() {
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
     }
-}
-
-fn print(line: &LogLine, mut to: impl Write) -> io::Result<()> {
-    to.write_all(&line.text)?;
-    to.write_all(if line.ended { b"\n" } else { b"" })?;
-    to.flush()
 }
 
 /// A time, or how long ago it was.

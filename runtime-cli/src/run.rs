@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::handlers::Input;
 use crate::json::Output;
 use crate::state_dir::{StateDir, absolute};
-use crate::{backends, fail, reference};
+use crate::{backends, fail, print, reference, tell};
 use life::{End, Life};
 
 /// Run one container from an OCI bundle, and exit with its code.
@@ -28,7 +28,10 @@ use life::{End, Life};
 /// HUP, INT, QUIT, TERM, USR1 and USR2 are handed on to it. After the first INT or TERM it has --stop-timeout to end, then
 /// it is killed; a third INT or TERM kills it at once.
 ///
-/// Exit codes: the container's own; 125 when it could not be run; 126 or 127 when its program may not be run or is not
+/// When its output cannot be written (a full disk), the container is stopped: standard error and "output_error" of the
+/// document tell of it, and the code is 125. A reader that has left, as that of `manyrun run ... | head`, stops it without a word.
+///
+/// Exit codes: the container's own; 125 when it could not be run or its output was lost; 126 or 127 when its program may not be run or is not
 /// there; 128 plus the signal when it was interrupted before its start; 255 when its code was lost; 2 for wrong usage.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
@@ -86,7 +89,12 @@ pub(crate) fn main(args: &Args) -> ExitCode {
         clock.shutdown_background();
         ended
     });
+    let lost = ended.as_ref().ok().and_then(End::lost);
+    if let Some(lost) = &lost {
+        tell(lost);
+    }
     let code = match &ended {
+        Ok(_) if lost.is_some() => print::LOST,
         Ok(end) => end.code(),
         Err(error) => fail(error),
     };
@@ -100,6 +108,7 @@ pub(crate) fn main(args: &Args) -> ExitCode {
         "interrupted_by": ended.as_ref().ok().and_then(End::interruption),
         "exit_code": code,
         "error": ended.as_ref().err().map(Error::report),
+        "output_error": lost,
         "began_at": seconds(began.0),
         "duration_ms": u64::try_from(began.1.elapsed().as_millis()).unwrap_or(u64::MAX),
     });
@@ -170,7 +179,7 @@ fn fresh_id() -> Result<ContainerId> {
 impl End {
     fn code(&self) -> u8 {
         let whole = match self {
-            Self::Ended(ExitStatus { code, .. }) => code.unwrap_or(255),
+            Self::Ended { status: ExitStatus { code, .. }, .. } => code.unwrap_or(255),
             Self::Interrupted(signal) => 128 + signal.number(),
         };
         // The shell sees eight bits of it, whatever is returned.
@@ -179,14 +188,21 @@ impl End {
 
     fn interruption(&self) -> Option<String> {
         match self {
-            Self::Ended(_) => None,
+            Self::Ended { .. } => None,
             Self::Interrupted(signal) => Some(signal.to_string()),
         }
     }
 
     const fn status(&self) -> Option<&ExitStatus> {
         match self {
-            Self::Ended(status) => Some(status),
+            Self::Ended { status, .. } => Some(status),
+            Self::Interrupted(_) => None,
+        }
+    }
+
+    fn lost(&self) -> Option<String> {
+        match self {
+            Self::Ended { lost, .. } => lost.as_ref().map(output::Lost::told),
             Self::Interrupted(_) => None,
         }
     }

@@ -15,6 +15,8 @@ mod host_runtimes;
 mod invoke;
 #[path = "command/logs.rs"]
 mod logs;
+#[path = "command/lost_output.rs"]
+mod lost_output;
 #[path = "command/newcomer.rs"]
 mod newcomer;
 #[path = "command/probe.rs"]

@@ -22,8 +22,8 @@ pub enum ConformanceCommand {
     List(ListArgs),
     /// Run clauses against a runtime.
     ///
-    /// Exit codes, the first that applies: 2 wrong usage or an unknown filter, 3 nothing ran, 1 failures, 4 leaks
-    /// only, 0.
+    /// Exit codes, the first that applies: 125 output was lost, 2 wrong usage or an unknown filter, 3 nothing ran, 1
+    /// failures, 4 leaks only, 0.
     #[command(after_help = "Examples:\n  \
         run --runtime fake\n  \
         run --runtime oci:crun --filter create --filter stop.zero-grace-kills --json report.json")]
@@ -116,7 +116,7 @@ fn exit_code(command: &ConformanceCommand, resolve: Resolve<'_>, words: &[&str])
         ConformanceCommand::RunOne(args) => commands::run_one(args, resolve),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("conformance: {}", error.report());
+        sink::tell(&error.report());
         USAGE
     })
 }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::bundle::Bundle;
 use super::foreground::Input;
-use super::output::Pumps;
+use super::output::{Lost, Pumps};
 use super::signals::{Signals, wants_the_end};
 use super::terminal::{self, RawMode};
 use crate::tell;
@@ -35,8 +35,8 @@ type Begun = std::result::Result<(), oneshot::error::RecvError>;
 /// How a life ended that did not fail.
 #[derive(Debug)]
 pub(super) enum End {
-    /// The program ended.
-    Ended(ExitStatus),
+    /// The program ended; some of its output may not have come out.
+    Ended { status: ExitStatus, lost: Option<Lost> },
     /// It was never started, for this signal came first.
     Interrupted(Signal),
 }
@@ -75,7 +75,7 @@ impl Life<'_> {
         }
         let lived = self.after_create(attach, input, &mut signals).await;
         let deleted = match lived {
-            Ok(End::Ended(_)) => self.facade.delete(&self.id, DeleteRequest::new()).await,
+            Ok(End::Ended { .. }) => self.facade.delete(&self.id, DeleteRequest::new()).await,
             _ => self.facade.delete(&self.id, DeleteRequest::force()).await,
         };
         match (lived, deleted) {
@@ -130,22 +130,23 @@ impl Life<'_> {
             tell(&format!("the output is not shown, for the runtime cannot attach: {why}"));
         }
         self.runtime.start(&self.id).await?;
-        let status = self.wait(signals, attached.as_mut()).await?;
-        if let Some(attached) = attached {
-            drain(attached, signals).await;
-        }
-        Ok(End::Ended(status))
+        let (status, stopped) = self.wait(signals, attached.as_mut()).await?;
+        let lost = match attached {
+            Some(attached) => drain(attached, signals).await.lost(stopped),
+            None => None,
+        };
+        Ok(End::Ended { status, lost })
     }
 
     fn attach(&self, input: Input) -> (Attached, oneshot::Receiver<()>) {
         let mut pumps = Pumps::new();
         let stdout = match self.stdout_is_taken {
-            true => pumps.to(tokio::io::stderr()),
-            false => pumps.to(tokio::io::stdout()),
+            true => pumps.stderr(),
+            false => pumps.stdout(),
         };
         let mut streams = Streams::none().stdout(stdout);
         if !self.bundle.terminal {
-            streams = streams.stderr(pumps.to(tokio::io::stderr()));
+            streams = streams.stderr(pumps.stderr());
         }
         if input != Input::Nothing {
             streams = streams.stdin(tokio::io::stdin());
@@ -188,39 +189,46 @@ impl Life<'_> {
         }
     }
 
-    /// Waits for the end, and hands signals on meanwhile.
-    async fn wait(&self, signals: &mut Signals, attached: Option<&mut Attached>) -> Result<ExitStatus> {
+    /// Waits for the end, and hands signals on meanwhile. Tells, too, whether it was stopped for output that cannot be
+    /// written.
+    async fn wait(
+        &self,
+        signals: &mut Signals,
+        attached: Option<&mut Attached>,
+    ) -> Result<(ExitStatus, bool)> {
+        let ended = |status| (status, false);
         let wait = self.runtime.wait(&self.id);
         tokio::pin!(wait);
         let mut requests = 0;
         let mut limit: Option<Instant> = None;
         let mut pumps = attached.map(|attached| &mut attached.pumps);
         loop {
-            let reader_is_gone = async {
+            let broken = async {
                 match &mut pumps {
-                    Some(pumps) => pumps.reader_is_gone().await,
+                    Some(pumps) => pumps.broken().await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
-                status = &mut wait => return status,
+                status = &mut wait => return status.map(ended),
                 signal = signals.next() => {
                     if wants_the_end(signal) {
                         requests += 1;
                         limit = limit.or_else(|| Instant::now().checked_add(self.grace));
                     }
                     if requests >= PATIENCE {
-                        return self.runtime.stop(&self.id, StopRequest::within(Duration::ZERO)).await;
+                        return self.runtime.stop(&self.id, StopRequest::within(Duration::ZERO)).await.map(ended);
                     }
                     self.hand_on(signal).await?;
                 }
                 () = expiry(limit) => {
-                    return self.runtime.stop(&self.id, StopRequest::within(Duration::ZERO)).await;
+                    return self.runtime.stop(&self.id, StopRequest::within(Duration::ZERO)).await.map(ended);
                 }
-                // Nobody reads what it says any more. A pipe would end it at once; it may tidy up first.
-                () = reader_is_gone => {
+                // Nobody gets what it says any more. A pipe would end it at once; it may tidy up first.
+                () = broken => {
                     let grace = self.grace.min(NO_READER);
-                    return self.runtime.stop(&self.id, StopRequest::within(grace)).await;
+                    let status = self.runtime.stop(&self.id, StopRequest::within(grace)).await?;
+                    return Ok((status, true));
                 }
             }
         }
@@ -247,17 +255,18 @@ async fn expiry(limit: Option<Instant>) {
 }
 
 /// Lets the rest of the output come out; whoever sends a signal has seen enough.
-async fn drain(mut attached: Attached, signals: &mut Signals) {
+async fn drain(mut attached: Attached, signals: &mut Signals) -> Pumps {
     tokio::select! {
         () = attached.pumps.drain() => {}
         signal = signals.next() => {
             tell(&format!("the rest of the output is given up after {signal}"));
         }
     }
-    let Attached { mut task, .. } = attached;
+    let Attached { mut task, pumps, .. } = attached;
     match timeout(LAST_WORD, &mut task).await {
         Ok(Ok(Err(error))) => tell(&format!("some of the output was lost: {}", error.report())),
         Ok(_) => {}
         Err(_) => task.abort(),
     }
+    pumps
 }

@@ -1,5 +1,6 @@
 //! The container's output, on its way to the streams of this process.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,6 +8,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+
+use crate::print;
 
 /// How much may be on its way at a time.
 const BUFFER: usize = 64 * 1024;
@@ -27,27 +30,76 @@ struct Progress {
 pub(super) struct Pumps {
     tasks: Vec<JoinHandle<()>>,
     progress: Arc<Progress>,
-    /// Told when a reader of ours went away.
-    gone: (mpsc::Sender<()>, mpsc::Receiver<()>),
+    /// Told when nothing more can be written.
+    broken: (mpsc::Sender<Broken>, mpsc::Receiver<Broken>),
+    /// The first that was no reader's leave-taking.
+    lost: Option<Broken>,
+}
+
+/// A stream of this process that cannot be written.
+#[derive(Debug)]
+struct Broken {
+    stream: &'static str,
+    error: io::Error,
+}
+
+/// Output that did not come out, though somebody may want it.
+#[derive(Debug)]
+pub(super) struct Lost {
+    broken: Broken,
+    stopped: bool,
+}
+
+impl Lost {
+    /// What happened, and what was done about it.
+    pub(super) fn told(&self) -> String {
+        let Broken { stream, error } = &self.broken;
+        let done = if self.stopped { "the container was stopped" } else { "some of its output is lost" };
+        format!("write {stream}: {}; {done}", print::cause(error))
+    }
 }
 
 impl Pumps {
     pub(super) fn new() -> Self {
-        Self { tasks: Vec::new(), progress: Arc::default(), gone: mpsc::channel(1) }
+        Self { tasks: Vec::new(), progress: Arc::default(), broken: mpsc::channel(2), lost: None }
     }
 
-    /// The end for the runtime; what it writes there comes out at `to`.
-    pub(super) fn to(&mut self, to: impl AsyncWrite + Send + Unpin + 'static) -> DuplexStream {
+    /// The end for the runtime; what it writes there comes out on standard output.
+    pub(super) fn stdout(&mut self) -> DuplexStream {
+        self.to("standard output", tokio::io::stdout())
+    }
+
+    /// [`Self::stdout`] for standard error.
+    pub(super) fn stderr(&mut self) -> DuplexStream {
+        self.to("standard error", tokio::io::stderr())
+    }
+
+    fn to(&mut self, stream: &'static str, to: impl AsyncWrite + Send + Unpin + 'static) -> DuplexStream {
         let (ours, theirs) = duplex(BUFFER);
-        let copy = copy(ours, to, Arc::clone(&self.progress), self.gone.0.clone());
-        self.tasks.push(tokio::spawn(copy));
+        let (progress, broken) = (Arc::clone(&self.progress), self.broken.0.clone());
+        self.tasks.push(tokio::spawn(copy(ours, to, progress, broken, stream)));
         theirs
     }
 
-    /// Waits until a reader of this process's output has gone away. Cancel safe.
-    pub(super) async fn reader_is_gone(&mut self) {
-        if self.gone.1.recv().await.is_none() {
-            std::future::pending::<()>().await;
+    /// Waits until this process's output can no longer be written. Cancel safe.
+    pub(super) async fn broken(&mut self) {
+        match self.broken.1.recv().await {
+            Some(broken) => self.keep(broken),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What was lost. A reader that has left, as `head` does, has seen what it wanted.
+    pub(super) fn lost(mut self, stopped: bool) -> Option<Lost> {
+        while let Ok(broken) = self.broken.1.try_recv() {
+            self.keep(broken);
+        }
+        self.lost.map(|broken| Lost { broken, stopped })
+    }
+
+    fn keep(&mut self, broken: Broken) {
+        if broken.error.kind() != io::ErrorKind::BrokenPipe {
+            self.lost.get_or_insert(broken);
         }
     }
 
@@ -74,12 +126,13 @@ async fn copy(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     progress: Arc<Progress>,
-    gone: mpsc::Sender<()>,
+    broken: mpsc::Sender<Broken>,
+    stream: &'static str,
 ) {
     let mut buffer = vec![0; BUFFER];
-    let mut broken = false;
+    let mut writable = true;
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        if broken {
+        if !writable {
             continue;
         }
         progress.writing.fetch_add(1, Ordering::Relaxed);
@@ -90,10 +143,10 @@ async fn copy(
         .await;
         progress.writing.fetch_sub(1, Ordering::Relaxed);
         progress.steps.fetch_add(1, Ordering::Relaxed);
-        if written.is_err() {
+        if let Err(error) = written {
             // The rest is read and dropped, so that the runtime is not held up.
-            broken = true;
-            let _ = gone.try_send(());
+            writable = false;
+            let _ = broken.try_send(Broken { stream, error });
         }
     }
 }

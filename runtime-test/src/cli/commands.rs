@@ -14,14 +14,13 @@ pub(super) fn list(args: &ListArgs) -> Result<u8> {
     if sink.is_wanted() {
         let all: Vec<_> = clauses::ALL.iter().copied().map(described).collect();
         let document = json!({"schema": 1, "suite": env!("CARGO_PKG_VERSION"), "clauses": all});
-        sink.finish(&format!("{document:#}\n"))?;
-    } else {
-        for clause in clauses::ALL {
-            sink.say(&format!("{:<42} {}\n", clause.id, clause.title));
-        }
-        sink.say(&format!("{} clauses\n", clauses::ALL.len()));
+        return sink.finish(&format!("{document:#}\n"), 0);
     }
-    Ok(0)
+    for clause in clauses::ALL {
+        sink.say(&format!("{:<42} {}\n", clause.id, clause.title));
+    }
+    sink.say(&format!("{} clauses\n", clauses::ALL.len()));
+    sink.finish("", 0)
 }
 
 pub(super) fn explain(args: &ExplainArgs) -> Result<u8> {
@@ -40,7 +39,7 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<u8> {
         ));
     }
     sink.say(&format!("deadline   {} s\n", clause.deadline.as_secs()));
-    Ok(0)
+    sink.finish("", 0)
 }
 
 pub(super) fn run(args: &RunArgs, resolve: Resolve<'_>, call: &SelfCall) -> Result<u8> {
@@ -56,8 +55,7 @@ pub(super) fn run(args: &RunArgs, resolve: Resolve<'_>, call: &SelfCall) -> Resu
     })?;
     sink.say(&text::heading(&report));
     sink.say(&text::closing(&report));
-    sink.finish(&json::write(&report))?;
-    Ok(report.summary.exit_code())
+    sink.finish(&json::write(&report), report.summary.exit_code())
 }
 
 pub(super) fn run_one(args: &RunOneArgs, resolve: Resolve<'_>) -> Result<u8> {
@@ -71,8 +69,9 @@ pub(super) fn run_one(args: &RunOneArgs, resolve: Resolve<'_>) -> Result<u8> {
     let line = serde_json::to_string(&outcome).map_err(|error| {
         Error::new(ErrorKind::Internal("the outcome has no JSON form".to_owned())).caused_by(error)
     })?;
-    println!("{line}");
-    Ok(0)
+    let sink = Sink::open(None)?;
+    sink.say(&format!("{line}\n"));
+    sink.finish("", 0)
 }
 
 fn find(id: &str) -> Result<&'static Clause> {
