@@ -22,7 +22,8 @@ pub(crate) use inputs::Input;
 /// Look at the handlers that the configuration offers: Manyrun's own, or that of CRI-O, containerd or podman.
 ///
 /// Without a path it is what this host has: the file that MANYRUN_CONFIG names, /etc/manyrun/handlers.toml with its
-/// drop-ins, /etc/crio, /etc/containerd/config.toml, what podman reads, or the built-in handlers.
+/// drop-ins, /etc/crio, /etc/containerd/config.toml, what podman reads, or the built-in handlers. `manyrun run` reads only
+/// Manyrun's own of these unless --config, --crio, --containerd or --containers is given to it.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Show every handler, and which of them this host cannot offer.

@@ -29,7 +29,25 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ),
     ("runsc", "runs containers on a kernel of their own (oci:runsc)", "apt-get install runsc"),
     ("criu", "checkpoint and restore", "apt-get install criu"),
+    ("containerd-shim-runc-v2", "runs containers behind a shim (vm:runc)", "apt-get install containerd"),
+    (
+        "containerd-shim-runc-v2-rs",
+        "the same, written in Rust (vm:runc-rs)",
+        "cargo install containerd-runc-shim --version 0.2.0 --locked",
+    ),
 ];
+
+/// What carries the output of programs behind shims.
+pub(crate) const SHIM_MONITOR: &str = "manyrun-vm-io";
+const SHIM_MONITOR_REMEDY: &str = "cargo install --path runtime-vm";
+
+/// How to get a program: by its name or its path.
+pub(crate) fn remedy(program: Option<&str>) -> Option<&'static str> {
+    let name = Path::new(program?).file_name()?.to_str()?;
+    (name == SHIM_MONITOR)
+        .then_some(SHIM_MONITOR_REMEDY)
+        .or_else(|| PROGRAMS.iter().find(|row| row.0 == name).map(|row| row.2))
+}
 
 /// Everything that is looked at, in the order in which people would repair it.
 pub(crate) fn needs() -> Vec<Need> {
@@ -49,6 +67,13 @@ pub(crate) fn needs() -> Vec<Need> {
             purpose,
         });
     }
+    let found = runtime_vm::monitor::find::find(None);
+    needs.push(Need {
+        name: SHIM_MONITOR,
+        remedy: found.is_err().then(|| SHIM_MONITOR_REMEDY.to_owned()),
+        found: found.map(|path| path.display().to_string()).map_err(|_| "not installed".to_owned()),
+        purpose: "carries the output of programs behind shims (vm:...)",
+    });
     needs.push(cgroups(&Cgroups::read()));
     needs
 }
@@ -56,8 +81,7 @@ pub(crate) fn needs() -> Vec<Need> {
 /// Why the suite cannot be run on this binary here, with the command that would help.
 pub(crate) fn unmet(binary: &Path) -> Option<String> {
     if which::which(binary).is_err() {
-        let name = binary.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let remedy = PROGRAMS.iter().find(|row| row.0 == name).map(|row| format!(": {}", row.2));
+        let remedy = remedy(binary.to_str()).map(|remedy| format!(": {remedy}"));
         return Some(format!("{} is not installed{}", binary.display(), remedy.unwrap_or_default()));
     }
     if which::which("conmon").is_err() {

@@ -1,16 +1,20 @@
 //! `manyrun probe`: what a runtime can do and how that is known, or what this host lacks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use runtime_api::{OpenContext, Result, SharedRuntime};
+use runtime_api::{ContainerId, CreateRequest, Error, ErrorKind, OpenContext, Result, SharedRuntime};
 use runtime_test::RuntimeRef;
 use serde_json::json;
 
+use crate::host::{self, SHIM_MONITOR};
 use crate::json::Output;
-use crate::{backends, fail, host, reference};
+use crate::{backends, fail, reference};
 
 /// Show what a runtime can do, with the evidence; without a runtime, what this host lacks.
+///
+/// Exit codes: 0 the runtime is there, or the host was looked at; 125 the runtime or its monitor is missing, or it is no
+/// runtime: the first line says which, and what would help; 2 wrong usage.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  manyrun probe\n  manyrun probe oci:crun\n  manyrun probe fake --json -")]
 pub(crate) struct Args {
@@ -25,30 +29,62 @@ pub(crate) struct Args {
 pub(crate) fn main(args: &Args) -> ExitCode {
     let told = Output::open(args.json.as_deref()).and_then(|output| match &args.runtime {
         Some(reference) => tell_runtime(reference, &output),
-        None => tell_host(&output),
+        None => tell_host(&output).map(|()| 0),
     });
-    ExitCode::from(told.map_or_else(|error| fail(&error), |()| 0))
+    ExitCode::from(told.unwrap_or_else(|error| fail(&error)))
 }
 
-fn tell_runtime(reference: &RuntimeRef, output: &Output) -> Result<()> {
+fn tell_runtime(reference: &RuntimeRef, output: &Output) -> Result<u8> {
     let config = reference::handler(reference)?;
     let registry = backends::registry()?;
     registry.check(&config)?;
     // A probe leaves nothing: its state is in a directory of its own.
     let place = tempfile::tempdir().map_err(|error| crate::run::no_place(&error))?;
     let context = OpenContext::new(place.path(), "/manyrun/probe");
-    let asked = crate::run::clock()?.block_on(async {
+    let (asked, missing) = crate::run::clock()?.block_on(async {
         let runtime = registry.factory(&config)?.open(&config, context).await?;
+        let missing = missing(reference, &runtime, place.path()).await;
         runtime.shutdown().await;
-        Ok(runtime)
+        Ok::<_, Error>((runtime, missing))
     })?;
+    if let Some(error) = &missing {
+        output.say(&one_line(&error.report()));
+    }
     show(&asked, output);
     output.write(&json!({
         "schema": 1,
         "reference": reference.to_string(),
         "info": asked.info(),
         "capabilities": asked.capabilities(),
-    }))
+        "missing": missing.as_ref().map(Error::report),
+    }))?;
+    Ok(missing.as_ref().map_or(0, Error::exit_code))
+}
+
+/// Why nothing can be run, and what would help. A create tells that before it looks at the bundle, and here there is none.
+async fn missing(reference: &RuntimeRef, runtime: &SharedRuntime, place: &Path) -> Option<Error> {
+    let id = ContainerId::new("probe").ok()?;
+    let refused = runtime.create(CreateRequest::new(id, place.join("no-bundle"))).await.err();
+    let is_shim = reference.kind().as_str() == "vm";
+    let below = reference.variant().filter(|_| is_shim).filter(|name| which::which(name).is_err());
+    let (what, program) = match refused.as_ref().map(Error::kind) {
+        Some(ErrorKind::Unavailable(what)) => (what.clone(), reference.name()),
+        _ if is_shim && runtime.info().monitor.is_none() => {
+            (format!("no executable {SHIM_MONITOR}"), Some(SHIM_MONITOR))
+        }
+        _ => {
+            let name = below?;
+            (format!("no executable {name}, which the shim is to run"), Some(name))
+        }
+    };
+    let error = Error::new(ErrorKind::Unavailable(what.clone()))
+        .during_step("probe")
+        .on(format_args!("runtime \"{reference}\""));
+    let remedy = host::remedy(if what.contains("conmon") { Some("conmon") } else { program });
+    Some(match remedy {
+        Some(remedy) => error.hint(format!("try: {remedy}")),
+        None => error.hint("install it, or name another; `manyrun probe` shows what this host has"),
+    })
 }
 
 fn show(runtime: &SharedRuntime, output: &Output) {
@@ -88,9 +124,9 @@ fn tell_host(output: &Output) -> Result<()> {
             Ok(found) => ("ok  ", found),
             Err(reason) => ("lack", reason),
         };
-        output.say(&format!("{mark} {:<8} {found} ({})", need.name, need.purpose));
+        output.say(&format!("{mark} {:<25} {found} ({})", need.name, need.purpose));
         if let Some(remedy) = &need.remedy {
-            output.say(&format!("     {:<8} try: {remedy}", ""));
+            output.say(&format!("     {:<25} try: {remedy}", ""));
         }
     }
     let document: Vec<_> = needs

@@ -24,6 +24,10 @@ use life::{End, Life};
 
 /// Run one container from an OCI bundle, and exit with its code.
 ///
+/// The handlers are those of the file that MANYRUN_CONFIG names, else of /etc/manyrun/handlers.toml with its drop-ins, else the
+/// built-in ones. What CRI-O, containerd or podman have on this host is read only when it is named (--crio and the others);
+/// `manyrun handlers` looks for it by itself.
+///
 /// The container is created under a handler, its standard streams are attached, it is started, waited for and deleted.
 /// HUP, INT, QUIT, TERM, USR1 and USR2 are handed on to it. After the first INT or TERM it has --stop-timeout to end, then
 /// it is killed; a third INT or TERM kills it at once.

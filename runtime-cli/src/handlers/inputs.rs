@@ -46,7 +46,7 @@ impl Input {
             return Ok(found);
         }
         let (dialect, table) = load::node(&podman())?;
-        Ok(Found { dialect, table })
+        Ok(Found { dialect, table, named: false })
     }
 
     /// What was named; else Manyrun's own configuration, or the built-in handlers.
@@ -67,7 +67,7 @@ impl Input {
         } else {
             return Ok(None);
         };
-        Ok(Some(Found { dialect, table }))
+        Ok(Some(Found { dialect, table, named: true }))
     }
 }
 
@@ -76,6 +76,8 @@ impl Input {
 pub(crate) struct Found {
     pub(crate) dialect: Dialect,
     pub(crate) table: HandlerTable,
+    /// Somebody named it; else it was searched for.
+    pub(crate) named: bool,
 }
 
 /// What people call a dialect, and what the options of the commands do.
@@ -91,7 +93,7 @@ pub(crate) fn dialect_name(dialect: Dialect) -> &'static str {
 /// Reads `DIALECT:PATH`, or a path whose dialect its name tells.
 pub(crate) fn by_name(text: &OsStr) -> Result<Found> {
     let (dialect, path) = dialect_and_path(text)?;
-    load::dialect(dialect, &path).map(|table| Found { dialect, table })
+    load::dialect(dialect, &path).map(|table| Found { dialect, table, named: true })
 }
 
 fn dialect_and_path(text: &OsStr) -> Result<(Dialect, PathBuf)> {

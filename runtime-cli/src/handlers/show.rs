@@ -46,6 +46,12 @@ pub(super) fn show(found: &Found, origin: bool, output: &Output) -> Result<()> {
             output.say(&format!("note: {note}"));
         }
     }
+    if let (false, name @ ("crio" | "containerd" | "containers")) = (found.named, dialect_name(found.dialect))
+    {
+        output.say(&format!(
+            "hint: these are not the handlers of `manyrun run`, which reads only Manyrun's own unless --{name} PATH is given"
+        ));
+    }
     output.write(&document(table))
 }
 

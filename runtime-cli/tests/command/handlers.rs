@@ -250,3 +250,20 @@ fn what_the_other_program_was_given_on_its_command_line_counts() {
         place.call(&["handlers", "show", "--origin", "--containers", &containers, "--module", "debug.conf"]);
     assert!(answer.stdout.contains("args = [\"--debug\"]"), "{answer:?}");
 }
+
+#[test]
+fn handlers_that_run_does_not_read_by_itself_are_marked_so() {
+    let place = Place::new();
+    let podman = place.write("containers.conf", "[engine]\nruntime = 'crun'\n");
+    let mut command = place.command(&["handlers", "show"]);
+    let searched = crate::invoke::finish(command.env("CONTAINERS_CONF", &podman).spawn().unwrap());
+    // The host may have a table of Manyrun's own.
+    let is_own = searched.stdout.starts_with("native:");
+    assert_eq!(
+        searched.stdout.contains("hint: these are not the handlers of `manyrun run`"),
+        !is_own,
+        "{searched:?}"
+    );
+    let named = place.call(&["handlers", "show", "--containers", &podman]);
+    assert!(named.code == 0 && !named.stdout.contains("hint:"), "{named:?}");
+}

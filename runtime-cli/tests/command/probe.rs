@@ -28,7 +28,10 @@ fn without_a_runtime_the_host_is_told() {
     let document: Value = serde_json::from_str(&answer.stdout).unwrap();
     let needs = document["needs"].as_array().unwrap();
     let names: Vec<_> = needs.iter().map(|need| need["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["root", "conmon", "runc", "crun", "youki", "runsc", "criu", "cgroups"]);
+    let shims = ["containerd-shim-runc-v2", "containerd-shim-runc-v2-rs", "manyrun-vm-io"];
+    let all =
+        [&["root", "conmon", "runc", "crun", "youki", "runsc", "criu"][..], &shims, &["cgroups"]].concat();
+    assert_eq!(names, all);
     for need in needs {
         assert_eq!(need["ok"] == true, need["remedy"].is_null(), "what is lacking has a remedy: {need}");
     }
@@ -95,6 +98,22 @@ fn without_criu_there_is_no_checkpoint(reference: &str) {
     // The first answer was kept, and is not taken for this one's.
     assert!(told(None)["checkpoint"]["why_not"].is_null());
     std::fs::remove_dir_all(hidden).unwrap();
+    place.assert_nothing_left();
+}
+
+#[test]
+fn what_is_missing_or_no_runtime_is_told_first_and_is_no_success() {
+    let place = Place::new();
+    for (reference, told) in [
+        ("oci:nothing-like-it", "no executable nothing-like-it"),
+        ("oci:/bin/true", "/bin/true is no OCI runtime"),
+        ("vm:nothing-like-it", "no shim containerd-shim-nothing-like-it-v2"),
+    ] {
+        let answer = place.call(&["probe", reference]);
+        assert_eq!(answer.code, 125, "{reference}: {answer:?}");
+        let first = answer.stdout.lines().next().unwrap_or_default();
+        assert!(first.contains(told) && first.contains("install"), "{reference}: {answer:?}");
+    }
     place.assert_nothing_left();
 }
 
