@@ -2,7 +2,7 @@
 //!
 //! No configuration is read: a container keeps the handler that it was created with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -17,7 +17,8 @@ use crate::{backends, fail, tell};
 
 /// Show the containers that are there, whichever program created them.
 ///
-/// Exit codes: 1 when a handler's containers could not be listed; standard error then names it, and the others are shown.
+/// Exit codes: 1 when the containers of a handler could not be listed, or the record of one is damaged; standard error then
+/// names it, and the others are shown.
 #[derive(Debug, clap::Args)]
 pub(crate) struct List {
     #[command(flatten)]
@@ -49,12 +50,14 @@ pub(crate) fn list(args: &List) -> ExitCode {
     with_facade(&args.place, async |facade| {
         let output = Output::open(args.json.as_deref())?;
         let listing = facade.list().await?;
+        let mut notes: Vec<_> = listing.notes.iter().map(ToString::to_string).collect();
+        notes.extend(damaged(facade, &args.place.base()?, &listing).await);
         show(&listing, &output);
-        output.write(&document(&listing))?;
-        for note in &listing.notes {
-            tell(&note.to_string());
+        output.write(&document(&listing, &notes))?;
+        for note in &notes {
+            tell(note);
         }
-        Ok(u8::from(!listing.notes.is_empty()))
+        Ok(u8::from(!notes.is_empty()))
     })
 }
 
@@ -64,6 +67,8 @@ pub(crate) fn delete(args: &Delete) -> ExitCode {
         for id in &args.ids {
             let request = if args.force { DeleteRequest::force() } else { DeleteRequest::new() };
             if let Err(error) = facade.delete(id, request).await {
+                let is_running = !args.force && error.is_wrong_state();
+                let error = if is_running { error.hint("--force kills it first") } else { error };
                 let failed = fail(&error);
                 code = if code == 0 { failed } else { code };
             }
@@ -119,13 +124,48 @@ fn date(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
-fn document(listing: &Listing) -> Value {
+/// What is wrong with containers that have a directory and are not listed: one that has just gone is no trouble.
+async fn damaged(facade: &Runtime, base: &Path, listing: &Listing) -> Vec<String> {
+    let mut notes = Vec::new();
+    for directory in subdirectories(base).iter().flat_map(|handler| subdirectories(handler)) {
+        // Of a handler that cannot be opened is told once.
+        let place = directory.display().to_string();
+        if listing.notes.iter().any(|note| note.to_string().starts_with(&place)) {
+            continue;
+        }
+        for container in subdirectories(&directory.join("containers")) {
+            let name =
+                container.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let Ok(id) = ContainerId::new(name) else { continue };
+            if listing.containers.iter().any(|listed| listed.state.id == id) {
+                continue;
+            }
+            match facade.state(&id).await {
+                Err(error) if !error.is_not_found() => {
+                    notes.push(error.hint(format!("`manyrun delete --force {id}` removes it")).report());
+                }
+                _ => {}
+            }
+        }
+    }
+    notes
+}
+
+/// What cannot be read has none: the listing has told of that.
+fn subdirectories(of: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(of).into_iter().flatten().flatten();
+    let mut all: Vec<_> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    all.sort();
+    all
+}
+
+fn document(listing: &Listing, notes: &[String]) -> Value {
     let containers = listing.containers.iter();
     json!({
         "schema": 1,
         "containers": containers
             .map(|each| json!({"handler": each.handler, "snapshot": each.snapshot, "state": each.state}))
             .collect::<Vec<_>>(),
-        "notes": listing.notes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "notes": notes,
     })
 }

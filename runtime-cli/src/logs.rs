@@ -68,6 +68,9 @@ async fn show(args: &Args, shown: &mut Shown) -> Result<()> {
     let mut options = LogOptions::new();
     options.tail = args.tail;
     options.since = args.since;
+    if args.follow && !args.log.exists() {
+        tell(&format!("waiting for {}, which does not exist yet", args.log.display()));
+    }
     let mut log = if args.follow {
         LogReader::follow(&args.log, options, interrupted())?
     } else {

@@ -41,12 +41,12 @@ fn tell_runtime(reference: &RuntimeRef, output: &Output) -> Result<u8> {
     // A probe leaves nothing: its state is in a directory of its own.
     let place = tempfile::tempdir().map_err(|error| crate::run::no_place(&error))?;
     let context = OpenContext::new(place.path(), "/manyrun/probe");
-    let (asked, missing) = crate::run::clock()?.block_on(async {
+    let (asked, missing) = crate::run::clock()?.block_on(crate::run::unless_interrupted(async {
         let runtime = registry.factory(&config)?.open(&config, context).await?;
         let missing = missing(reference, &runtime, place.path()).await;
         runtime.shutdown().await;
         Ok::<_, Error>((runtime, missing))
-    })?;
+    }))?;
     if let Some(error) = &missing {
         output.say(&one_line(&error.report()));
     }

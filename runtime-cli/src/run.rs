@@ -219,6 +219,15 @@ pub(crate) fn clock() -> Result<tokio::runtime::Runtime> {
     })
 }
 
+/// Gives work up at a signal that ends programs, so that what it made is removed.
+pub(crate) async fn unless_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut signals = signals::Signals::listen()?;
+    tokio::select! {
+        done = work => done,
+        signal = signals.next() => Err(Error::new(ErrorKind::Unavailable(format!("it was given up after {signal}")))),
+    }
+}
+
 /// A temporary directory that could not be made.
 pub(crate) fn no_place(error: &std::io::Error) -> Error {
     Error::new(ErrorKind::Exhausted(format!("no temporary directory can be made: {error}")))

@@ -17,6 +17,11 @@ impl StateDir {
     /// The directory that was named, or else the usual one.
     pub(crate) fn base(&self) -> Result<PathBuf> {
         match &self.state_dir {
+            Some(dir) if dir.exists() && !dir.is_dir() => {
+                Err(Error::new(ErrorKind::InvalidArgument("it is no directory".to_owned()))
+                    .during_step("open state directory")
+                    .on(dir.display()))
+            }
             Some(dir) => absolute(dir),
             None => default_base(rustix::process::geteuid().is_root())
                 .map_err(|error| error.hint("set it, or give --state-dir")),

@@ -316,13 +316,15 @@ fn place(file: &Metadata) -> (u64, u64) {
 }
 
 fn unreadable(path: &Path, error: io::Error) -> Error {
+    let told = |kind| Error::new(kind).during_step("read").on(format_args!("log {}", path.display()));
     let kind = match error.kind() {
         ErrorKind::NotFound => Kind::NotFound,
         ErrorKind::PermissionDenied => Kind::PermissionDenied,
-        ErrorKind::InvalidInput => Kind::ConfigInvalid("it is no file".to_owned()),
+        // Our own word, which says everything.
+        ErrorKind::InvalidInput => return told(Kind::ConfigInvalid(error.to_string())),
         _ => Kind::Unavailable("it cannot be read".to_owned()),
     };
-    Error::new(kind).during_step("read").on(format_args!("log {}", path.display())).caused_by(error)
+    told(kind).caused_by(error)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::Path;
 use runtime_api::{Capability, Error, ErrorKind, HandlerConfig, HandlerName, Origin, Result, RuntimeKind};
 
 use crate::facade::Runtime;
+use crate::resolve::ThisHost;
 use crate::table::HandlerTable;
 
 /// A handler, and why it is this one.
@@ -90,6 +91,10 @@ impl Runtime {
     }
 
     async fn lacks(&self, config: &HandlerConfig, wanted: &[Capability]) -> Option<String> {
+        // What a program that is not there would have is nobody's to say.
+        if let Some(reason) = crate::resolve::lack(config, &ThisHost) {
+            return Some(format!("not available: {reason}"));
+        }
         match self.runtime(Some(&config.name)).await {
             Ok(runtime) => {
                 let capabilities = runtime.capabilities();

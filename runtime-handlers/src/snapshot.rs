@@ -136,8 +136,8 @@ impl Snapshot {
         let text = std::fs::read(&path).map_err(|error| failed(&path, error))?;
         let damaged =
             |what: String| Error::new(ErrorKind::ConfigInvalid(what)).during_step("open").on(path.display());
-        let record: Record =
-            serde_json::from_slice(&text).map_err(|error| damaged(format!("it is damaged: {error}")))?;
+        let record: Record = serde_json::from_slice(&text)
+            .map_err(|error| damaged(format!("it is damaged: {error}")).hint(self.repair()))?;
         if record.schema != SCHEMA {
             return Err(damaged(format!("its format is {}, and only {SCHEMA} is known", record.schema)));
         }
@@ -146,6 +146,15 @@ impl Snapshot {
             return Err(damaged(format!("it holds the configuration of {found}")));
         }
         Ok(record.config)
+    }
+
+    /// Without the file nobody can ask its containers for anything, and every create writes it.
+    fn repair(&self) -> String {
+        let handler = &self.handler;
+        format!(
+            "remove the file and create any container under the handler \"{handler}\" as it was configured, which writes it \
+             anew (`manyrun run --handler {handler} BUNDLE`); its containers can then be deleted"
+        )
     }
 
     /// Every snapshot below `base`, in the order of their names. A missing base has none.

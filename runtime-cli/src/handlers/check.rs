@@ -37,6 +37,9 @@ pub(super) fn check(input: &Input, json: Option<&Path>, how: &How<'_>) -> u8 {
     let table = if how.host { found.table.resolved(&ThisHost) } else { found.table.clone() };
     let (mut errors, mut notes) = judge(&found, &table, &registry);
     notes.extend(table.notes.iter().map(ToString::to_string));
+    if how.host {
+        notes.extend(without_systemd(&found, Path::new("/run/systemd/system")));
+    }
     for file in how.classes {
         match load::runtime_classes(file) {
             Ok((classes, more)) => {
@@ -66,6 +69,28 @@ pub(super) fn check(input: &Input, json: Option<&Path>, how: &How<'_>) -> u8 {
         return usage(&error);
     }
     u8::from(!errors.is_empty() || (how.strict && !notes.is_empty()))
+}
+
+/// A table that has systemd make its cgroups, on a host where that does not run: its directory is not there.
+fn without_systemd(found: &Found, directory: &Path) -> Option<String> {
+    let wants = |config: &&HandlerConfig| {
+        config.kind.as_str() == "oci" && config.options.get("systemd_cgroup") == Some(&json!(true))
+    };
+    if directory.is_dir() {
+        return None;
+    }
+    let all: Vec<_> =
+        found.table.handlers.values().filter(wants).map(|config| config.name.as_str()).collect();
+    let what = match found.dialect {
+        Dialect::Crio => "set cgroup_manager = \"cgroupfs\" in [crio.runtime]",
+        _ => "leave systemd_cgroup out, or set it to false",
+    };
+    (!all.is_empty()).then(|| {
+        format!(
+            "cgroups are to be made by systemd, which does not run on this host: {what} (handlers: {})",
+            all.join(", ")
+        )
+    })
 }
 
 /// `1 note`, `2 notes`
@@ -115,4 +140,25 @@ fn complain(output: &Output, error: &Error) -> u8 {
     fail(error);
     let document = json!({"schema": 1, "errors": [error.report()]});
     output.write(&document).map_or_else(|error| usage(&error), |()| 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_without_systemd_is_noted_where_the_table_wants_it() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("crio.conf");
+        let note = |text: &str, directory: &Path| {
+            std::fs::write(&file, text).unwrap();
+            let table = load::dialect(Dialect::Crio, &file).unwrap();
+            without_systemd(&Found { dialect: Dialect::Crio, table, named: true }, directory)
+        };
+        let nowhere = place.path().join("none");
+        let told = note("[crio.runtime]\n", &nowhere).unwrap();
+        assert!(told.contains("set cgroup_manager = \"cgroupfs\""), "{told}");
+        assert_eq!(note("[crio.runtime]\n", place.path()), None);
+        assert_eq!(note("[crio.runtime]\ncgroup_manager = \"cgroupfs\"\n", &nowhere), None);
+    }
 }

@@ -98,11 +98,11 @@ fn only_class(file: &Path) -> Result<RuntimeClass> {
 fn capable(table: &HandlerTable, wanted: &[Capability]) -> Result<Selected> {
     let place = tempfile::tempdir().map_err(|error| crate::run::no_place(&error))?;
     let runtime = Runtime::new(table.clone(), backends::registry()?, place.path());
-    crate::run::clock()?.block_on(async {
+    crate::run::clock()?.block_on(crate::run::unless_interrupted(async {
         let selected = runtime.select_capable(wanted).await;
         runtime.shutdown().await;
         selected
-    })
+    }))
 }
 
 fn tell_class(class: &RuntimeClass, output: &Output) {

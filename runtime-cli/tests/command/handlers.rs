@@ -267,3 +267,26 @@ fn handlers_that_run_does_not_read_by_itself_are_marked_so() {
     let named = place.call(&["handlers", "show", "--containers", &podman]);
     assert!(named.code == 0 && !named.stdout.contains("hint:"), "{named:?}");
 }
+
+#[test]
+fn a_bare_name_becomes_a_path_for_cri_o_or_is_left_out() {
+    let place = Place::new();
+    let table =
+        "[runtimes.one]\nkind = 'oci'\npath = 'sh'\n[runtimes.two]\nkind = 'oci'\npath = 'no-such-program'\n";
+    let table = place.write("handlers.toml", table);
+    let answer = place.call(&["handlers", "convert", "--config", &table, "--to", "crio"]);
+    assert_eq!(answer.code, 0, "{answer:?}");
+    let paths: Vec<_> = answer.stdout.lines().filter(|line| line.starts_with("runtime_path")).collect();
+    assert!(paths.len() == 1 && paths[0].ends_with("/sh\""), "{answer:?}");
+    assert!(answer.stderr.contains("CRI-O takes a path, and no-such-program is none"), "{answer:?}");
+}
+
+#[test]
+fn a_handler_that_is_not_installed_is_not_said_to_lack_a_capability() {
+    let place = Place::new();
+    let table = "default = 'gone'\n[runtimes.gone]\nkind = 'oci'\npath = '/nonexistent/crun'\n[runtimes.model]\nkind = 'fake'\n";
+    let table = place.write("handlers.toml", table);
+    let answer = place.call(&["handlers", "select", "--config", &table, "--can", "pause"]);
+    assert_eq!(answer.code, 0, "{answer:?}");
+    assert!(answer.stdout.contains("not gone: not available: no executable /nonexistent/crun"), "{answer:?}");
+}

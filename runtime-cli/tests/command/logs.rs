@@ -36,6 +36,8 @@ fn what_cannot_be_shown_is_refused() {
     assert!(answer.code != 0 && answer.stderr.contains("log missing: not found"), "{answer:?}");
     let answer = place.call(&["logs", "--since", "yesterday", "missing"]);
     assert!(answer.code == 2 && answer.stderr.contains("how long ago"), "{answer:?}");
+    let answer = place.call(&["logs", "tmp"]);
+    assert!(answer.code == 125 && answer.stderr.matches("it is no file").count() == 1, "{answer:?}");
 }
 
 #[test]
@@ -50,5 +52,7 @@ fn what_a_run_logs_can_be_read_and_followed() {
     assert_eq!((answer.stdout.as_str(), answer.stderr.as_str()), ("hello\n", "oops\n"));
     assert_eq!(lines.next(), "hello");
     signal(following.id(), Signal::INT);
-    assert_eq!(finish(following).code, 0);
+    let followed = finish(following);
+    assert_eq!(followed.code, 0);
+    assert!(followed.stderr.contains("log, which does not exist yet"), "{followed:?}");
 }

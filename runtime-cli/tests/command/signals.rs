@@ -59,6 +59,34 @@ fn a_program_that_does_not_end_is_killed_after_the_stop_timeout() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test without a clock looks for a file")]
+fn a_probe_that_is_interrupted_leaves_nothing() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    // Each has a program and a mark of its own: what the first leaves must not count for the second.
+    for name in ["probe", "select"] {
+        let begun = place.path(&format!("{name}-begun"));
+        let script = format!("#!/bin/sh\n: > {}\nexec sleep 30\n", begun.display());
+        let program = place.write(name, &script);
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let text = format!("[runtimes.slow]\nkind = 'oci'\npath = '{program}'\n");
+        let (table, reference) = (place.write("h.toml", &text), format!("oci:{program}"));
+        let select = ["handlers", "select", "--config", &table, "--can", "pause"];
+        let args = if name == "probe" { &["probe", &reference][..] } else { &select };
+        let child = place.command(args).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !begun.exists() {
+            assert!(Instant::now() < deadline, "it was never asked");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        signal(child.id(), Signal::TERM);
+        let answer = finish(child);
+        assert!(answer.code == 125 && answer.stderr.contains("given up after"), "{answer:?}");
+        place.assert_nothing_left();
+    }
+}
+
+#[test]
 fn nobody_reading_ends_the_program() {
     let place =
         Place::with(&Workload::new([Step::Out("ready".into()), Step::Tick(Duration::from_millis(5))]));

@@ -64,7 +64,12 @@ fn keys(config: &HandlerConfig, table: &HandlerTable, notes: &mut LeftOut<'_>) -
         keys.push(("inherit_default_runtime", json!(true)));
     } else {
         if let Some(path) = notes.only_path() {
-            keys.push(("runtime_path", json!(path)));
+            if path.is_absolute() {
+                keys.push(("runtime_path", json!(path)));
+            } else {
+                let why = format!("CRI-O takes a path, and {} is none", path.display());
+                notes.key("paths", true, &why);
+            }
         }
         keys.push(("runtime_type", json!(config.kind)));
         keys.extend(config.root.iter().map(|root| ("runtime_root", json!(root))));
