@@ -4,6 +4,7 @@
 //! README's matrix is made by `make matrix`.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 
 use runtime_api::{Capability, HandlerConfig, HandlerName, Origin, RuntimeFactory as _, SharedRuntime};
 use runtime_handlers::{HandlerTable, Registry, Runtime, load};
@@ -13,6 +14,7 @@ use runtime_vm::VmFactory;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut out = std::io::stdout();
     let mut table: HandlerTable = load::search(None)?;
     let shims = VmFactory::default();
     // No file has to name it: a handler can be made of a kind and a binary.
@@ -33,7 +35,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for name in &names {
         columns.push(facade.runtime(Some(name)).await?);
     }
-    print!("{}", matrix(&columns));
+    write!(out, "{}", matrix(&columns))?;
     facade.shutdown().await;
     Ok(())
 }

@@ -97,3 +97,30 @@ fn the_matrix_has_a_row_for_every_capability() {
         assert!(text.contains(&format!("| `{capability}` | ")), "{capability} is not in {text}");
     }
 }
+
+#[test]
+fn a_full_disk_is_an_error_and_no_panic() {
+    for (program, arguments) in [
+        (DEMO, &["--handler", "fake"][..]),
+        (CAPABILITY_MATRIX, &["fake"]),
+        (RUN_AND_STOP, &["fake"]),
+        (SELECT_HANDLER, &[]),
+        (SURVIVE_RESTART, &["fake"]),
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = Command::new(program);
+        let output = command.args(arguments).env_remove("MANYRUN_CONFIG").stdout(full).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            matches!(output.status.code(), Some(1 | 2)) && told.contains("No space left"),
+            "{program}: {told}"
+        );
+    }
+}
+
+#[test]
+fn an_error_is_told_by_its_report() {
+    let output = run(RUN_AND_STOP, &["nope"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.starts_with("run_and_stop: ") && told.contains("known handlers are"), "{told}");
+}

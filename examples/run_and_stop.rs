@@ -2,15 +2,27 @@
 //!
 //! `run_and_stop [HANDLER]`: on the fake unless a handler is named.
 
+use std::io::{self, Write as _};
+use std::process::ExitCode;
 use std::time::Duration;
 
-use runtime_api::{ContainerId, CreateRequest, DeleteRequest, HandlerName, LogConfig, StopRequest};
+use runtime_api::{ContainerId, CreateRequest, DeleteRequest, Error, HandlerName, LogConfig, StopRequest};
 use runtime_handlers::{HandlerTable, Registry, Runtime};
 use runtime_oci::OciFactory;
 use runtime_test::{FakeFactory, Workload, bundle};
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
+    let Err(error) = live().await else { return ExitCode::SUCCESS };
+    // The report says what failed, on what, why, and what to do about it.
+    let report = error.downcast_ref::<Error>().map_or_else(|| error.to_string(), Error::report);
+    let _ = writeln!(io::stderr(), "run_and_stop: {report}");
+    ExitCode::FAILURE
+}
+
+async fn live() -> Result<(), Box<dyn std::error::Error>> {
+    // A macro that prints would panic where standard output cannot be written.
+    let mut out = io::stdout();
     let handler = HandlerName::new(std::env::args().nth(1).unwrap_or_else(|| "fake".to_owned()))?;
     let place = tempfile::tempdir()?;
     let bundle = place.path().join("bundle");
@@ -24,18 +36,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let request = CreateRequest::new(id.clone(), &bundle).log(LogConfig::cri_file(&log));
     let state = runtime.create(Some(&handler), request).await?;
-    println!("{id} on {handler}: {}", state.status);
+    writeln!(out, "{id} on {handler}: {}", state.status)?;
     runtime.start(&id).await?;
-    println!("{id}: {}", runtime.state(&id).await?.status);
+    writeln!(out, "{id}: {}", runtime.state(&id).await?.status)?;
 
     // A program that has not armed its handler yet would not hear the signal.
     while !std::fs::read_to_string(&log)?.contains("ready") {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let status = runtime.stop(&id, StopRequest::within(Duration::from_secs(10))).await?;
-    println!("{id}: {status}");
+    writeln!(out, "{id}: {status}")?;
     runtime.delete(&id, DeleteRequest::new()).await?;
-    print!("the log: {}", std::fs::read_to_string(&log)?);
+    write!(out, "the log: {}", std::fs::read_to_string(&log)?)?;
     runtime.shutdown().await;
     Ok(())
 }

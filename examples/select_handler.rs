@@ -3,6 +3,8 @@
 //! Two handlers stand in a table; one container is created under each; later calls need only the container's id. What is
 //! not in the table is refused with the names that are, and an unknown key with its line.
 
+use std::io::Write as _;
+
 use runtime_api::{ContainerId, CreateRequest, DeleteRequest, HandlerName};
 use runtime_handlers::native::{self, Source};
 use runtime_handlers::{Registry, Runtime};
@@ -25,6 +27,7 @@ kind = "oci"
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut out = std::io::stdout();
     let place = tempfile::tempdir()?;
     let bundle = place.path().join("bundle");
     bundle::write(&bundle, &Workload::exits(3))?;
@@ -39,18 +42,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         runtime.create(Some(&handler), CreateRequest::new(id.clone(), &bundle)).await?;
         runtime.start(&id).await?;
         let status = runtime.wait(&id).await?;
-        println!("{id}: {status}");
+        writeln!(out, "{id}: {status}")?;
         runtime.delete(&id, DeleteRequest::new()).await?;
     }
 
     let unknown = HandlerName::new("kata")?;
     let refused = runtime.create(Some(&unknown), CreateRequest::new(ContainerId::new("x")?, &bundle)).await;
     if let Err(error) = refused {
-        println!("{}", error.report());
+        writeln!(out, "{}", error.report())?;
     }
     let misspelt = TABLE.replace("options", "optoins");
     if let Err(error) = native::parse(&[Source::new("handlers.toml", misspelt)]) {
-        println!("{}", error.report());
+        writeln!(out, "{}", error.report())?;
     }
     runtime.shutdown().await;
     Ok(())

@@ -6,6 +6,7 @@
 //! `survive_restart [HANDLER]`: on the fake unless a handler is named. (A fake's containers live as long as the process;
 //! those of a real handler would be found by another process too.)
 
+use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use runtime_test::{FakeFactory, Workload, bundle};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut out = std::io::stdout();
     let handler = HandlerName::new(std::env::args().nth(1).unwrap_or_else(|| "fake".to_owned()))?;
     let place = tempfile::tempdir()?;
     let bundle = place.path().join("bundle");
@@ -31,9 +33,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // No handlers at all any more: the container keeps the configuration that it was created under.
     let after = open(HandlerTable::new([]), &state)?;
-    println!("{id} on {handler}: {} after the restart", after.state(&id).await?.status);
+    writeln!(out, "{id} on {handler}: {} after the restart", after.state(&id).await?.status)?;
     let status = after.stop(&id, StopRequest::within(Duration::ZERO)).await?;
-    println!("{id}: {status}");
+    writeln!(out, "{id}: {status}")?;
     after.delete(&id, DeleteRequest::new()).await?;
     after.shutdown().await;
     Ok(())

@@ -6,6 +6,7 @@
 mod life;
 mod report;
 
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -41,7 +42,7 @@ async fn main() -> ExitCode {
     match demonstrate(Arguments::parse()).await {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("demo: {}", error.report());
+            let _ = writeln!(io::stderr(), "demo: {}", error.report());
             ExitCode::from(2)
         }
     }
@@ -56,7 +57,7 @@ async fn demonstrate(arguments: Arguments) -> Result<ExitCode> {
         Some(bundle) => (bundle.clone(), false),
         None => (greeting_bundle(place.path())?, true),
     };
-    println!("bundle: {}", bundle.display());
+    say(&format!("bundle: {}\n", bundle.display()))?;
 
     let is_chosen = arguments.handler.is_some();
     let facade = Runtime::new(table, registry, place.path().join("state"));
@@ -74,11 +75,19 @@ async fn demonstrate(arguments: Arguments) -> Result<ExitCode> {
             Outcome::LeftOut(_) => {}
             Outcome::Interrupted => return Ok(ExitCode::from(130)),
         }
-        print!("{}", report::lines(config, &outcome));
+        say(&report::lines(config, &outcome))?;
     }
     facade.shutdown().await;
-    println!("demo: {ran} handlers ran, {failed} failed");
+    say(&format!("demo: {ran} handlers ran, {failed} failed\n"))?;
     Ok(if failed == 0 && ran > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Writes to standard output; a macro that prints would panic where that cannot be written.
+fn say(text: &str) -> Result<()> {
+    io::stdout().write_all(text.as_bytes()).map_err(|error| {
+        let what = ErrorKind::Unavailable("standard output cannot be written".to_owned());
+        runtime_api::Error::new(what).during_step("print").caused_by(error)
+    })
 }
 
 fn chosen<'a>(table: &'a HandlerTable, name: Option<&HandlerName>) -> Result<Vec<&'a HandlerConfig>> {
@@ -94,7 +103,7 @@ fn greeting_bundle(place: &Path) -> Result<PathBuf> {
     Ok(at)
 }
 
-fn unusable(error: std::io::Error) -> runtime_api::Error {
+fn unusable(error: io::Error) -> runtime_api::Error {
     let what = ErrorKind::ConfigInvalid("the directory for temporary files cannot be used".to_owned());
     runtime_api::Error::new(what).during_step("prepare the demo").caused_by(error)
 }

@@ -19,7 +19,7 @@ use crate::{backends, fail, reference};
 #[command(after_help = "Examples:\n  manyrun probe\n  manyrun probe oci:crun\n  manyrun probe fake --json -")]
 pub(crate) struct Args {
     // Not a doc comment: rustdoc would take the brackets for a link.
-    #[arg(value_name = "REF", help = "The runtime: KIND[:NAME][@VARIANT], such as fake or oci:crun")]
+    #[arg(value_name = "REF", value_parser = reference::parse, help = "The runtime: KIND[:NAME][@VARIANT], such as fake or oci:crun")]
     runtime: Option<RuntimeRef>,
     /// Write the answer as JSON to this file, "-" for standard output (text then goes to standard error).
     #[arg(long, value_name = "FILE")]

@@ -6,6 +6,15 @@ use runtime_api::{Error, ErrorKind, HandlerConfig, HandlerName, Origin, Result};
 use runtime_test::RuntimeRef;
 use runtime_vm::VmFactory;
 
+/// Reads a reference of the command line. One that means no handler is wrong usage.
+pub(crate) fn parse(text: &str) -> std::result::Result<RuntimeRef, String> {
+    let reference: RuntimeRef = text.parse().map_err(|error: Error| error.kind().to_string())?;
+    match handler(&reference) {
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidArgument(_)) => Err(error.kind().to_string()),
+        _ => Ok(reference),
+    }
+}
+
 /// The handler that a reference means. What the kind does not understand is refused; whether the kind exists is for the
 /// registry to say.
 pub(crate) fn handler(reference: &RuntimeRef) -> Result<HandlerConfig> {

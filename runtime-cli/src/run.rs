@@ -51,6 +51,7 @@ pub(crate) struct Args {
     #[arg(
         long,
         value_name = "REF",
+        value_parser = reference::parse,
         conflicts_with = "Input",
         help = "A runtime without configuration: KIND[:NAME][@VARIANT], such as fake, oci:crun or oci:/usr/bin/crun"
     )]

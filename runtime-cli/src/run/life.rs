@@ -210,6 +210,8 @@ impl Life<'_> {
                 }
             };
             tokio::select! {
+                // What has ended is not said to have been stopped.
+                biased;
                 status = &mut wait => return status.map(ended),
                 signal = signals.next() => {
                     if wants_the_end(signal) {

@@ -124,5 +124,8 @@ fn an_unknown_runtime_is_refused() {
     assert_eq!(kind.code, 125);
     assert!(kind.stderr.contains("unknown kind \"jail\""), "{kind:?}");
     assert_eq!(place.call(&["probe", "OCI:x"]).code, 2);
+    let unnamed = place.call(&["probe", "oci"]);
+    assert!(unnamed.code == 2 && unnamed.stderr.contains("name a binary, such as oci:crun"), "{unnamed:?}");
+    assert_eq!(place.run(&["--runtime", "oci:crun@x", "bundle"]).code, 2);
     assert_eq!(place.call(&["probe", "vm"]).code, 125);
 }

@@ -81,7 +81,12 @@ impl Json {
             return Ok(Self::Special(path.to_owned()));
         }
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let file = NamedTempFile::new_in(parent.unwrap_or(Path::new(".")));
+        let parent = parent.unwrap_or(Path::new("."));
+        if !parent.is_dir() {
+            let what = "its directory does not exist".to_owned();
+            return Err(Error::new(ErrorKind::InvalidArgument(what)).during_step("write").on(path.display()));
+        }
+        let file = NamedTempFile::new_in(parent);
         Ok(Self::File(Box::new(file.map_err(|error| unwritable(path, error))?), path.to_owned()))
     }
 
