@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use manyrun_tests::life::{Life, Scenario, Step as Act};
 use manyrun_tests::patience::{LIMIT, until, within};
-use manyrun_tests::place::{Place, on, with_arguments};
+use manyrun_tests::place::{Place, is_wholly, on, with_arguments};
 use nix::sys::signal::{Signal as Number, kill};
 use nix::unistd::Pid;
 use runtime_api::{
@@ -25,13 +25,17 @@ fn kill_the(place: &Place, who: &str) {
     signal_the(place, who, Number::SIGKILL);
 }
 
-fn signal_the(place: &Place, who: &str, number: Number) {
+/// Tells who they were.
+fn signal_the(place: &Place, who: &str, number: Number) -> Vec<i32> {
+    let mut pids = Vec::new();
     for entry in std::fs::read_dir(place.path("state/shims")).unwrap().flatten() {
         let text = std::fs::read(entry.path().join("started.json")).unwrap();
         let started: serde_json::Value = serde_json::from_slice(&text).unwrap();
         let pid = i32::try_from(started[who]["pid"].as_i64().unwrap()).unwrap();
         kill(Pid::from_raw(pid), number).unwrap();
+        pids.push(pid);
     }
+    pids
 }
 
 async fn delete(runtime: &SharedRuntime, id: &ContainerId) {
@@ -251,7 +255,9 @@ async fn the_end_of_a_session_is_told_once_its_monitor_has_written_it_down() {
             tokio::spawn(async move { runtime.exec_stop(&id, &session, StopRequest::within(LIMIT)).await })
         };
         tokio::time::sleep(Duration::from_millis(200)).await;
-        signal_the(place, "monitor", Number::SIGSTOP);
+        for monitor in signal_the(place, "monitor", Number::SIGSTOP) {
+            until("that the monitor stands still", || is_wholly(monitor, "T").then_some(())).await;
+        }
         kill(Pid::from_raw(with_arguments(&[&mark]).unwrap()), Number::SIGKILL).unwrap();
         gone(&mark).await;
         let begun = Instant::now();

@@ -11,11 +11,11 @@ mod proxy;
 mod strangers;
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use manyrun_tests::patience::{LIMIT, until, within};
-use manyrun_tests::place::{Place, on};
+use manyrun_tests::place::{Place, is_wholly, on};
 use nix::sys::signal::{Signal as Number, kill};
 use nix::unistd::Pid;
 use runtime_api::{
@@ -249,11 +249,13 @@ async fn a_killed_monitor_takes_no_shim_along_that_stands_still() {
         let id = place.ready(&runtime, "still", &Workload::exits_on_term(7)).await;
         let shim = shims(place).remove(0);
         kill(pid_of(&shim, "shim"), Number::SIGSTOP).unwrap();
+        let is = |who, state| is_wholly(pid_of(&shim, who).as_raw(), state).then_some(());
+        until("that the shim stands still", || is("shim", "T")).await;
         // The kernel tells a group to hang up in which something stands still, when nobody else of its session is left.
         kill(pid_of(&shim, "monitor"), Number::SIGKILL).unwrap();
-        let monitor = format!("/proc/{}/fd", pid_of(&shim, "monitor"));
-        let has_files = || std::fs::read_dir(&monitor).is_ok_and(|mut open| open.next().is_some());
-        until("the end of the monitor", || (!has_files()).then_some(())).await;
+        let monitor = format!("/proc/{}", pid_of(&shim, "monitor"));
+        let is_gone = || (!Path::new(&monitor).exists()).then_some(());
+        until("the end of the monitor", || is("monitor", "Z").or_else(is_gone)).await;
         kill(pid_of(&shim, "shim"), Number::SIGCONT).unwrap();
         let said = runtime.exec_sync(&id, ExecSyncRequest::new(Workload::says("on").process()));
         assert_eq!(within(LIMIT, "exec", said).await.unwrap().stdout, b"on\n");

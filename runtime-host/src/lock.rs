@@ -32,6 +32,9 @@ pub fn lock_file(dir: impl AsRef<Path>) -> std::path::PathBuf {
 /// takes longer, such as a start that hangs, is told as busy.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How often is looked whether a child has let go of a lock, every 5 ms.
+const BECOMING: usize = 40;
+
 /// The lock of one container, held.
 #[derive(Debug)]
 pub struct Held {
@@ -161,6 +164,18 @@ impl Witness {
         }
         free
     }
+
+    /// [`Witness::is_free`], after a moment for a child that a dead holder had forked: it has the lock until it has become
+    /// another program.
+    pub async fn becomes_free(&self) -> bool {
+        for _ in 0..BECOMING {
+            if self.is_free() {
+                return true;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        self.is_free()
+    }
 }
 
 fn open(path: &Path) -> Result<Option<File>> {
@@ -241,5 +256,19 @@ mod tests {
         assert_eq!(witness.last(), Some(Last { status, started: true }));
         assert!(!witness.is_current(&dir) && witness.is_free());
         assert!(Held::acquire(&dir, &queue).await.unwrap().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_that_is_about_to_be_free_is_waited_for() {
+        let (_at, dir, queue) = place();
+        let held = Held::make(&dir, &queue).await.unwrap();
+        let witness = Witness::open(&dir).unwrap().unwrap();
+        assert!(!witness.becomes_free().await);
+        let child = tokio::spawn(async move {
+            sleep(Duration::from_millis(12)).await;
+            drop(held);
+        });
+        assert!(witness.becomes_free().await);
+        child.await.unwrap();
     }
 }

@@ -34,7 +34,7 @@ impl Backend {
         let unfinished = matches!(record.phase, Phase::Creating | Phase::Deleting | Phase::Starting)
             || record.checkpoint.is_some();
         let in_doubt = leftover::is_marked(&dir) || record.is_in_doubt();
-        if (unfinished || rebooted || in_doubt) && is_free(&dir)? {
+        if (unfinished || rebooted || in_doubt) && becomes_free(&dir).await? {
             self.finish(id).await?;
         }
         self.end_orphaned_execs(&dir).await;
@@ -69,6 +69,14 @@ impl Backend {
             self.finish(id).await?;
         }
         Ok(!dir.path().exists())
+    }
+}
+
+/// Whether nobody is at work on a container, as soon as the children of a dead caller are under way.
+async fn becomes_free(dir: &ContainerDir) -> Result<bool> {
+    match Witness::open(dir)? {
+        Some(witness) => Ok(witness.becomes_free().await),
+        None => Ok(true),
     }
 }
 

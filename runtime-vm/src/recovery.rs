@@ -67,9 +67,14 @@ impl Backend {
             || record.checkpoint.is_some();
         let sight = observe::look(&record, &dir, &self.hierarchies)?;
         let unclear = matches!(sight, Sight::Unseen(_) | Sight::Lost);
-        let free = Witness::open(&dir)?.is_none_or(|witness| witness.is_free());
-        if free && (rebooted || unfinished || unclear) {
-            self.finish(id).await?;
+        if rebooted || unfinished || unclear {
+            let free = match Witness::open(&dir)? {
+                Some(witness) => witness.becomes_free().await,
+                None => true,
+            };
+            if free {
+                self.finish(id).await?;
+            }
         }
         self.end_orphaned_execs(&dir).await;
         self.recover_sessions(id).await

@@ -158,12 +158,12 @@ impl Backend {
         container: &Record,
         session: &ExecId,
     ) -> Result<Option<(Locked, Sight)>> {
-        let deadline = Instant::now() + ENDING;
+        let mut ending: Option<Instant> = None;
         loop {
             let Some(locked) = self.lock_session(&container.id, session).await? else { return Ok(None) };
             match self.look_at_session(container, &locked.record, &locked.dir)? {
                 // What it printed last may be on its way.
-                Sight::Ending if Instant::now() < deadline => {
+                Sight::Ending if ending.get_or_insert_with(Instant::now).elapsed() < ENDING => {
                     drop(locked);
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }

@@ -77,6 +77,37 @@ async fn a_checkpoint_that_fails_leaves_the_container_and_tells_what_criu_said()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_that_a_runtime_refuses_changes_nothing() {
+    on(&["runc", "runsc"], async |place| {
+        let (path, real) = (place.path("wrapper"), host::find(place.binary).unwrap());
+        let text = format!(
+            "#!/bin/sh\ncase \" $* \" in *' --help '*) ;; *' checkpoint '*) echo 'not today' >&2; exit 1 ;; esac\nexec {} \"$@\"\n",
+            real.display()
+        );
+        write_script(&path, &text);
+        let mut config = place.config();
+        config.paths = vec![path];
+        let runtime = place.open(&config).await;
+        if !checkpoints(&runtime) {
+            return;
+        }
+        let id = place.running(&runtime, "refused", &Workload::forever()).await;
+        let images = place.path("images");
+        std::fs::create_dir(&images).unwrap();
+        let before = runtime.state(&id).await.unwrap();
+        let request = CheckpointRequest::new(images.join("image"));
+        let error = within(LIMIT, "checkpoint", runtime.checkpoint(&id, request)).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Rejected { .. }), "{error:?}");
+        assert!(error.report().contains("not today"), "{}", error.report());
+        assert_eq!(runtime.state(&id).await.unwrap(), before);
+        assert!(entries(&images).is_empty(), "{:?}", entries(&images));
+        within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::force())).await.unwrap();
+        runtime.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_checkpoint_whose_value_is_gone_is_finished_by_the_next() {
     on(&["runc"], async |place| {
         let images = place.path("images");

@@ -102,6 +102,25 @@ async fn a_forced_delete_does_not_wait_for_a_start_that_hangs() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_create_that_takes_too_long_is_undone() {
+    on(&["runc", "crun", "youki", "runsc"], async |place| {
+        let wrapper = Wrapper::new(place, "create", Hangs::Before);
+        let mut config = place.config();
+        config.paths = vec![wrapper.path.clone()];
+        config.timeouts.create = Some(Duration::from_secs(2));
+        let runtime = place.open(&config).await;
+        let id = place.id("slow");
+        let request = CreateRequest::new(id.clone(), place.bundle("slow", &Workload::forever()));
+        let error = within(LIMIT, "create", runtime.create(request)).await.unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::TimedOut(Duration::from_secs(2)), "{error:?}");
+        assert!(runtime.state(&id).await.unwrap_err().is_not_found());
+        assert!(place.kept().is_empty(), "{:?}", place.kept());
+        runtime.shutdown().await;
+    })
+    .await;
+}
+
 /// The init's own end tells nothing: whoever asked for the start is told why it failed, and so is whoever waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wait_during_a_start_that_fails_is_told_of_that() {

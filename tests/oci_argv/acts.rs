@@ -141,6 +141,12 @@ pub(crate) async fn execs(place: &Place, runtime: &SharedRuntime, sheet: &mut Sh
         done("exec", runtime.exec(&id, request, Streams::none())).await;
         sheet.note("exec with a terminal");
     }
+    if runtime.capabilities().has(Capability::ExecDescriptors) {
+        let open = || std::fs::File::open("/dev/null").unwrap();
+        let request = ExecRequest::new(Workload::exits(0).process()).descriptor(open()).descriptor(open());
+        done("exec", runtime.exec(&id, request, Streams::none())).await;
+        sheet.note("exec with descriptors");
+    }
     if runtime.capabilities().has(Capability::PortForward) {
         let (near, far) = tokio::io::duplex(64);
         let (read, write) = tokio::io::split(near);
@@ -192,6 +198,16 @@ pub(crate) async fn sessions(place: &Place, runtime: &SharedRuntime, sheet: &mut
         let _ = within(LIMIT, "the end of the attach", attach).await.unwrap();
         done("exec.cleanup", runtime.exec_cleanup(&id, &session)).await;
         sheet.note(&format!("exec.cleanup{suffix}"));
+    }
+    for (name, stdin) in [("once", StdinMode::Once), ("open", StdinMode::KeepOpen)] {
+        let session = ExecId::new(name).unwrap();
+        let mut request = ExecSessionRequest::new(session.clone(), Workload::exits_on_term(7).process());
+        request.stdin = stdin;
+        done("exec.start", runtime.exec_start(&id, request)).await;
+        sheet.note(&format!("exec.start with input: {name}"));
+        let stop = runtime.exec_stop(&id, &session, StopRequest::within(Duration::from_secs(20)));
+        done("exec.stop", stop).await;
+        sheet.forget();
     }
     remove(runtime, sheet, &id).await;
 }
@@ -294,6 +310,27 @@ pub(crate) async fn with_every_option(place: &Place, runtime: &SharedRuntime, sh
     let request = ExecSyncRequest::new(Workload::exits(0).process());
     done("exec.sync", runtime.exec_sync(&id, request)).await;
     sheet.note("exec.sync with every option");
+    if runtime.capabilities().has(Capability::ExecSession) {
+        let session = ExecId::new("options").unwrap();
+        let request = ExecSessionRequest::new(session.clone(), Workload::exits_on_term(7).process());
+        done("exec.start", runtime.exec_start(&id, request)).await;
+        sheet.note("exec.start with every option");
+        let stop = runtime.exec_stop(&id, &session, StopRequest::within(Duration::from_secs(20)));
+        done("exec.stop", stop).await;
+        sheet.forget();
+    }
+    if runtime.capabilities().has(Capability::Pause) {
+        done("pause", runtime.pause(&id)).await;
+        sheet.note("pause with every option");
+        done("resume", runtime.resume(&id)).await;
+        sheet.note("resume with every option");
+    }
+    if runtime.capabilities().has(Capability::Update) {
+        let limits = serde_json::from_str(r#"{"pids":{"limit":100}}"#).unwrap();
+        // Not every runtime finds a cgroup again that it was told to have systemd make where there is none.
+        let _ = within(LIMIT, "update", runtime.update(&id, UpdateRequest::new(limits))).await;
+        sheet.note("update with every option");
+    }
     done("delete", runtime.delete(&id, DeleteRequest::force())).await;
     sheet.note("delete with every option");
 }

@@ -8,6 +8,7 @@ use runtime_api::{
     Capability, CheckpointRequest, ContainerId, CreateRequest, DeleteRequest, Error, ErrorKind, ExecId,
     ExecSessionRequest, ExecSessionState, ExecSyncRequest, LogConfig, Result, SharedRuntime, StopRequest,
 };
+use runtime_test::workload::READY;
 use runtime_test::{BundleOptions, Step as Act, Workload, bundle};
 
 use crate::place::with_arguments;
@@ -222,6 +223,16 @@ impl Life {
         std::fs::read_dir(execs).into_iter().flatten().flatten().any(|entry| is_written(entry.path()))
     }
 
+    /// Waits until the program has said that it is ready; not for long, for whoever carries its words may be dead.
+    async fn until_ready(&self) {
+        for _ in 0..1000 {
+            if std::fs::read_to_string(&self.log).is_ok_and(|text| text.contains(READY)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Does one step.
     ///
     /// # Errors
@@ -269,6 +280,8 @@ impl Life {
             }
             Save if !runtime.capabilities().has(Capability::Checkpoint) => Ok(()),
             Save => {
+                // An image of a program that has no traps yet would end of a TERM.
+                self.until_ready().await;
                 let image = self.image();
                 let made = image.parent().map(std::fs::create_dir_all);
                 expect("the directory for the image", made.is_some_and(|made| made.is_ok()))?;

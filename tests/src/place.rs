@@ -240,6 +240,20 @@ pub fn parent_of(pid: i32) -> Option<i32> {
     stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// Whether every thread of a process is in this state, as `/proc` names it: `T` when it was stopped, `Z` when it is dead and
+/// waits for its parent. A signal takes a moment to get to all of them.
+#[must_use]
+pub fn is_wholly(pid: i32, state: &str) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let states: Vec<_> = threads
+        .filter_map(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).ok()?;
+            Some(stat.rsplit(')').next()?.split_whitespace().next()?.to_owned())
+        })
+        .collect();
+    !states.is_empty() && states.iter().all(|each| each == state)
+}
+
 fn every_process() -> impl Iterator<Item = i32> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())

@@ -165,7 +165,17 @@ impl Bystander {
         let mut command = Command::new("sh");
         command.args(["-c", "read wait"]).arg(argument);
         // It reads for as long as we do not close its input, and goes with us.
-        Self(command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+        let child =
+            command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // It is there a moment before it has its arguments, by which it is to be found.
+        let has_arguments = || {
+            let words = std::fs::read(format!("/proc/{}/cmdline", child.id())).unwrap();
+            words.split(|byte| *byte == 0).any(|word| word == b"read wait")
+        };
+        while !has_arguments() {
+            std::thread::yield_now();
+        }
+        Self(child)
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -4,6 +4,7 @@
 //! file system whose server is gone, is stuck with it. So they are read on threads of their own, and a process that does
 //! not answer is left out, for as long as it does not.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,12 +16,32 @@ use super::Identity;
 
 /// How long one process may take to answer. It takes microseconds.
 const ANSWER: Duration = Duration::from_secs(1);
+/// How many milliseconds a process may be without arguments.
+const BECOMING: usize = 20;
 /// How many that do not answer are put up with in one search.
 const PATIENCE: usize = 5;
 
 /// Every other process whose arguments are as wanted.
 pub async fn with_arguments(wanted: impl Fn(&[&[u8]]) -> bool + Send + Sync + 'static) -> Vec<Identity> {
-    search(others(), move |process: Identity| process.has_arguments(&wanted)).await
+    search(others(), move |process: Identity| has_arguments(process, &wanted)).await
+}
+
+/// Looks again at a process that has none: one that is becoming another program is without for a moment. Threads of the kernel
+/// never have any, and run no program either.
+#[expect(clippy::disallowed_methods, reason = "it is called on threads that may be stuck in any case")]
+fn has_arguments(process: Identity, wanted: impl Fn(&[&[u8]]) -> bool) -> bool {
+    for _ in 0..BECOMING {
+        let has_none = Cell::new(false);
+        let found = process.has_arguments(|arguments| {
+            has_none.set(arguments == [b""]);
+            wanted(arguments)
+        });
+        if !has_none.get() || process.program().is_none() {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    false
 }
 
 fn others() -> Vec<Identity> {

@@ -99,7 +99,10 @@ impl Backend {
             };
             let dir = container.session(&session);
             let starting = SessionRecord::read(&dir)?.is_some_and(|record| record.is_starting());
-            if starting && Witness::open(&dir)?.is_none_or(|witness| witness.is_free()) {
+            let witness = if starting { Witness::open(&dir)? } else { None };
+            if let Some(witness) = witness
+                && witness.becomes_free().await
+            {
                 // To lock it is to remove it.
                 self.lock_session(id, &session).await?;
             }
