@@ -22,7 +22,9 @@ pub enum ConformanceCommand {
     List(ListArgs),
     /// Run clauses against a runtime.
     ///
-    /// Exit codes, the first that applies: 125 output was lost, 2 wrong usage or an unknown filter, 3 nothing ran, 1
+    /// INT or TERM ends it early: what runs is cleaned up, the rest is skipped; a second one ends it at once.
+    ///
+    /// Exit codes, the first that applies: 125 output was lost, 130 or 143 interrupted, 2 wrong usage or an unknown filter, 3 nothing ran, 1
     /// failures, 4 leaks only, 0.
     #[command(after_help = "Examples:\n  \
         run --runtime fake\n  \

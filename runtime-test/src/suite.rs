@@ -2,6 +2,7 @@
 
 mod cleanup;
 mod here;
+pub(crate) mod interruption;
 mod plan;
 mod process;
 mod refusal;

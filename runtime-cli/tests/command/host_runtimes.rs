@@ -198,3 +198,17 @@ fn what_a_killed_run_leaves_is_listed_and_deleted() {
         assert_gone(&place);
     });
 }
+
+#[test]
+fn an_interrupted_run_of_the_suite_leaves_nothing() {
+    on_each_runtime(|runtime| {
+        let place = Place::new();
+        let mut child = place.command(&["conformance", "run", "--runtime", runtime]).spawn().unwrap();
+        let lines = Lines::of(child.stdout.take().unwrap());
+        assert!(lines.next().contains("passed"));
+        signal(child.id(), Signal::TERM);
+        let answer = finish(child);
+        assert_eq!(answer.code, 143, "{answer:?}");
+        place.assert_nothing_left();
+    });
+}

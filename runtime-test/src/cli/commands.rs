@@ -47,6 +47,7 @@ pub(super) fn run(args: &RunArgs, resolve: Resolve<'_>, call: &SelfCall) -> Resu
     let options = Options { filters: args.filter.clone(), jobs: usize::from(args.jobs), keep: args.keep };
     // The file is opened first: a run of minutes must not end with a report that cannot be written.
     let sink = Sink::open(args.json.as_deref())?;
+    suite::interruption::listen();
     let report = suite::run(&harness, &options, Some(call), |result| {
         let silent = args.quiet && !result.verdict.is_failure();
         if !silent {
@@ -55,7 +56,8 @@ pub(super) fn run(args: &RunArgs, resolve: Resolve<'_>, call: &SelfCall) -> Resu
     })?;
     sink.say(&text::heading(&report));
     sink.say(&text::closing(&report));
-    sink.finish(&json::write(&report), report.summary.exit_code())
+    let code = suite::interruption::code().unwrap_or_else(|| report.summary.exit_code());
+    sink.finish(&json::write(&report), code)
 }
 
 pub(super) fn run_one(args: &RunOneArgs, resolve: Resolve<'_>) -> Result<u8> {

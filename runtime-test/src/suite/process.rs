@@ -11,7 +11,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::here::{BUSY, put_away, tokio_runtime};
-use super::{Outcome, SelfCall, cleanup};
+use super::{Outcome, SelfCall, cleanup, interruption};
 use crate::{Clause, Harness, Scratch, Verdict};
 
 /// What the process gets beyond the deadline of the clause: for opening, cleaning up and looking for leftovers.
@@ -73,7 +73,15 @@ async fn run_over(
         .spawn()
         .map_err(|error| not_run("cannot start the process of the clause", error))?;
     let group = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-    let ended = timeout(2 * (clause.deadline + BUSY) + MARGIN, child.wait()).await;
+    let ended = tokio::select! {
+        ended = timeout(2 * (clause.deadline + BUSY) + MARGIN, child.wait()) => ended,
+        () = interruption::came() => {
+            // It has not been waited for, so its number cannot have gone to another group.
+            let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+            let _ = child.wait().await;
+            return Err(interruption::outcome());
+        }
+    };
     let shown = || tail(&fs::read(&stderr).unwrap_or_default());
     match ended {
         Ok(Ok(status)) => reported(&stdout).ok_or_else(|| unreported(status, shown())),

@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 
 use runtime_api::Result;
 
-use super::{Outcome, process, run_here, select};
+use super::{Outcome, interruption, process, run_here, select};
 use crate::known::{self, KnownFailure};
 use crate::report::{ClauseResult, HostFacts, Report, RuntimeFacts};
 use crate::{Clause, Harness, Scratch, Verdict};
@@ -65,6 +65,7 @@ pub fn run(
         }
         None => run_all(&selected, options.jobs, &mut tell, |clause| {
             let outcome = match call {
+                _ if interruption::code().is_some() => interruption::outcome(),
                 Some(call) if !harness.virtual_time() => process::run(clause, harness, call, options.keep),
                 _ => run_here(clause, harness, options.keep),
             };
