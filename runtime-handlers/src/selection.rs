@@ -93,7 +93,7 @@ impl Runtime {
     async fn lacks(&self, config: &HandlerConfig, wanted: &[Capability]) -> Option<String> {
         // What a program that is not there would have is nobody's to say.
         if let Some(reason) = crate::resolve::lack(config, &ThisHost) {
-            return Some(format!("not available: {reason}"));
+            return Some(format!("it is not usable on this host: {reason}"));
         }
         match self.runtime(Some(&config.name)).await {
             Ok(runtime) => {
@@ -103,7 +103,11 @@ impl Runtime {
                     .find_map(|each| capabilities.require(*each).err())
                     .map(|error| error.kind().to_string())
             }
-            Err(error) => Some(error.kind().to_string()),
+            // The error about all of them says once that nothing is available.
+            Err(error) => Some(match error.kind() {
+                ErrorKind::Unavailable(reason) => reason.clone(),
+                kind => kind.to_string(),
+            }),
         }
     }
 }

@@ -288,5 +288,12 @@ fn a_handler_that_is_not_installed_is_not_said_to_lack_a_capability() {
     let table = place.write("handlers.toml", table);
     let answer = place.call(&["handlers", "select", "--config", &table, "--can", "pause"]);
     assert_eq!(answer.code, 0, "{answer:?}");
-    assert!(answer.stdout.contains("not gone: not available: no executable /nonexistent/crun"), "{answer:?}");
+    assert!(
+        answer.stdout.contains("gone: it is not usable on this host: no executable /nonexistent/crun"),
+        "{answer:?}"
+    );
+    let only = "default = 'gone'\n[runtimes.gone]\nkind = 'oci'\npath = '/nonexistent/crun'\n";
+    let only = place.write("only.toml", only);
+    let answer = place.call(&["handlers", "select", "--config", &only, "--can", "pause"]);
+    assert_eq!((answer.code, answer.stderr.matches("not available").count()), (125, 1), "{answer:?}");
 }
