@@ -89,7 +89,7 @@ fn real(path: &Path) -> PathBuf {
     }
 }
 
-/// Where something is mounted at a path or below it, in the order in which that was done.
+/// Where something is mounted at a path or below it, in the order in which they were made.
 fn mounted_at(path: &Path) -> io::Result<Vec<PathBuf>> {
     let table = std::fs::read("/proc/self/mountinfo")?;
     let points =

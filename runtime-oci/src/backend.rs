@@ -170,19 +170,8 @@ impl Backend {
         if !matches!(sight, Sight::Alive(_)) {
             return Ok(sight);
         }
-        let id = locked.record.id.clone();
-        let said = match self.ask_state(&locked.dir, id.as_str(), STATE_LIMIT).await {
-            Ok(said) => said,
-            Err(error) => {
-                tracing::warn!(%id, error = %error.report(), "the runtime does not tell how a container stands");
-                return Ok(Sight::Alive(ContainerStatus::Running));
-            }
-        };
-        let state: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap_or_default();
-        let status = match state["status"].as_str() {
-            Some("created") => ContainerStatus::Created,
-            Some("paused") => ContainerStatus::Paused,
-            _ => ContainerStatus::Running,
+        let Some(status) = self.ask_status(locked).await else {
+            return Ok(Sight::Alive(ContainerStatus::Running));
         };
         let record = &mut locked.record;
         record.frozen = if status == ContainerStatus::Paused { Frozen::Yes } else { Frozen::No };
@@ -193,6 +182,24 @@ impl Backend {
         }
         locked.save()?;
         Ok(Sight::Alive(status))
+    }
+
+    /// Asks the runtime how a container stands whose init lives; `None` if it does not tell.
+    pub(crate) async fn ask_status(&self, locked: &Locked) -> Option<ContainerStatus> {
+        let id = &locked.record.id;
+        let said = match self.ask_state(&locked.dir, id.as_str(), STATE_LIMIT).await {
+            Ok(said) => said,
+            Err(error) => {
+                tracing::warn!(%id, error = %error.report(), "the runtime does not tell how a container stands");
+                return None;
+            }
+        };
+        let state: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap_or_default();
+        Some(match state["status"].as_str() {
+            Some("created") => ContainerStatus::Created,
+            Some("paused") => ContainerStatus::Paused,
+            _ => ContainerStatus::Running,
+        })
     }
 
     /// Looks until the container is not between its end and its exit file, which takes conmon a few milliseconds. A

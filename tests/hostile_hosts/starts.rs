@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use manyrun_tests::host;
 use manyrun_tests::patience::until;
 use runtime_api::{
     ContainerStatus, CreateRequest, DeleteRequest, ErrorKind, ExitCause, SharedRuntime, Signal, StopRequest,
@@ -10,7 +11,7 @@ use runtime_api::{
 use runtime_host::process::Identity;
 use runtime_test::Workload;
 
-use crate::wrapper::{Hangs, Wrapper};
+use crate::wrapper::{Hangs, Wrapper, write_script};
 use crate::{LIMIT, on, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -172,6 +173,38 @@ async fn a_wait_after_a_start_that_nobody_finished_ends() {
         for _ in 0..2 {
             assert_eq!(within(LIMIT, "wait", runtime.wait(&id)).await.unwrap(), told);
         }
+        assert_eq!(runtime.state(&id).await.unwrap().exit, Some(told));
+        within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::new())).await.unwrap();
+        runtime.shutdown().await;
+    })
+    .await;
+}
+
+/// gVisor keeps what it cannot start. It is ended, and nobody is told of that end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sandbox_whose_start_is_refused_ends_as_one_that_could_not_be_started() {
+    on(&["runsc"], async |place| {
+        let (path, real) = (place.path("wrapper"), host::find(place.binary).unwrap());
+        let text = format!(
+            "#!/bin/sh\ncase \" $* \" in *' --help '*) ;; *' start '*) echo 'not today' >&2; exit 1 ;; esac\nexec {} \"$@\"\n",
+            real.display()
+        );
+        write_script(&path, &text);
+        let mut config = place.config();
+        config.paths = vec![path];
+        let runtime = place.open(&config).await;
+        let id = place.id("refused");
+        let request = CreateRequest::new(id.clone(), place.bundle("refused", &Workload::forever()));
+        within(LIMIT, "create", runtime.create(request)).await.unwrap();
+        let wait = {
+            let (runtime, id) = (SharedRuntime::clone(&runtime), id.clone());
+            tokio::spawn(async move { runtime.wait(&id).await })
+        };
+        let error = within(LIMIT, "start", runtime.start(&id)).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Rejected { .. }), "{error:?}");
+        assert!(error.report().contains("not today"), "{}", error.report());
+        let told = within(LIMIT, "wait", wait).await.unwrap().unwrap();
+        assert_eq!((told.code, told.cause), (None, ExitCause::StartFailed));
         assert_eq!(runtime.state(&id).await.unwrap().exit, Some(told));
         within(LIMIT, "delete", runtime.delete(&id, DeleteRequest::new())).await.unwrap();
         runtime.shutdown().await;

@@ -225,7 +225,7 @@ impl Life {
 
     /// Waits until the program has said that it is ready; not for long, for whoever carries its words may be dead.
     async fn until_ready(&self) {
-        for _ in 0..1000 {
+        for _ in 0..4000 {
             if std::fs::read_to_string(&self.log).is_ok_and(|text| text.contains(READY)) {
                 return;
             }

@@ -10,38 +10,52 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Identity;
 
 /// How long one process may take to answer. It takes microseconds.
 const ANSWER: Duration = Duration::from_secs(1);
-/// How many milliseconds a process may be without arguments.
-const BECOMING: usize = 20;
+/// How long is waited for the arguments of processes that have none.
+const BECOMING: Duration = Duration::from_millis(100);
 /// How many that do not answer are put up with in one search.
 const PATIENCE: usize = 5;
 
 /// Every other process whose arguments are as wanted.
 pub async fn with_arguments(wanted: impl Fn(&[&[u8]]) -> bool + Send + Sync + 'static) -> Vec<Identity> {
-    search(others(), move |process: Identity| has_arguments(process, &wanted)).await
-}
-
-/// Looks again at a process that has none: one that is becoming another program is without for a moment. Threads of the kernel
-/// never have any, and run no program either.
-#[expect(clippy::disallowed_methods, reason = "it is called on threads that may be stuck in any case")]
-fn has_arguments(process: Identity, wanted: impl Fn(&[&[u8]]) -> bool) -> bool {
-    for _ in 0..BECOMING {
-        let has_none = Cell::new(false);
-        let found = process.has_arguments(|arguments| {
-            has_none.set(arguments == [b""]);
-            wanted(arguments)
-        });
-        if !has_none.get() || process.program().is_none() {
+    let (wanted, without) = (Arc::new(wanted), Arc::new(Mutex::new(Vec::new())));
+    let ask = || {
+        let (wanted, without) = (Arc::clone(&wanted), Arc::clone(&without));
+        move |process: Identity| has_arguments(process, &*wanted, &without)
+    };
+    let mut found = search(others(), ask()).await;
+    let deadline = Instant::now() + BECOMING;
+    loop {
+        // One that is becoming another program has none for a moment.
+        let again = std::mem::take(&mut *held(&without));
+        if again.is_empty() || Instant::now() >= deadline {
             return found;
         }
-        std::thread::sleep(Duration::from_millis(1));
+        sleep(Duration::from_millis(2)).await;
+        found.extend(search(again, ask()).await);
     }
-    false
+}
+
+/// Notes who has none. Threads of the kernel never have any, and run no program either.
+fn has_arguments(
+    process: Identity,
+    wanted: impl Fn(&[&[u8]]) -> bool,
+    without: &Mutex<Vec<Identity>>,
+) -> bool {
+    let has_none = Cell::new(false);
+    let found = process.has_arguments(|arguments| {
+        has_none.set(arguments == [b""]);
+        wanted(arguments)
+    });
+    if has_none.get() && process.program().is_some() {
+        held(without).push(process);
+    }
+    found
 }
 
 fn others() -> Vec<Identity> {
@@ -183,7 +197,7 @@ mod tests {
         assert!(!asked.load(Ordering::Relaxed));
         drop(free);
         while !held(&SILENT).is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(5)).await;
         }
         assert_eq!(pids(search(processes(), |process| process.pid == 7).await), [7]);
     }

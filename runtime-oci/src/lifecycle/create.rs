@@ -186,7 +186,7 @@ impl Work for Making {
         }
         let watcher = watcher.or_else(|| backend.watcher_of(&self.dir));
         self.record.monitor = watcher.as_ref().map(|watcher| watcher.process);
-        self.record.own_cgroup = watcher.and_then(|watcher| backend.own_cgroup(&self.record, &watcher));
+        self.record.own_cgroup = backend.own_cgroup(&self.record, watcher.as_ref());
         // What is continued runs from the moment at which it exists, and may be over by now.
         self.record.started_at = self.source.is_some().then_some(begun);
         self.record.phase = phase;
@@ -296,10 +296,15 @@ impl Backend {
         Some(Watcher { process, cgroup: self.hierarchies.path_of(process.pid) })
     }
 
-    /// The cgroup of a new init, unless it is the one that it has from its monitor, as where cgroups are off.
-    fn own_cgroup(&self, record: &Record, watcher: &Watcher) -> Option<String> {
+    /// The cgroup of a new init, unless it is the one that it has from its monitor, as where cgroups are off. Where the monitor
+    /// is gone already, it must be the one that was asked for.
+    fn own_cgroup(&self, record: &Record, watcher: Option<&Watcher>) -> Option<String> {
         let cgroup = self.hierarchies.path_of(record.init?.pid)?;
-        (watcher.cgroup.as_ref() != Some(&cgroup)).then_some(cgroup)
+        let own = match watcher {
+            Some(watcher) => watcher.cgroup.as_ref() != Some(&cgroup),
+            None => record.cgroup.as_ref() == Some(&cgroup),
+        };
+        own.then_some(cgroup)
     }
 
     /// The init from its pid file, if it is in the cgroup that the record names: the pid may be somebody else's by now.

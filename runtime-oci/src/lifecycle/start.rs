@@ -45,37 +45,37 @@ impl Backend {
         self.settle_within(locked, ENDING).await.map(|_| ())
     }
 
-    /// Writes down what became of a container that the runtime refused to start: all at once, for somebody may be waiting
-    /// for its end, and is not to be told that the init ended somehow.
+    /// Writes down what became of a container that the runtime refused to start: all at once, and before anybody could be told
+    /// that the init ended somehow.
     async fn note_refusal(&self, locked: &mut Locked) -> Result<()> {
-        let created = Sight::Alive(ContainerStatus::Created);
-        let mut sight = self.look(locked).await?;
-        if locked.record.is_in_doubt() {
-            sight = self.resolve(locked, sight).await?;
-        }
-        if sight == created && locked.record.reach == Reach::Runtime {
-            // It keeps what cannot be started, and would refuse it again and again.
-            sight = self.end_unstarted(locked).await?;
-        }
-        if sight == created {
+        let sight = self.look(locked).await?;
+        let waits = match (&sight, locked.record.reach) {
+            (Sight::Alive(status), Reach::Host) => *status == ContainerStatus::Created,
+            (Sight::Alive(_), Reach::Runtime) => {
+                self.ask_status(locked).await == Some(ContainerStatus::Created)
+            }
+            _ => false,
+        };
+        // A runtime that brings its own kernel keeps what cannot be started, and would refuse it again and again.
+        let ends = waits && locked.record.reach == Reach::Runtime;
+        if waits && !ends {
             locked.record.phase = Phase::Created;
-        } else if matches!(sight, Sight::Stopped(_) | Sight::Lost) {
+        } else if ends || !matches!(sight, Sight::Alive(_)) {
             locked.record.phase = Phase::Started;
             locked.record.exit = Some(ExitStatus::new(None, ExitCause::StartFailed, SystemTime::now()));
         } else {
             return self.note_doubt(locked).await;
         }
         locked.record.started_at = None;
-        locked.save()
-    }
-
-    async fn end_unstarted(&self, locked: &mut Locked) -> Result<Sight> {
-        self.signal(locked, Signal::KILL).await?;
-        if let Some(init) = locked.record.init.and_then(Identity::open) {
-            // One that takes longer is told as Created, and can be deleted.
-            let _ = timeout(KILL_LIMIT, init.ended()).await;
+        locked.save()?;
+        if ends {
+            self.signal(locked, Signal::KILL).await?;
+            if let Some(init) = locked.record.init.and_then(Identity::open) {
+                // One that takes longer is ended by its delete.
+                let _ = timeout(KILL_LIMIT, init.ended()).await;
+            }
         }
-        self.look(locked).await
+        Ok(())
     }
 
     /// Looks at a locked container that may just be ending, and writes nothing down.

@@ -52,7 +52,9 @@ impl Backend {
                 // Whoever starts it has the last word on how it ended, and holds the lock until then.
                 Sight::Stopped(_) if is_being_started(&record) => match self.lock(id).await {
                     Ok(Some(mut locked)) => {
-                        if let Sight::Stopped(status) = self.settle(&mut locked).await.map_err(named)? {
+                        if witness.is_current(&dir)
+                            && let Sight::Stopped(status) = self.settle(&mut locked).await.map_err(named)?
+                        {
                             return Ok(status);
                         }
                         continue;
@@ -65,7 +67,9 @@ impl Backend {
                 Sight::Stopped(status) => return Ok(status),
                 Sight::Lost => {
                     // Whoever takes the lock first writes it down; then all see the same.
-                    if let Some(mut locked) = self.lock(id).await.map_err(named)? {
+                    if let Some(mut locked) = self.lock(id).await.map_err(named)?
+                        && witness.is_current(&dir)
+                    {
                         self.settle(&mut locked).await.map_err(named)?;
                     }
                     continue;

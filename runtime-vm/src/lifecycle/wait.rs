@@ -62,7 +62,9 @@ impl Backend {
                 // Whoever starts it has the last word on how it ended, and holds the lock until then.
                 Sight::Stopped(_) if is_being_started(&record) => match self.lock(id).await {
                     Ok(Some(mut locked)) => {
-                        if let Sight::Stopped(status) = self.settle(&mut locked).await.map_err(named)? {
+                        if witness.is_current(&dir)
+                            && let Sight::Stopped(status) = self.settle(&mut locked).await.map_err(named)?
+                        {
                             return Ok(status);
                         }
                         continue;
@@ -75,7 +77,9 @@ impl Backend {
                 Sight::Stopped(status) => return Ok(status),
                 Sight::Lost => {
                     // Whoever takes the lock first writes it down; then all see the same.
-                    if let Some(mut locked) = self.lock(id).await.map_err(named)? {
+                    if let Some(mut locked) = self.lock(id).await.map_err(named)?
+                        && witness.is_current(&dir)
+                    {
                         self.settle(&mut locked).await.map_err(named)?;
                     }
                     continue;
@@ -83,18 +87,24 @@ impl Backend {
                 Sight::Ending if ending.get_or_insert_with(Instant::now).elapsed() > ENDING => {
                     // The monitor hangs or could not write it down.
                     ending = None;
-                    if let Some(mut locked) = self.lock(id).await.map_err(named)? {
+                    if let Some(mut locked) = self.lock(id).await.map_err(named)?
+                        && witness.is_current(&dir)
+                    {
                         self.settle(&mut locked).await.map_err(named)?;
                     }
                     continue;
                 }
-                // Only the shim sees into the guest, and who watches may not be told of what it has forgotten.
+                // Where nobody watches, or only the shim sees, it may have forgotten what it is waited for.
                 Sight::Alive(_) | Sight::Unseen(_) if may_be_forgotten(&record, &sight, asked, begun) => {
                     asked = Some(Instant::now());
                     if self.is_forgotten(&record).await
                         && let Some(mut locked) = self.lock(id).await.map_err(named)?
                     {
-                        self.resolve(&mut locked).await.map_err(named)?;
+                        // Somebody else may have written down the end, or have made another container of this id.
+                        let seen = observe::look(&locked.record, &dir, &self.hierarchies).map_err(named)?;
+                        if witness.is_current(&dir) && !matches!(seen, Sight::Stopped(_)) {
+                            self.resolve(&mut locked).await.map_err(named)?;
+                        }
                         continue;
                     }
                 }

@@ -1,5 +1,6 @@
 //! The tasks of a real shim, for as long as its process lives.
 
+use std::io;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
@@ -49,16 +50,19 @@ impl ShimTasks {
                 *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client.clone();
                 Ok(client)
             }
-            Ok(Err(error)) => Err(Error::new(self.lost()).on(&self.address).caused_by(error)),
+            Ok(Err(error)) => Err(Error::new(self.lost(&error)).on(&self.address).caused_by(error)),
             Err(_late) => Err(Error::new(ErrorKind::TimedOut(ANSWER)).on(&self.address)),
         }
     }
 
     /// What it means that a shim cannot be reached: a process that is known to live may be reached later.
-    fn lost(&self) -> ErrorKind {
-        match self.shim {
-            Some(shim) if shim.lives() => ErrorKind::Unavailable("the shim cannot be reached now".into()),
-            _ => ErrorKind::PeerLost(Peer::Shim),
+    fn lost(&self, error: &io::Error) -> ErrorKind {
+        // Where no process is known, only that nobody listens is told for certain.
+        let nobody = matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound);
+        if self.shim.map_or(!nobody, Identity::lives) {
+            ErrorKind::Unavailable("the shim cannot be reached now".into())
+        } else {
+            ErrorKind::PeerLost(Peer::Shim)
         }
     }
 
