@@ -62,7 +62,7 @@ pub struct HandlerConfig {
     /// Streams are served as websockets by the monitor.
     #[serde(default)]
     pub stream_websockets: bool,
-    /// `first`: execs run on the first processor of the container's set.
+    /// `first`: execs begin on the first processor of the container's set.
     #[serde(default)]
     pub exec_cpu_affinity: Option<String>,
     /// Where this was written.

@@ -142,7 +142,7 @@ fn convert(place: &Place, to: Target) -> Result<()> {
     let table = place.input.read()?.table;
     let converted = match to {
         Target::Native => convert::to_native(&table),
-        Target::Crio => convert::to_crio(&absolute(table.found_first(&ThisHost))),
+        Target::Crio => convert::to_crio(&with_paths_of_programs(table.found_first(&ThisHost))),
         Target::Containerd => convert::to_containerd(&table.found_first(&ThisHost)),
     };
     output.say(converted.text.trim_end());
@@ -154,7 +154,7 @@ fn convert(place: &Place, to: Target) -> Result<()> {
 }
 
 /// The table with the paths of programs that it names barely: CRI-O wants paths.
-fn absolute(mut table: HandlerTable) -> HandlerTable {
+fn with_paths_of_programs(mut table: HandlerTable) -> HandlerTable {
     for config in table.handlers.values_mut() {
         if let Some(first) = config.paths.first_mut()
             && let Ok(found) = which::which(&*first)

@@ -1,4 +1,5 @@
-//! Everything that this command prints passes here, so that no lost output ends with code 0.
+//! What this command prints passes here, so that no lost output ends with code 0; the suite has a sink of its own
+//! (`runtime_test::cli`).
 
 use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;

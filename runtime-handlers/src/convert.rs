@@ -195,14 +195,14 @@ impl<'a> LeftOut<'a> {
 
     /// The binary, where the dialect has place for one.
     fn only_path(&mut self) -> Option<&'a PathBuf> {
-        if let [only, rest @ ..] = self.config.paths.as_slice()
+        if let [first, rest @ ..] = self.config.paths.as_slice()
             && !rest.is_empty()
         {
             let text = format!(
                 "of the {} candidates for the binary of the handler \"{}\" only {} is kept: there is place for one",
                 rest.len() + 1,
                 self.config.name,
-                only.display()
+                first.display()
             );
             self.notes.push(Note::new(self.place("paths"), text).about(&self.config.name));
         }

@@ -83,13 +83,8 @@ fn shown(path: &Path) -> String {
     if text.trim() == text { text } else { format!("{text:?}, which begins or ends with a blank") }
 }
 
-/// What of a handler this host lacks.
-pub(crate) fn lack(config: &HandlerConfig, host: &dyn Host) -> Option<String> {
-    missing(config, host).map(|(_, reason)| reason)
-}
-
 /// The first key that names something that is not there, and what to say.
-fn missing(config: &HandlerConfig, host: &dyn Host) -> Option<(&'static str, String)> {
+pub(crate) fn missing(config: &HandlerConfig, host: &dyn Host) -> Option<(&'static str, String)> {
     let by_name = Path::new(config.name.as_str());
     let is_oci = config.kind.as_str() == "oci";
     if config.paths.is_empty() && is_oci && !host.has(by_name) {

@@ -92,7 +92,7 @@ impl Runtime {
 
     async fn lacks(&self, config: &HandlerConfig, wanted: &[Capability]) -> Option<String> {
         // What a program that is not there would have is nobody's to say.
-        if let Some(reason) = crate::resolve::lack(config, &ThisHost) {
+        if let Some((_, reason)) = crate::resolve::missing(config, &ThisHost) {
             return Some(format!("it is not usable on this host: {reason}"));
         }
         match self.runtime(Some(&config.name)).await {

@@ -152,7 +152,7 @@ impl Snapshot {
     fn repair(&self) -> String {
         let handler = &self.handler;
         format!(
-            "remove the file and create any container under the handler \"{handler}\" as it was configured, which writes it \
+            "remove the file and create any container under the handler \"{handler}\" exactly as it was configured, which writes it \
              anew (`manyrun run --handler {handler} BUNDLE`); its containers can then be deleted"
         )
     }

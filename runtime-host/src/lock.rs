@@ -167,20 +167,24 @@ impl Witness {
         }
         free
     }
+}
 
-    /// [`Witness::is_free`], after a moment for a child that a dead holder had forked: it has the lock until it has become
-    /// another program.
-    pub async fn becomes_free(&self) -> bool {
-        let deadline = Instant::now() + BECOMING;
-        while !self.is_free() {
-            let dead = holder_of(&self.0).is_some_and(|pid| Identity::of(pid).is_none());
-            if !dead || Instant::now() >= deadline {
-                return self.is_free();
-            }
-            sleep(Duration::from_millis(5)).await;
+/// Whether nobody holds the lock of a container, if there is one ([`Witness::is_free`]), after a moment for a child that a dead
+/// holder had forked: it has the lock until it has become another program.
+///
+/// # Errors
+/// Why the file cannot be opened.
+pub async fn becomes_free(dir: impl AsRef<Path>) -> Result<bool> {
+    let Some(witness) = Witness::open(dir)? else { return Ok(true) };
+    let deadline = Instant::now() + BECOMING;
+    while !witness.is_free() {
+        let dead = holder_of(&witness.0).is_some_and(|pid| Identity::of(pid).is_none());
+        if !dead || Instant::now() >= deadline {
+            return Ok(witness.is_free());
         }
-        true
+        sleep(Duration::from_millis(5)).await;
     }
+    Ok(true)
 }
 
 fn open(path: &Path) -> Result<Option<File>> {
@@ -268,14 +272,13 @@ mod tests {
     async fn a_lock_that_a_child_of_a_dead_holder_has_is_waited_for() {
         let (_at, dir, queue) = place();
         let held = Held::make(&dir, &queue).await.unwrap();
-        let witness = Witness::open(&dir).unwrap().unwrap();
         // We live.
-        assert!(!witness.becomes_free().await);
+        assert!(!becomes_free(&dir).await.unwrap());
         drop(held);
         // Who takes the lock leaves at once; a child of the shell has it for a while.
-        let script = "exec 9<>lock; flock -n 9 || exit; sleep 0.3 >/dev/null 2>&1 & exec 9>&-; echo taken";
+        let script = "exec 9<>lock; flock 9; sleep 0.3 >/dev/null 2>&1 & exec 9>&-; echo taken";
         let shell = std::process::Command::new("sh").args(["-c", script]).current_dir(&dir).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&shell.stdout), "taken\n");
-        assert!(witness.becomes_free().await);
+        assert!(becomes_free(&dir).await.unwrap());
     }
 }

@@ -148,7 +148,7 @@ impl Backend {
         let deadline = Instant::now() + patience;
         let mut sight = self.look_until_settled(&locked.record, &locked.dir, &locked.entry, deadline).await?;
         if locked.record.is_in_doubt() && matches!(sight, Sight::Alive(_)) {
-            sight = self.resolve(locked, sight).await?;
+            sight = self.resolve(locked).await?;
         } else if locked.record.phase == Phase::Starting && sight != Sight::Alive(ContainerStatus::Created) {
             // We hold the lock, so whoever asked for the start is done or dead. One that is found Created may have been
             // told to go on all the same, and be about to: what it becomes decides, and the time stays on record for that.
@@ -164,12 +164,9 @@ impl Backend {
         Ok(Sight::Stopped(exit))
     }
 
-    /// Asks the runtime how a container stands that the host cannot see into, and writes it down. If nobody answers, the
+    /// Asks the runtime how a container stands whose init lives and that the host cannot see into, and writes it down. If nobody answers, the
     /// program is taken to run: then nothing is removed that may be at work.
-    pub(crate) async fn resolve(&self, locked: &mut Locked, sight: Sight) -> Result<Sight> {
-        if !matches!(sight, Sight::Alive(_)) {
-            return Ok(sight);
-        }
+    pub(crate) async fn resolve(&self, locked: &mut Locked) -> Result<Sight> {
         let Some(status) = self.ask_status(locked).await else {
             return Ok(Sight::Alive(ContainerStatus::Running));
         };

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use runtime_api::{ContainerId, ExitCause, ExitStatus, Result};
-use runtime_host::lock::Witness;
+use runtime_host::lock::{Witness, becomes_free};
 use runtime_host::reserve::sweep_hidden;
 
 use crate::backend::Backend;
@@ -69,14 +69,6 @@ impl Backend {
             self.finish(id).await?;
         }
         Ok(!dir.path().exists())
-    }
-}
-
-/// Whether nobody is at work on a container, as soon as the children of a dead caller are under way.
-async fn becomes_free(dir: &ContainerDir) -> Result<bool> {
-    match Witness::open(dir)? {
-        Some(witness) => Ok(witness.becomes_free().await),
-        None => Ok(true),
     }
 }
 

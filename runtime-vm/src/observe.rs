@@ -1,7 +1,8 @@
 //! How a container stands: from its record, its exit file and the processes of the host. No shim is asked.
 //!
 //! The exit file decides, then the processes, or what the monitor wrote down of a container in a machine of its own when it
-//! gave it up. Where these cannot tell, as when the monitor of such a one is gone, the look says so ([`Sight::Unseen`]), and whoever holds the lock asks the shim.
+//! gave it up. Where these cannot tell, as when the monitor of such a one is gone, the look says so ([`Sight::Unseen`]), and
+//! whoever holds the lock asks the shim.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, SystemTime};

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use runtime_api::{ContainerId, ExitCause, ExitStatus, Result};
-use runtime_host::lock::Witness;
+use runtime_host::lock::becomes_free;
 use runtime_host::reserve::sweep_hidden;
 use runtime_host::tasks::Tasks;
 
@@ -67,14 +67,8 @@ impl Backend {
             || record.checkpoint.is_some();
         let sight = observe::look(&record, &dir, &self.hierarchies)?;
         let unclear = matches!(sight, Sight::Unseen(_) | Sight::Lost);
-        if rebooted || unfinished || unclear {
-            let free = match Witness::open(&dir)? {
-                Some(witness) => witness.becomes_free().await,
-                None => true,
-            };
-            if free {
-                self.finish(id).await?;
-            }
+        if (rebooted || unfinished || unclear) && becomes_free(&dir).await? {
+            self.finish(id).await?;
         }
         self.end_orphaned_execs(&dir).await;
         self.recover_sessions(id).await

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use manyrun_tests::host;
 use manyrun_tests::patience::{LIMIT, within};
-use manyrun_tests::place::Place;
-use manyrun_tests::wrapper::write_script;
+use manyrun_tests::place::{Place, on};
+use manyrun_tests::wrapper::{with_features, write_script};
 use runtime_api::{
     Capability, CreateRequest, DeleteRequest, ExecId, ExecSessionRequest, ExecSyncRequest, HandlerName,
 };
@@ -13,7 +13,7 @@ use runtime_handlers::{HandlerTable, Source, crio};
 use runtime_test::Workload;
 use serde_json::{Value, json};
 
-use crate::{facade, on};
+use crate::facade;
 
 fn table(path: &Path) -> HandlerTable {
     let text = format!(
@@ -90,15 +90,8 @@ async fn the_runtime_is_told_where_an_exec_begins() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_runtime_that_is_not_known_to_heed_it_gets_no_execs() {
     on(&["runc", "crun"], async |place| {
-        let path = place.path("old");
         let features = json!({"ociVersionMin": "1.0.0", "ociVersionMax": "1.2.0", "mountOptions": []});
-        let real = host::find(place.binary).unwrap();
-        let script = format!(
-            "#!/bin/sh\nfor word; do [ \"$word\" = features ] && echo '{features}' && exit 0; done\nexec {} \"$@\"\n",
-            real.display()
-        );
-        write_script(&path, &script);
-        let runtime = facade(place, table(&path));
+        let runtime = facade(place, table(&with_features(place, "old", &features)));
         let handler = HandlerName::new("mine").unwrap();
         let value = within(LIMIT, "open", runtime.runtime(Some(&handler))).await.unwrap();
         for each in [Capability::Exec, Capability::ExecSync, Capability::ExecSession, Capability::ExecTty] {

@@ -8,15 +8,10 @@ mod unavailable;
 
 use std::sync::Arc;
 
-use manyrun_tests::place::{self, Place};
+use manyrun_tests::place::Place;
 use runtime_handlers::{DiskStore, HandlerTable, Registry, Runtime};
 use runtime_oci::OciFactory;
 use runtime_test::FakeFactory;
-
-/// Runs a test on each of these runtimes, or says which of them this host lacks. Afterwards nothing may be left.
-async fn on(binaries: &[&'static str], test: impl AsyncFn(&Place)) {
-    place::on(binaries, test).await;
-}
 
 /// A facade as a process of its own would have it: every call gives another one, over the same state and the same store.
 fn facade(place: &Place, table: HandlerTable) -> Runtime {

@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 
 use manyrun_tests::host;
 use manyrun_tests::patience::{LIMIT, within};
-use manyrun_tests::place::Place;
-use manyrun_tests::wrapper::write_script;
+use manyrun_tests::place::{Place, on};
+use manyrun_tests::wrapper::with_features;
 use runtime_api::{CreateRequest, DeleteRequest, HandlerName};
 use runtime_handlers::{HandlerTable, MountSupport, Source, native};
 use runtime_test::Workload;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::{Value, json};
 
-use crate::{facade, on};
+use crate::facade;
 
 const HANDLER: &str = "mine";
 
@@ -106,16 +106,7 @@ async fn a_mount_is_read_only_recursively_where_the_handler_says_so() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_features_document_says_is_what_a_handler_supports() {
     on(&["runc"], async |place| {
-        let real = host::find("runc").unwrap();
-        let says = |name: &str, document: &Value| {
-            let path = place.path(name);
-            let script = format!(
-                "#!/bin/sh\nfor word; do [ \"$word\" = features ] && echo '{document}' && exit 0; done\nexec {} \"$@\"\n",
-                real.display()
-            );
-            write_script(&path, &script);
-            path
-        };
+        let says = |name: &str, document: &Value| with_features(place, name, document);
         let both = json!({"ociVersionMin": "1.0.0", "ociVersionMax": "1.2.0", "mountOptions": ["ro", "rro"],
             "linux": {"mountExtensions": {"idmap": {"enabled": true}}}});
         let support = asked(place, &says("both", &both)).await;

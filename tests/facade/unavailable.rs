@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use manyrun_tests::census;
 use manyrun_tests::patience::{LIMIT, within};
-use manyrun_tests::place::Place;
+use manyrun_tests::place::{Place, on};
 use manyrun_tests::wrapper::copy_program;
 use runtime_api::{ContainerStatus, CreateRequest, DeleteRequest, ErrorKind, HandlerName, StopRequest};
 use runtime_handlers::resolve::ThisHost;
 use runtime_handlers::{HandlerTable, Runtime, Source, crio, native};
 use runtime_test::{Workload, bundle};
 
-use crate::{facade, on};
+use crate::facade;
 
 /// What becomes of the handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

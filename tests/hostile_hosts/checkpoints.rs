@@ -13,7 +13,7 @@ use runtime_test::Workload;
 use serde_json::{Value, json};
 
 use crate::place::Place;
-use crate::wrapper::{Hangs, Wrapper, write_script};
+use crate::wrapper::{Hangs, Wrapper, refusing, write_script};
 use crate::{LIMIT, on, until, within};
 
 /// Whether checkpoints can be tested here; says so if not.
@@ -79,14 +79,8 @@ async fn a_checkpoint_that_fails_leaves_the_container_and_tells_what_criu_said()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_checkpoint_that_a_runtime_refuses_changes_nothing() {
     on(&["runc", "runsc"], async |place| {
-        let (path, real) = (place.path("wrapper"), host::find(place.binary).unwrap());
-        let text = format!(
-            "#!/bin/sh\ncase \" $* \" in *' --help '*) ;; *' checkpoint '*) echo 'not today' >&2; exit 1 ;; esac\nexec {} \"$@\"\n",
-            real.display()
-        );
-        write_script(&path, &text);
         let mut config = place.config();
-        config.paths = vec![path];
+        config.paths = vec![refusing(place, "checkpoint", "not today")];
         let runtime = place.open(&config).await;
         if !checkpoints(&runtime) {
             return;

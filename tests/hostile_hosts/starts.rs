@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use manyrun_tests::host;
 use manyrun_tests::patience::until;
 use runtime_api::{
     ContainerStatus, CreateRequest, DeleteRequest, ErrorKind, ExitCause, SharedRuntime, Signal, StopRequest,
@@ -11,7 +10,7 @@ use runtime_api::{
 use runtime_host::process::Identity;
 use runtime_test::Workload;
 
-use crate::wrapper::{Hangs, Wrapper, write_script};
+use crate::wrapper::{Hangs, Wrapper, refusing};
 use crate::{LIMIT, on, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -184,14 +183,8 @@ async fn a_wait_after_a_start_that_nobody_finished_ends() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sandbox_whose_start_is_refused_ends_as_one_that_could_not_be_started() {
     on(&["runsc"], async |place| {
-        let (path, real) = (place.path("wrapper"), host::find(place.binary).unwrap());
-        let text = format!(
-            "#!/bin/sh\ncase \" $* \" in *' --help '*) ;; *' start '*) echo 'not today' >&2; exit 1 ;; esac\nexec {} \"$@\"\n",
-            real.display()
-        );
-        write_script(&path, &text);
         let mut config = place.config();
-        config.paths = vec![path];
+        config.paths = vec![refusing(place, "start", "not today")];
         let runtime = place.open(&config).await;
         let id = place.id("refused");
         let request = CreateRequest::new(id.clone(), place.bundle("refused", &Workload::forever()));

@@ -84,6 +84,30 @@ impl Wrapper {
     }
 }
 
+/// A runtime in front of the place's real one that refuses one verb with these words. Questions about its options are answered.
+#[must_use]
+pub fn refusing(place: &Place, verb: &str, words: &str) -> PathBuf {
+    let (path, real) = (place.path("wrapper"), host::find(place.binary).unwrap());
+    let text = format!(
+        "#!/bin/sh\ncase \" $* \" in *' --help '*) ;; *' {verb} '*) echo '{words}' >&2; exit 1 ;; esac\nexec {} \"$@\"\n",
+        real.display()
+    );
+    write_script(&path, &text);
+    path
+}
+
+/// The place's runtime with another features document.
+#[must_use]
+pub fn with_features(place: &Place, name: &str, document: &serde_json::Value) -> PathBuf {
+    let (path, real) = (place.path(name), host::find(place.binary).unwrap());
+    let text = format!(
+        "#!/bin/sh\nfor word; do [ \"$word\" = features ] && echo '{document}' && exit 0; done\nexec {} \"$@\"\n",
+        real.display()
+    );
+    write_script(&path, &text);
+    path
+}
+
 /// Another process writes the file: a descriptor of ours, open for writing, would be in every process that other tests
 /// fork meanwhile, and a file that is open for writing cannot be run.
 pub fn write_script(path: &Path, text: &str) {

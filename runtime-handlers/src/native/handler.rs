@@ -68,7 +68,7 @@ fn options(view: &View<'_>) -> Result<serde_json::Map<String, Json>> {
     }
     match key.value.to_json() {
         Some(Json::Object(options)) => Ok(options),
-        _ => Ok(serde_json::Map::new()),
+        _ => Err(complain(key, "the options hold a number that is not finite")),
     }
 }
 

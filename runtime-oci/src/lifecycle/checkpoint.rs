@@ -154,7 +154,7 @@ impl Backend {
             Reach::Host => self.hierarchies.is_frozen(init.pid),
             Reach::Runtime => {
                 locked.record.frozen = Frozen::InDoubt;
-                self.resolve(locked, Sight::Alive(ContainerStatus::Running)).await?;
+                self.resolve(locked).await?;
                 locked.record.frozen == Frozen::Yes
             }
         };

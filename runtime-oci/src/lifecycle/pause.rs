@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use runtime_api::{ContainerId, ContainerStatus, Error, Operation, Result};
+use runtime_api::{ContainerId, Error, Operation, Result};
 
 use crate::backend::{Backend, Locked};
 use crate::dialect::Reach;
-use crate::observe::Sight;
 use crate::record::Frozen;
 
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
@@ -41,7 +40,7 @@ impl Backend {
                 locked.record.frozen = if verb == "pause" { Frozen::Yes } else { Frozen::No };
                 locked.save()?;
             } else {
-                self.resolve(locked, Sight::Alive(ContainerStatus::Running)).await?;
+                self.resolve(locked).await?;
             }
         }
         locked.entry.touch();

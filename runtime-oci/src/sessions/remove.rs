@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use runtime_api::{ContainerId, ContainerStatus, Error, ExecId, Operation, Result};
-use runtime_host::lock::Witness;
+use runtime_host::lock::becomes_free;
 use runtime_host::process::{Identity, end_all, end_whatever};
 use runtime_host::reserve::{discard, sweep_hidden};
 
@@ -99,10 +99,7 @@ impl Backend {
             };
             let dir = container.session(&session);
             let starting = SessionRecord::read(&dir)?.is_some_and(|record| record.is_starting());
-            let witness = if starting { Witness::open(&dir)? } else { None };
-            if let Some(witness) = witness
-                && witness.becomes_free().await
-            {
+            if starting && becomes_free(&dir).await? {
                 // To lock it is to remove it.
                 self.lock_session(id, &session).await?;
             }

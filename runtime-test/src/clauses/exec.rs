@@ -322,7 +322,6 @@ pub(super) async fn until_stopping(container: &Subject<'_>) -> Checked {
 }
 
 /// The init and the one that looks. What was killed may take a moment to be reaped.
-/// The init and the one that looks. What was killed may take a moment to be reaped.
 pub(super) async fn only_the_init_is_left(container: &Subject<'_>) -> Checked {
     sees_processes(container, 2).await
 }

@@ -9,6 +9,7 @@ use runtime_api::{
     LogDriver, Peer, Result, Signal,
 };
 use runtime_host::cgroup::Claim;
+use runtime_host::criu;
 use runtime_host::document::cannot_write;
 use runtime_host::exits::Entry;
 use runtime_host::lock::{Held, Witness};
@@ -27,7 +28,6 @@ use crate::shims::{Members, PATIENCE};
 use crate::task::{CreateTask, Target, TaskApi, TaskClient};
 
 use super::restore::{RESTORE_LIMIT, RestoreSource};
-use runtime_host::criu::make_work;
 
 /// A create under way. Undone unless it comes to its end.
 #[derive(Debug)]
@@ -174,7 +174,7 @@ impl Making {
         mut task: CreateTask,
     ) -> Result<u32> {
         let work = self.dir.criu();
-        make_work(&work)?;
+        criu::make_work(&work)?;
         task.checkpoint = Some(source.image.clone());
         let made = client.create(task, self.backend.config.create_timeout).await;
         made.map_err(|fault| source.refused(fault, &work))?;

@@ -1,7 +1,7 @@
 //! The end of a session's files: its cleanup, the delete of its container, and what a dead maker left.
 
 use runtime_api::{ContainerId, ContainerStatus, Error, ErrorKind, ExecId, Operation, Result};
-use runtime_host::lock::Witness;
+use runtime_host::lock::becomes_free;
 use runtime_host::reserve::{discard, sweep_hidden};
 
 use super::record::SessionRecord;
@@ -112,10 +112,7 @@ impl Backend {
             };
             let dir = container.session(&session);
             let starting = SessionRecord::read(&dir)?.is_some_and(|record| !record.started);
-            let witness = if starting { Witness::open(&dir)? } else { None };
-            if let Some(witness) = witness
-                && witness.becomes_free().await
-            {
+            if starting && becomes_free(&dir).await? {
                 // To lock it is to remove it.
                 self.lock_session(id, &session).await?;
             }
